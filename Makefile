@@ -1,0 +1,96 @@
+# uvm: see README.md. "make" builds everything; "make help" lists the rest. V=1 shows commands.
+#
+# The monitor and the agent are static musl programs: small, quick to start, the same on every
+# distribution. Tests build the same sources a second time with glibc and the sanitizers.
+
+SHELL    = /bin/sh
+B        = build
+PREFIX  ?= /usr/local
+VERSION  = 0.1.0
+MUSL     = /usr/lib/x86_64-linux-musl
+Q        = $(if $(V),,@)
+say      = @$(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
+
+WARN     = -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+           -Wvla -Wformat=2 -Wwrite-strings -Wimplicit-fallthrough -Wundef
+# The kernel's headers stand beside glibc's; behind musl's own they only add linux/ and asm/.
+KHDRS    = -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+COMMON   = -std=gnu11 -D_GNU_SOURCE= -DUVM_VERSION='"$(VERSION)"' -I. $(WARN) -MMD -MP
+HARDEN   = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2 \
+           -ftrivial-auto-var-init=zero
+CFLAGS  ?= -O2 -g
+LDHARDEN = -Wl,-z,relro,-z,now,-z,noexecstack
+
+VMM_SRC  = $(wildcard vmm/*.c devices/*.c)
+VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
+AGENT_SRC = $(wildcard guest/agent/*.c)
+
+.PHONY: all help demo test clean install kernel check-setup
+all: $B/uvm $B/vmlinux $B/rootfs.ext4
+
+help:
+	@echo 'make            build uvm, the guest kernel and a root file system under $B/'
+	@echo 'make demo       install what is missing, build, and show the main job'
+	@echo 'make test       install what is missing, build, and run every test this machine can'
+	@echo 'make bench-boot compare boot costs, in the lab'
+	@echo 'make install    uvm into $$(DESTDIR)$$(PREFIX)/bin'
+	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
+
+# --- the monitor ---
+
+# Debian's musl-gcc links no static PIE; the same compiler with a changed spec file does.
+$B/musl-pie.specs: $(MUSL)/musl-gcc.specs Makefile | $B
+	$(Q)sed -e 's,Scrt1.o,rcrt1.o,' -e 's,^-dynamic-linker [^ ]* ,,' \
+	    -e 's,%{static:-static},-static -pie --no-dynamic-linker -z text,' $< >$@
+
+$B/uvm: $(VMM_OBJ) $B/musl-pie.specs
+	$(call say,LD,$@)
+	$(Q)gcc -specs $B/musl-pie.specs $(CFLAGS) $(LDHARDEN) -o $@.debug $(VMM_OBJ)
+	$(Q)strip -o $@ $@.debug
+
+$B/vmm/%.o: vmm/%.c $B/musl-pie.specs
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+$B/devices/%.o: devices/%.c $B/musl-pie.specs
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+$B/guest/image.o: guest/image.S $B/agent.cpio
+	$(Q)mkdir -p $(@D) && gcc -DGUEST_IMAGE='"$B/agent.cpio"' -c -o $@ $<
+
+# --- the guest ---
+
+$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h) guest/protocol.h | $B
+	$(call say,CC,$@)
+	$(Q)musl-gcc -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -Os -static -ffunction-sections -fdata-sections \
+	    -fno-asynchronous-unwind-tables -Wl,--gc-sections,-z,noexecstack -s -o $@ $(AGENT_SRC)
+
+# The guest's first process is /init of its initramfs. Fixed times and owner: the same archive
+# from the same agent.
+$B/agent.cpio: $B/agent
+	$(Q)rm -rf $B/initramfs && mkdir -p $B/initramfs && cp $B/agent $B/initramfs/init && \
+	    touch -d @0 $B/initramfs/init && cd $B/initramfs && \
+	    echo init | cpio --quiet --reproducible -R 0:0 -o -H newc >../agent.cpio
+
+# The script looks at its cache and builds only what changed.
+$B/vmlinux: guest/kernel/build guest/kernel/config | $B
+	$(call say,KERNEL,$@)
+	$(Q)guest/kernel/build $@
+
+$B/rootfs.ext4: tools/mkrootfs | $B
+	$(call say,ROOTFS,$@)
+	$(Q)tools/mkrootfs -o $@ busybox
+
+$B:
+	$(Q)mkdir -p $@
+
+# --- the rest ---
+
+install: $B/uvm
+	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
+
+clean:
+	rm -rf $B
+
+-include $(VMM_OBJ:.o=.d)

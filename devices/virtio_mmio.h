@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * virtio_mmio: the transport of every virtio device (virtio 1.2, 4.2, version 2 registers): what
+ * is common to them, with the state that the specification gives a device (2.1 to 2.5).
+ *
+ * Threads. The driver's register accesses come on vCPU threads, notifications on the loop that
+ * the device is attached to, and the device's back end calls on that loop too. One lock orders
+ * them; only the interrupt registers, which a guest touches at every interrupt, do without it. A
+ * reset empties the queues at once, under the lock, on the vCPU's thread; what the device holds
+ * beyond that (connections, requests) belongs to the loop, so ops->reset runs there, before
+ * anything else of the device does: whoever enters on the loop takes the lock by virtio_enter.
+ */
+#ifndef UVM_DEVICES_VIRTIO_MMIO_H
+#define UVM_DEVICES_VIRTIO_MMIO_H
+
+#include <pthread.h>
+
+#include "devices/virtqueue.h"
+#include "vmm/bus.h"
+#include "vmm/irq.h"
+#include "vmm/loop.h"
+
+#define VIRTIO_MMIO_SIZE   0x1000
+#define VIRTIO_MMIO_NOTIFY 0x50 /* QueueNotify, where the doorbell is */
+#define VIRTIO_MAX_QUEUES  4
+#define VIRTIO_F_VERSION_1 (1ull << 32)
+
+struct virtio_dev;
+
+struct virtio_ops {
+	uint32_t id;	     /* device type (5) */
+	unsigned int queues; /* up to VIRTIO_MAX_QUEUES */
+	/* The driver is ready, or has notified a queue, or there may be more to do: serve every
+	 * queue. On the loop, under the lock, never after a failure (virtio_fail) until reset.
+	 * Does a bounded amount of work; virtio_again asks for another round.
+	 */
+	void (*serve)(struct virtio_dev *d);
+	/* Drop all that belongs to the driver before the reset. On the loop, under the lock, the
+	 * queues not ready. May be NULL.
+	 */
+	void (*reset)(struct virtio_dev *d);
+};
+
+struct virtio_dev {
+	const struct virtio_ops *ops;
+	const struct mem *mem;
+	const void
+		*config; /* device configuration space, read-only to the driver, the device's own */
+	size_t config_len;
+	uint64_t offered; /* feature bits */
+
+	pthread_mutex_t lock;
+	uint64_t features; /* as the driver accepted them */
+	uint32_t status;
+	uint32_t device_features_sel, driver_features_sel, queue_sel;
+	struct virtqueue queue[VIRTIO_MAX_QUEUES];
+	bool reset_owed;     /* ops->reset is to run on the loop */
+	unsigned int resets; /* how often it has; the loop's, no lock needed there */
+
+	uint32_t interrupt_status; /* atomic */
+	struct irq irq;
+	struct loop *loop;
+	struct loop_source doorbell; /* eventfd, also KVM's ioeventfd */
+};
+
+/* Prepares d, whose ops, mem, config and offered (beside what the transport adds) are set, and
+ * attaches its doorbell to loop, before that runs. irq's descriptor stays the caller's.
+ */
+int virtio_init(struct virtio_dev *d, struct irq irq, struct loop *loop, struct err *e);
+void virtio_close(struct virtio_dev *d);
+
+extern const struct bus_ops virtio_mmio_ops; /* dev is a struct virtio_dev */
+
+/* For the device and its back end, on the loop: take the lock (and reset what is owed); give it
+ * back. virtio_enter returns whether the device is live: the driver ready, no failure.
+ */
+bool virtio_enter(struct virtio_dev *d);
+void virtio_leave(struct virtio_dev *d);
+
+/* Under the lock: tell the driver of what was pushed to q, if it wants to hear. */
+void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q);
+
+/* Under the lock: the driver broke the rules. DEVICE_NEEDS_RESET (2.1.2), nothing is served
+ * until then; why is logged once per failure.
+ */
+void virtio_fail(struct virtio_dev *d, const char *why);
+
+/* Makes ops->serve run again soon. Any thread. */
+void virtio_again(struct virtio_dev *d);
+
+#endif

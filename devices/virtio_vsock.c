@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "devices/virtio_vsock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VIRTIO_ID_VSOCK 19
+
+enum { RX, TX, EVENT, QUEUES };
+
+/* Packet header (5.10.6). */
+struct packet {
+	uint64_t src_cid, dst_cid;
+	uint32_t src_port, dst_port;
+	uint32_t len;
+	uint16_t type, op;
+	uint32_t flags;
+	uint32_t buf_alloc, fwd_cnt;
+} __attribute__((packed));
+_Static_assert(sizeof(struct packet) == 44, "virtio 1.2, 5.10.6");
+
+#define TYPE_STREAM 1
+
+enum op {
+	OP_REQUEST = 1,
+	OP_RESPONSE,
+	OP_RST,
+	OP_SHUTDOWN,
+	OP_RW,
+	OP_CREDIT_UPDATE,
+	OP_CREDIT_REQUEST
+};
+
+/* Packets owed to the guest, in the order of their urgency. */
+#define OWE_REQUEST  (1u << OP_REQUEST)
+#define OWE_RESPONSE (1u << OP_RESPONSE)
+#define OWE_RST	     (1u << OP_RST)
+#define OWE_SHUTDOWN (1u << OP_SHUTDOWN)
+#define OWE_CREDIT   (1u << OP_CREDIT_UPDATE)
+
+#define FIRST_HOST_PORT (1u << 30) /* away from the ports that services listen on */
+
+/* Packets handled in a row before others get their turn. */
+#define ROUND 256
+
+static struct virtio_vsock *vsock_of(struct virtio_dev *d)
+{
+	return CONTAINER_OF(d, struct virtio_vsock, dev);
+}
+
+/* --- connections --- */
+
+static struct vsock_conn **bucket_of(struct virtio_vsock *v, uint32_t host_port,
+				     uint32_t guest_port)
+{
+	return &v->bucket[(host_port * 31 + guest_port) % VSOCK_BUCKETS];
+}
+
+static struct vsock_conn *find(struct virtio_vsock *v, uint32_t host_port, uint32_t guest_port)
+{
+	struct vsock_conn *c = *bucket_of(v, host_port, guest_port);
+
+	while (c && (c->host_port != host_port || c->guest_port != guest_port))
+		c = c->next_hashed;
+	return c;
+}
+
+static void enter_table(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	struct vsock_conn **b = bucket_of(v, c->host_port, c->guest_port);
+
+	c->next_hashed = *b;
+	*b = c;
+	c->hashed = true;
+	v->conns++;
+}
+
+/* Has c's turn come around to look for something to send. */
+static void activate(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	if (c->active)
+		return;
+	c->active = true;
+	c->next_active = NULL;
+	if (v->active_last)
+		v->active_last->next_active = c;
+	else
+		v->active_first = c;
+	v->active_last = c;
+}
+
+static void deactivate(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	struct vsock_conn *before = NULL, *at = v->active_first;
+
+	if (!c->active)
+		return;
+	while (at != c) {
+		before = at;
+		at = at->next_active;
+	}
+	if (before)
+		before->next_active = c->next_active;
+	else
+		v->active_first = c->next_active;
+	if (v->active_last == c)
+		v->active_last = before;
+	c->active = false;
+}
+
+static void owe(struct virtio_vsock *v, struct vsock_conn *c, uint32_t what)
+{
+	c->owed |= what;
+	activate(v, c);
+}
+
+/* Forgets c and frees the back end's stream. */
+static void drop(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	struct vsock_conn **p = bucket_of(v, c->host_port, c->guest_port);
+
+	while (*p != c)
+		p = &(*p)->next_hashed;
+	*p = c->next_hashed;
+	v->conns--;
+	deactivate(v, c);
+	free(c->buffer);
+	v->host->free(v->host, c);
+}
+
+static void drop_all(struct virtio_dev *d)
+{
+	struct virtio_vsock *v = vsock_of(d);
+
+	for (unsigned int i = 0; i < VSOCK_BUCKETS; i++)
+		while (v->bucket[i])
+			drop(v, v->bucket[i]);
+	v->strays = 0;
+}
+
+/* --- from the guest to the stream --- */
+
+static uint32_t buffer_room(const struct vsock_conn *c)
+{
+	return VSOCK_BUFFER - c->buffered;
+}
+
+/* The free part of the ring (which = 0), or its content (1), as up to two iovecs. */
+static unsigned int buffer_iov(const struct vsock_conn *c, int content, struct iovec out[2])
+{
+	uint32_t start = (c->buffer_head + (content ? 0 : c->buffered)) % VSOCK_BUFFER;
+	uint32_t len = content ? c->buffered : buffer_room(c);
+	uint32_t first = MIN(len, VSOCK_BUFFER - start);
+
+	out[0] = (struct iovec){c->buffer + start, first};
+	out[1] = (struct iovec){c->buffer, len - first};
+	return len > first ? 2 : 1;
+}
+
+/* Counts bytes as gone from the guest's credit; tells it before that runs out. */
+static void forwarded(struct virtio_vsock *v, struct vsock_conn *c, uint32_t n)
+{
+	c->forwarded += n;
+	if (c->forwarded - c->told >= VSOCK_BUFFER / 2)
+		owe(v, c, OWE_CREDIT);
+}
+
+/* The stream takes nothing any more (its reader closed). The guest is told; what it sent and
+ * still sends is dropped, while the other direction goes on to its own end.
+ */
+static void host_closed(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	c->host_closed = true;
+	forwarded(v, c, c->buffered);
+	c->buffered = 0;
+	owe(v, c, OWE_SHUTDOWN);
+}
+
+/* Writes to the stream. Returns bytes taken, 0 when it takes none now. */
+static size_t write_stream(struct virtio_vsock *v, struct vsock_conn *c, const struct iovec *iov,
+			   unsigned int n)
+{
+	ssize_t done;
+
+	if (!c->writable || c->host_closed)
+		return 0;
+	done = v->host->write(v->host, c, iov, n);
+	if (done == -EAGAIN)
+		c->writable = false;
+	else if (done < 0)
+		host_closed(v, c);
+	return done > 0 ? (size_t)done : 0;
+}
+
+/* What follows once all that the guest sent has been passed on. */
+static void guest_drained(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	if (c->buffered || !(c->guest_shut & VSOCK_NO_SEND))
+		return;
+	if (!c->write_shut && !c->host_gone) {
+		c->write_shut = true;
+		v->host->shutdown_write(v->host, c);
+	}
+	/* Both sides have said all they will: a reset is how the guest learns that its close is
+	 * complete (5.10.6.6).
+	 */
+	if (c->guest_shut & VSOCK_NO_RECEIVE || c->host_shut & VSOCK_NO_SEND)
+		owe(v, c, OWE_RST);
+}
+
+static void flush_buffer(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	while (c->buffered && c->writable && !c->host_closed) {
+		struct iovec iov[2];
+		size_t done = write_stream(v, c, iov, buffer_iov(c, 1, iov));
+
+		if (!done)
+			break;
+		c->buffer_head = (c->buffer_head + (uint32_t)done) % VSOCK_BUFFER;
+		c->buffered -= (uint32_t)done;
+		forwarded(v, c, (uint32_t)done);
+	}
+	guest_drained(v, c);
+}
+
+static void stray(struct virtio_vsock *v, const struct packet *p)
+{
+	if (p->op == OP_RST || v->strays == VSOCK_STRAYS)
+		return;
+	v->stray[v->strays++] = (struct vsock_stray){p->dst_port, p->src_port};
+}
+
+/* Bytes from the guest: len of them behind the header in the chain that was popped. */
+static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len)
+{
+	const struct vq_chain *ch = &v->chain;
+	size_t done = 0;
+
+	if (c->guest_shut & VSOCK_NO_SEND || len > VSOCK_BUFFER - (c->received - c->forwarded)) {
+		owe(v, c, OWE_RST); /* sent after its end, or more than its credit */
+		return;
+	}
+	c->received += len;
+	if (c->host_closed) {
+		forwarded(v, c, len);
+		return;
+	}
+	if (!c->buffered) {
+		unsigned int n =
+			iov_slice(ch->iov, ch->readable, sizeof(struct packet), len, v->part);
+
+		done = write_stream(v, c, v->part, n);
+		forwarded(v, c, (uint32_t)done);
+	}
+	if (done == len)
+		return;
+	if (c->host_closed) {
+		forwarded(v, c, len - (uint32_t)done);
+		return;
+	}
+	if (!c->buffer)
+		c->buffer = malloc(VSOCK_BUFFER);
+	if (!c->buffer) {
+		owe(v, c, OWE_RST);
+		return;
+	}
+	for (uint32_t left = len - (uint32_t)done; left;) {
+		struct iovec iov[2];
+		size_t part;
+
+		buffer_iov(c, 0, iov);
+		part = iov_read(ch->iov, ch->readable, sizeof(struct packet) + (len - left),
+				iov[0].iov_base, MIN(left, iov[0].iov_len));
+		c->buffered += (uint32_t)part;
+		left -= (uint32_t)part;
+	}
+}
+
+static void guest_request(struct virtio_vsock *v, const struct packet *p)
+{
+	struct vsock_conn *c;
+
+	if (find(v, p->dst_port, p->src_port) || v->conns == VSOCK_MAX_CONNS ||
+	    v->host->connect(v->host, p->dst_port, &c)) {
+		stray(v, p);
+		return;
+	}
+	c->host_port = p->dst_port;
+	c->guest_port = p->src_port;
+	c->peer_alloc = p->buf_alloc;
+	c->peer_forwarded = p->fwd_cnt;
+	c->open = true;
+	c->writable = c->readable = true; /* try and see */
+	enter_table(v, c);
+	owe(v, c, OWE_RESPONSE);
+}
+
+static void guest_accepts(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	if (c->open) {
+		owe(v, c, OWE_RST);
+		return;
+	}
+	c->open = true;
+	c->writable = c->readable = true;
+	activate(v, c);
+	v->host->accepted(v->host, c);
+}
+
+static void guest_shuts(struct virtio_vsock *v, struct vsock_conn *c, uint32_t flags)
+{
+	c->guest_shut |= flags & (VSOCK_NO_RECEIVE | VSOCK_NO_SEND);
+	guest_drained(v, c);
+}
+
+/* A packet of an existing connection. */
+static void guest_packet(struct virtio_vsock *v, struct vsock_conn *c, const struct packet *p)
+{
+	c->peer_alloc = p->buf_alloc;
+	c->peer_forwarded = p->fwd_cnt;
+	if (!c->open && p->op != OP_RESPONSE && p->op != OP_RST) {
+		owe(v, c, OWE_RST);
+		return;
+	}
+	switch (p->op) {
+	case OP_RESPONSE: guest_accepts(v, c); break;
+	case OP_RST: drop(v, c); return;
+	case OP_SHUTDOWN: guest_shuts(v, c, p->flags); break;
+	case OP_RW: take_data(v, c, p->len); break;
+	case OP_CREDIT_UPDATE: break;
+	case OP_CREDIT_REQUEST: owe(v, c, OWE_CREDIT); break;
+	default: owe(v, c, OWE_RST); break;
+	}
+	activate(v, c); /* new credit may let it send */
+}
+
+/* The chain that was popped from the transmit queue. Returns false if it is no packet. */
+static bool take_packet(struct virtio_vsock *v)
+{
+	const struct vq_chain *ch = &v->chain;
+	struct vsock_conn *c;
+	struct packet p;
+
+	if (ch->read_len < sizeof(p))
+		return false;
+	iov_read(ch->iov, ch->readable, 0, &p, sizeof(p));
+	if (p.len > ch->read_len - sizeof(p) || (p.len && p.op != OP_RW))
+		return false;
+	if (p.src_cid != v->config.guest_cid || p.dst_cid != VSOCK_HOST_CID)
+		return true; /* nobody there; not even a reset could be addressed to it */
+	c = p.type == TYPE_STREAM ? find(v, p.dst_port, p.src_port) : NULL;
+	if (c)
+		guest_packet(v, c, &p);
+	else if (p.op == OP_REQUEST && p.type == TYPE_STREAM)
+		guest_request(v, &p);
+	else
+		stray(v, &p);
+	return true;
+}
+
+/* Returns false when there may be more. */
+static bool serve_tx(struct virtio_vsock *v)
+{
+	struct virtqueue *q = &v->dev.queue[TX];
+
+	for (unsigned int i = 0; i < ROUND; i++) {
+		int r = virtqueue_pop(q, &v->chain);
+
+		if (r == 0) {
+			virtqueue_notifications(q, true);
+			if (!virtqueue_has_more(q))
+				return true;
+			continue;
+		}
+		if (r < 0 || !take_packet(v)) {
+			virtio_fail(&v->dev, "malformed vsock packet or descriptor chain");
+			return true;
+		}
+		virtqueue_push(q, v->chain.head, 0);
+	}
+	return false;
+}
+
+/* --- from the stream to the guest --- */
+
+static uint32_t peer_credit(const struct vsock_conn *c)
+{
+	uint32_t flying = c->sent - c->peer_forwarded;
+
+	return flying < c->peer_alloc ? c->peer_alloc - flying : 0;
+}
+
+/* Whether the guest may be sent bytes, and there may be some. */
+static bool wants_data(const struct vsock_conn *c)
+{
+	return c->open && c->readable && !c->host_eof && !(c->guest_shut & VSOCK_NO_RECEIVE) &&
+	       peer_credit(c);
+}
+
+/* Writes a packet without data into the receive buffer that was popped. */
+static void put_packet(struct virtio_vsock *v, const struct vsock_conn *c, struct packet *p)
+{
+	const struct vq_chain *ch = &v->chain;
+
+	p->src_cid = VSOCK_HOST_CID;
+	p->dst_cid = v->config.guest_cid;
+	p->type = TYPE_STREAM;
+	if (c) {
+		p->src_port = c->host_port;
+		p->dst_port = c->guest_port;
+		p->buf_alloc = VSOCK_BUFFER;
+		p->fwd_cnt = c->forwarded;
+	}
+	iov_write(ch->iov + ch->readable, ch->writable, 0, p, sizeof(*p));
+	virtqueue_push(&v->dev.queue[RX], ch->head, (uint32_t)sizeof(*p) + p->len);
+}
+
+/* What the host's side will not do any more, for a SHUTDOWN packet. */
+static uint32_t host_shut(const struct vsock_conn *c)
+{
+	return (c->host_eof ? VSOCK_NO_SEND : 0) | (c->host_closed ? VSOCK_NO_RECEIVE : 0);
+}
+
+/* Sends the most urgent packet that is owed. c may be gone after it. */
+static void send_owed(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	struct packet p = {0};
+
+	if (c->owed & OWE_RST) {
+		p.op = OP_RST;
+		put_packet(v, c, &p);
+		drop(v, c);
+		return;
+	}
+	if (c->owed & OWE_REQUEST)
+		p.op = OP_REQUEST;
+	else if (c->owed & OWE_RESPONSE)
+		p.op = OP_RESPONSE;
+	else if (c->owed & OWE_SHUTDOWN)
+		p.op = OP_SHUTDOWN;
+	else
+		p.op = OP_CREDIT_UPDATE;
+	c->owed &= ~((1u << p.op) | OWE_CREDIT); /* each of them carries the credit */
+	c->told = c->forwarded;
+	if (p.op == OP_SHUTDOWN)
+		p.flags = c->host_shut = host_shut(c);
+	put_packet(v, c, &p);
+	if (p.op == OP_SHUTDOWN && !c->host_gone &&
+	    c->host_shut == (VSOCK_NO_SEND | VSOCK_NO_RECEIVE)) {
+		/* Nothing will pass any more; keep the ports until the guest's reset. */
+		c->host_gone = true;
+		v->host->hangup(v->host, c);
+	}
+	guest_drained(v, c);
+}
+
+/* Reads from the stream into the receive buffer that was popped. Returns false if it was not
+ * used.
+ */
+static bool send_data(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	const struct vq_chain *ch = &v->chain;
+	struct packet p = {.op = OP_RW};
+	unsigned int n = iov_slice(ch->iov + ch->readable, ch->writable, sizeof(p),
+				   MIN(ch->write_len - sizeof(p), peer_credit(c)), v->part);
+	ssize_t done = n ? v->host->read(v->host, c, v->part, n) : -EAGAIN;
+
+	if (done == -EAGAIN) {
+		c->readable = false;
+		return false;
+	}
+	if (done <= 0) {
+		c->host_eof = true;
+		owe(v, c, OWE_SHUTDOWN);
+		if (done < 0)
+			host_closed(v, c);
+		return false;
+	}
+	p.len = (uint32_t)done;
+	c->sent += p.len;
+	c->told = c->forwarded;
+	c->owed &= ~OWE_CREDIT;
+	put_packet(v, c, &p);
+	return true;
+}
+
+static void send_stray(struct virtio_vsock *v)
+{
+	struct packet p = {.op = OP_RST};
+
+	v->strays--;
+	p.src_port = v->stray[v->strays].host_port;
+	p.dst_port = v->stray[v->strays].guest_port;
+	put_packet(v, NULL, &p);
+}
+
+/* Puts one packet into the receive buffer that was popped. Returns false if none wanted it. */
+static bool fill_one(struct virtio_vsock *v)
+{
+	struct vsock_conn *c;
+
+	if (v->strays) {
+		send_stray(v);
+		return true;
+	}
+	while ((c = v->active_first)) {
+		deactivate(v, c);
+		if (c->owed) {
+			activate(v, c); /* at the end of the list: others' turn comes first */
+			send_owed(v, c);
+			return true;
+		}
+		if (wants_data(c)) {
+			activate(v, c);
+			if (send_data(v, c))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Returns false when there may be more. */
+static bool serve_rx(struct virtio_vsock *v)
+{
+	struct virtqueue *q = &v->dev.queue[RX];
+
+	for (unsigned int i = 0; i < ROUND && (v->strays || v->active_first); i++) {
+		int r = virtqueue_pop(q, &v->chain);
+
+		if (r == 0) {
+			virtqueue_notifications(q, true);
+			if (!virtqueue_has_more(q))
+				return true;
+			continue;
+		}
+		if (r < 0 || v->chain.write_len <= sizeof(struct packet)) {
+			virtio_fail(&v->dev, "malformed vsock receive buffer");
+			return true;
+		}
+		if (!fill_one(v)) {
+			virtqueue_unpop(q);
+			return true;
+		}
+	}
+	return !v->strays && !v->active_first;
+}
+
+static void serve(struct virtio_dev *d)
+{
+	struct virtio_vsock *v = vsock_of(d);
+	bool tx_done = serve_tx(v);
+	bool rx_done = serve_rx(v);
+
+	virtio_interrupt(d, &d->queue[TX]);
+	virtio_interrupt(d, &d->queue[RX]);
+	if (!tx_done || !rx_done)
+		virtio_again(d);
+}
+
+/* --- for the back end --- */
+
+int vsock_connect(struct virtio_vsock *v, struct vsock_conn *c, uint32_t guest_port)
+{
+	if (v->conns == VSOCK_MAX_CONNS)
+		return -EMFILE;
+	do
+		c->host_port = FIRST_HOST_PORT | (v->next_port++ & (FIRST_HOST_PORT - 1));
+	while (find(v, c->host_port, guest_port));
+	c->guest_port = guest_port;
+	enter_table(v, c);
+	owe(v, c, OWE_REQUEST);
+	serve(&v->dev);
+	return 0;
+}
+
+void vsock_stream_ready(struct virtio_vsock *v, struct vsock_conn *c, bool readable, bool writable)
+{
+	c->readable |= readable;
+	if (writable) {
+		c->writable = true;
+		flush_buffer(v, c);
+	}
+	activate(v, c);
+	serve(&v->dev);
+}
+
+static const struct virtio_ops vsock_ops = {
+	.id = VIRTIO_ID_VSOCK,
+	.queues = QUEUES,
+	.serve = serve,
+	.reset = drop_all,
+};
+
+int virtio_vsock_init(struct virtio_vsock *v, const struct mem *m, uint32_t guest_cid,
+		      struct vsock_host *host, struct irq irq, struct loop *loop, struct err *e)
+{
+	memset(v, 0, sizeof(*v));
+	v->config.guest_cid = guest_cid;
+	v->host = host;
+	v->dev.ops = &vsock_ops;
+	v->dev.mem = m;
+	v->dev.config = &v->config;
+	v->dev.config_len = sizeof(v->config);
+	return virtio_init(&v->dev, irq, loop, e);
+}

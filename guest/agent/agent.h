@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * agent: the state of the agent, for the files that serve its connections.
+ *
+ * Theory of operation. One thread, one epoll instance, every descriptor non-blocking and
+ * registered once, edge-triggered: an event only says "try again", so nothing keeps track of
+ * which event is wanted, a stale one does no harm, and an idle guest never wakes.
+ *
+ *   serve.c    the loop: new connections, signals, reaping, the way down
+ *   conn.c     a connection until it becomes a stream: messages in, messages out
+ *   session.c  one command: its streams, its process, its end
+ *   spawn.c    fork and exec
+ *   pump.c     bytes
+ *
+ * Memory is this one structure: fixed tables, no allocation. Pages of the request buffers are
+ * touched only when a request needs them and are given back when it was a large one.
+ *
+ * A peer that has a slot and does not get on keeps it until somebody else needs one: then
+ * whoever has stalled for longer than AGENT_HANDSHAKE_MS makes room. So there are no timers.
+ */
+#ifndef UVM_AGENT_AGENT_H
+#define UVM_AGENT_AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "guest/agent/pump.h"
+#include "guest/agent/serve.h"
+#include "guest/agent/spawn.h"
+#include "guest/protocol.h"
+
+enum conn_state {
+	CONN_FREE = 0,
+	CONN_OPEN,   /* messages come in */
+	CONN_PARKED, /* has sent ATTACH for a session that is not known yet; what follows is data */
+};
+
+struct conn {
+	enum conn_state state;
+	int fd;
+	uint32_t got; /* bytes received of the current message, header included */
+	struct agent_header head;
+	union {
+		struct agent_attach attach;
+		struct agent_signal signal;
+		struct agent_resize resize;
+		struct agent_shutdown shutdown;
+	} body;			 /* EXEC's goes to its session's buffer */
+	struct session *session; /* whose control connection this is, or NULL */
+	uint64_t since_ms;	 /* when it was accepted */
+};
+
+enum session_state {
+	SESSION_FREE = 0,
+	SESSION_RECEIVING, /* its EXEC is coming in */
+	SESSION_ATTACHING, /* its streams are coming in */
+	SESSION_STARTING,  /* forked; the report pipe will tell whether the program runs */
+	SESSION_RUNNING,
+	SESSION_DRAINING, /* reaped; what it wrote is on its way out */
+};
+
+/* A terminal takes four: in and out, each through a pipe, because splice needs one. */
+#define SESSION_PUMPS 4
+
+struct session {
+	enum session_state state;
+	struct conn *control; /* NULL only when free */
+	uint32_t tag;	      /* of the EXEC, for all that is said about it */
+	uint32_t length;      /* of the EXEC's payload */
+	uint64_t since_ms;    /* when the EXEC came */
+	uint32_t missing;     /* streams that are still to be attached, 1 << enum agent_stream */
+	int stream[AGENT_STREAMS]; /* attached and not yet pumped, or -1 */
+	struct command command;	   /* from ATTACHING until the fork */
+	pid_t pid;		   /* from STARTING until reaped; also its process group */
+	int report;		   /* see spawn(); -1 except in STARTING */
+	int wait_status;
+	bool tty;
+	bool busy; /* stopped pumping only to let others have their turn */
+	struct pump pump[SESSION_PUMPS];
+};
+
+struct agent {
+	const struct serve_config *config;
+	int epoll;
+	int signals; /* signalfd */
+	bool busy;   /* some session is */
+	uint64_t ready_ns;
+	enum agent_shutdown_mode stop; /* 0: not asked to */
+	int stop_step;		       /* how many times processes were told to end */
+	uint64_t stop_deadline_ms;     /* when they are told again, or left alone */
+	struct conn conns[AGENT_CONNECTIONS];
+	struct session sessions[AGENT_SESSIONS];
+	/* One for each session: the payload of its EXEC. */
+	_Alignas(4096) uint8_t request[AGENT_SESSIONS][AGENT_EXEC_MAX];
+};
+
+/* What an event is about: the kind, an index into a table, and for sessions which descriptor. */
+enum watch_kind { WATCH_LISTEN = 1, WATCH_SIGNALS, WATCH_HELLO, WATCH_CONN, WATCH_SESSION };
+enum watch_part {
+	PART_REPORT = 0,
+	PART_PUMP_FROM = 1,			       /* + pump index */
+	PART_PUMP_TO = PART_PUMP_FROM + SESSION_PUMPS, /* + pump index */
+};
+
+/* Registers fd, or gives it a new meaning. Returns 0 or -errno. */
+int watch(struct agent *a, int fd, enum watch_kind kind, uint32_t index, uint32_t part);
+
+/* Monotonic time, for ages. */
+uint64_t now_ms(void);
+
+/* Answers for INFO and HELLO. */
+struct agent_info agent_info(const struct agent *a);
+
+/* Begins the way down; the first mode that is asked for counts. */
+void agent_stop(struct agent *a, enum agent_shutdown_mode mode);
+
+/* Takes over a new connection, or refuses and closes it. */
+void conn_accept(struct agent *a, int fd);
+
+/* Something happened on it: reads, acts, answers. It may be closed afterwards. */
+void conn_event(struct agent *a, struct conn *c, uint32_t events);
+
+/* Sends one message. A peer that takes no answers (they are small and few) loses the connection:
+ * it is shut down here, and its end is dealt with when the event for it comes.
+ */
+void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *payload,
+	       uint32_t length);
+
+/* Sends ERROR with code (a positive errno) and closes. A session it controlled is abandoned. */
+void conn_fail(struct agent *a, struct conn *c, int code, const char *text);
+
+/* Closes it. A session it controlled is abandoned. */
+void conn_close(struct agent *a, struct conn *c);
+
+/* Frees its slot; the descriptor lives on with whoever took it over. */
+void conn_release(struct conn *c);
+
+/* Begins a session for an EXEC whose header came on c. NULL: there are too many. */
+struct session *session_begin(struct agent *a, struct conn *c);
+
+/* Where the payload of its EXEC goes: AGENT_EXEC_MAX bytes. */
+void *session_buffer(struct agent *a, const struct session *s);
+
+/* The EXEC is complete. May end the session, and with it its control connection. */
+void session_request(struct agent *a, struct session *s, uint32_t length);
+
+/* The session that key names and that still waits for streams, or NULL. */
+struct session *session_find(struct agent *a, const struct agent_key *key);
+
+/* Takes over fd as one of its streams. Returns NULL, or why not (fd is the caller's then). */
+const char *session_attach(struct agent *a, struct session *s, uint32_t stream, int fd);
+
+/* Something happened on one of its descriptors; part is an enum watch_part. */
+void session_event(struct agent *a, struct session *s, uint32_t part, uint32_t events);
+
+/* Moves what can be moved. */
+void session_pump(struct agent *a, struct session *s);
+
+/* Process pid was reaped; does nothing when it is nobody's. */
+void session_reaped(struct agent *a, pid_t pid, int wait_status);
+
+/* Both do nothing unless the process runs. signo is valid. */
+void session_signal(const struct session *s, const struct agent_signal *m);
+void session_resize(const struct session *s, const struct agent_resize *m);
+
+/* Its client is gone: kills its process group and frees it. Leaves the control connection. */
+void session_abandon(struct agent *a, struct session *s);
+
+#endif

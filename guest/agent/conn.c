@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Messages are read to the byte and no further: after an ATTACH the connection is a stream, and
+ * its first data may have come along with the message.
+ */
+#define _GNU_SOURCE
+#include "guest/agent/agent.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Messages of one connection before the others have their turn. */
+#define TURN_MESSAGES 16
+
+struct message_type {
+	uint16_t type;
+	uint32_t min; /* bytes of payload */
+	uint32_t max;
+	bool session; /* only after EXEC, on its connection; the rest only without one */
+	void (*handle)(struct agent *a, struct conn *c);
+};
+
+static void handle_exec(struct agent *a, struct conn *c)
+{
+	session_request(a, c->session, c->head.length);
+}
+
+/* Whether the peer of a parked connection has closed it. Its data cannot be read to find out, and
+ * the end of the data may come before the session does; a send of nothing tells.
+ */
+static bool peer_gone(int fd)
+{
+	return send(fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN;
+}
+
+static void handle_attach(struct agent *a, struct conn *c)
+{
+	struct session *s = session_find(a, &c->body.attach.key);
+	const char *why;
+
+	if (!s) {
+		c->state = CONN_PARKED;
+		if (peer_gone(c->fd)) /* the event for that may have been this one */
+			conn_close(a, c);
+		return;
+	}
+	why = session_attach(a, s, c->body.attach.stream, c->fd);
+	if (why)
+		conn_fail(a, c, EINVAL, why);
+	else
+		conn_release(c);
+}
+
+static void handle_signal(struct agent *a, struct conn *c)
+{
+	const struct agent_signal *m = &c->body.signal;
+
+	if (m->signo < 1 || m->signo > 64 || m->scope > AGENT_SIGNAL_GROUP)
+		conn_fail(a, c, EINVAL, "SIGNAL has no valid number or scope");
+	else
+		session_signal(c->session, m);
+}
+
+static void handle_resize(struct agent *a, struct conn *c)
+{
+	(void)a;
+	session_resize(c->session, &c->body.resize);
+}
+
+static void handle_ping(struct agent *a, struct conn *c)
+{
+	struct agent_info info = agent_info(a);
+
+	conn_send(c, AGENT_INFO, c->head.tag, &info, sizeof(info));
+}
+
+static void handle_shutdown(struct agent *a, struct conn *c)
+{
+	uint32_t mode = c->body.shutdown.mode;
+
+	if (mode != AGENT_POWEROFF && mode != AGENT_REBOOT) {
+		conn_fail(a, c, EINVAL, "SHUTDOWN has no valid mode");
+		return;
+	}
+	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+	agent_stop(a, mode);
+}
+
+static const struct message_type message_types[] = {
+	{AGENT_EXEC, sizeof(struct agent_exec), AGENT_EXEC_MAX, false, handle_exec},
+	{AGENT_ATTACH, sizeof(struct agent_attach), sizeof(struct agent_attach), false,
+	 handle_attach},
+	{AGENT_SIGNAL, sizeof(struct agent_signal), sizeof(struct agent_signal), true,
+	 handle_signal},
+	{AGENT_RESIZE, sizeof(struct agent_resize), sizeof(struct agent_resize), true,
+	 handle_resize},
+	{AGENT_PING, 0, 0, false, handle_ping},
+	{AGENT_SHUTDOWN, sizeof(struct agent_shutdown), sizeof(struct agent_shutdown), false,
+	 handle_shutdown},
+};
+
+static const struct message_type *find_type(uint16_t type)
+{
+	for (size_t i = 0; i < sizeof(message_types) / sizeof(message_types[0]); i++)
+		if (message_types[i].type == type)
+			return &message_types[i];
+	return NULL;
+}
+
+void conn_release(struct conn *c)
+{
+	*c = (struct conn){.fd = -1};
+}
+
+void conn_close(struct agent *a, struct conn *c)
+{
+	struct session *s = c->session;
+
+	c->session = NULL;
+	if (s)
+		session_abandon(a, s);
+	close(c->fd);
+	conn_release(c);
+}
+
+void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *payload,
+	       uint32_t length)
+{
+	struct agent_header head = {.magic = AGENT_MAGIC,
+				    .version = AGENT_VERSION,
+				    .type = (uint16_t)type,
+				    .length = length,
+				    .tag = tag};
+	struct iovec iov[] = {{&head, sizeof(head)}, {(void *)(uintptr_t)payload, length}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = length ? 2 : 1};
+
+	if (sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)(sizeof(head) + length))
+		shutdown(c->fd, SHUT_RDWR);
+}
+
+void conn_fail(struct agent *a, struct conn *c, int code, const char *text)
+{
+	struct {
+		struct agent_error error;
+		char text[AGENT_TEXT_MAX];
+	} m = {.error = {.code = (uint32_t)code, .kind = AGENT_REFUSED}};
+	size_t n = strnlen(text, sizeof(m.text));
+
+	memcpy(m.text, text, n);
+	conn_send(c, AGENT_ERROR, c->head.tag, &m, (uint32_t)(sizeof(m.error) + n));
+	conn_close(a, c);
+}
+
+/* Makes room in a full table: closes the connection that has waited longest to get on, if that is
+ * longer than anybody may take.
+ */
+static struct conn *evict(struct agent *a, uint64_t now)
+{
+	struct conn *oldest = NULL;
+
+	for (struct conn *c = a->conns; c < a->conns + AGENT_CONNECTIONS; c++)
+		if (!c->session && (!oldest || c->since_ms < oldest->since_ms))
+			oldest = c;
+	if (!oldest || now - oldest->since_ms < AGENT_HANDSHAKE_MS)
+		return NULL;
+	conn_fail(a, oldest, ETIMEDOUT, "too slow");
+	return oldest;
+}
+
+void conn_accept(struct agent *a, int fd)
+{
+	uint64_t now = now_ms();
+	struct conn *c = a->conns;
+
+	while (c < a->conns + AGENT_CONNECTIONS && c->state != CONN_FREE)
+		c++;
+	if (c == a->conns + AGENT_CONNECTIONS)
+		c = evict(a, now);
+	if (!c) {
+		struct conn refused = {.state = CONN_OPEN, .fd = fd};
+
+		conn_fail(a, &refused, EAGAIN, "too many connections");
+		return;
+	}
+	*c = (struct conn){.state = CONN_OPEN, .fd = fd, .since_ms = now};
+	if (watch(a, fd, WATCH_CONN, (uint32_t)(c - a->conns), 0))
+		conn_fail(a, c, ENOMEM, "out of memory");
+}
+
+/* Judges a header. Returns whether its payload may come. */
+static bool header_ok(struct agent *a, struct conn *c)
+{
+	const struct message_type *t = find_type(c->head.type);
+	int code = EPROTO;
+	const char *why;
+
+	if (c->head.magic != AGENT_MAGIC) {
+		why = "not a message of uvm's agent";
+	} else if (c->head.version != AGENT_VERSION) {
+		why = "unknown protocol version";
+		code = EPROTONOSUPPORT;
+	} else if (!t) {
+		why = "unknown message type";
+		code = EOPNOTSUPP;
+	} else if (t->session != !!c->session) {
+		why = "message out of place";
+	} else if (c->head.length < t->min || c->head.length > t->max) {
+		why = "payload is too short or too long for its type";
+		code = EMSGSIZE;
+	} else if (t->type == AGENT_EXEC && a->stop) {
+		why = "the guest is shutting down";
+		code = ESHUTDOWN;
+	} else if (t->type == AGENT_EXEC && !(c->session = session_begin(a, c))) {
+		why = "too many sessions";
+		code = EAGAIN;
+	} else {
+		return true;
+	}
+	conn_fail(a, c, code, why);
+	return false;
+}
+
+/* Receives once for the current message. Returns 1 when it is complete, 0 when there may be more
+ * to receive, -1 when there is nothing now or the connection is closed.
+ */
+static int receive(struct agent *a, struct conn *c)
+{
+	uint32_t want = sizeof(c->head);
+	uint8_t *to = (uint8_t *)&c->head + c->got;
+	ssize_t n;
+
+	if (c->got >= sizeof(c->head)) {
+		want += c->head.length;
+		to = c->head.type == AGENT_EXEC ? session_buffer(a, c->session) : (void *)&c->body;
+		to += c->got - sizeof(c->head);
+	}
+	n = recv(c->fd, to, want - c->got, MSG_DONTWAIT);
+	if (n < 0 && errno == EINTR)
+		return 0;
+	if (n < 0 && errno == EAGAIN)
+		return -1;
+	if (n <= 0) {
+		conn_close(a, c);
+		return -1;
+	}
+	c->got += (uint32_t)n;
+	if (c->got == sizeof(c->head) && !header_ok(a, c))
+		return -1;
+	return c->got >= sizeof(c->head) && c->got == sizeof(c->head) + c->head.length;
+}
+
+void conn_event(struct agent *a, struct conn *c, uint32_t events)
+{
+	int messages = 0;
+
+	if (c->state == CONN_PARKED) {
+		if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) && peer_gone(c->fd))
+			conn_close(a, c);
+		return;
+	}
+	while (c->state == CONN_OPEN) {
+		int done = receive(a, c);
+
+		if (done < 0)
+			return;
+		if (!done)
+			continue;
+		c->got = 0;
+		find_type(c->head.type)->handle(a, c);
+		if (c->state == CONN_OPEN && ++messages == TURN_MESSAGES) {
+			/* Registering it again brings the event again if there is more. */
+			watch(a, c->fd, WATCH_CONN, (uint32_t)(c - a->conns), 0);
+			return;
+		}
+	}
+}

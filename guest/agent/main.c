@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * uvm-agent: PID 1 of a guest. Sets it up, tells the host, serves, and takes it down.
+ *
+ * The order is the boot time: only what a command cannot do without comes before the host is told,
+ * and the connection for that is begun before the root file system is mounted, so that its round
+ * trip to the host costs no time of its own. Requests that come while the rest is set up wait in
+ * the listening socket.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/vm_sockets.h>
+
+#include "guest/agent/agent.h"
+#include "guest/agent/boot.h"
+
+static int vsock(struct sockaddr_vm *addr, unsigned cid)
+{
+	*addr = (struct sockaddr_vm){
+		.svm_family = AF_VSOCK, .svm_port = AGENT_PORT, .svm_cid = cid};
+	return socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* Begins the connection for HELLO. Returns a socket or -1. */
+static int call_host(void)
+{
+	struct sockaddr_vm addr;
+	int fd = vsock(&addr, VMADDR_CID_HOST);
+
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) &&
+	    errno != EINPROGRESS) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Returns a socket, or -1 after a line on the console. */
+static int listen_vsock(void)
+{
+	struct sockaddr_vm addr;
+	int fd = vsock(&addr, VMADDR_CID_ANY);
+
+	if (fd >= 0 && !bind(fd, (struct sockaddr *)&addr, sizeof(addr)) &&
+	    !listen(fd, AGENT_CONNECTIONS))
+		return fd;
+	say("cannot listen on vsock; no command can be run from the host", NULL, errno);
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static void signal_all(int signo)
+{
+	kill(-1, signo); /* every process but the first */
+}
+
+int main(void)
+{
+	static struct agent agent;
+	static struct boot boot;
+	struct serve_config config = {.start_ns = boot_ns(), .signal_all = signal_all};
+	int r;
+
+	if (getpid() != 1) {
+		say("is the first process of a uvm guest and runs as nothing else", NULL, 0);
+		return 1;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	boot_begin(&boot);
+	config.hello_fd = call_host();
+	if (boot_root(&boot))
+		return 1; /* the kernel panics, and the monitor sees that */
+	config.listen_fd = listen_vsock();
+	if (config.hello_fd >= 0 && !hello_send(config.hello_fd, config.start_ns))
+		config.hello_fd = -1;
+	boot_finish(&boot);
+	r = serve(&agent, &config);
+	if (r < 0) {
+		say("cannot serve", NULL, -r);
+		return 1;
+	}
+	boot_down(r);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * serve: the agent's work, once the guest is set up: run commands for the host and reap.
+ *
+ * It knows nothing of PID 1, mounts or vsock, so that the tests drive the same code on a host over
+ * UNIX sockets.
+ */
+#ifndef UVM_AGENT_SERVE_H
+#define UVM_AGENT_SERVE_H
+
+#include <stdint.h>
+
+#include "guest/protocol.h"
+
+struct agent; /* agent.h; static storage, all zero */
+
+struct serve_config {
+	int listen_fd; /* a listening stream socket of any family, non-blocking; -1: only reap */
+	int hello_fd;  /* a connecting socket on which HELLO is to be sent, taken over; or -1 */
+	uint64_t start_ns; /* see struct agent_info */
+	/* Signals every process but the caller. Called with SIGTERM when a shutdown begins, and
+	 * with SIGKILL for those that are left after a while.
+	 */
+	void (*signal_all)(int signo);
+};
+
+/* CLOCK_BOOTTIME in nanoseconds. */
+uint64_t boot_ns(void);
+
+/* Sends HELLO on fd without waiting and closes it. Returns 0, or -EAGAIN when the connection is
+ * not made yet and fd still open. Nobody listening is no error: the host need not care.
+ */
+int hello_send(int fd, uint64_t start_ns);
+
+/* Serves until a shutdown is asked for, by message or by signal (as busybox' and systemd's tools
+ * send it), and until the processes have ended or had their time. Returns the mode, or -errno when
+ * it could not begin. The caller has descriptors 0 to 2 open and ignores SIGPIPE.
+ */
+int serve(struct agent *a, const struct serve_config *config);
+
+#endif

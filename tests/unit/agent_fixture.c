@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "tests/unit/agent_fixture.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest/agent/agent.h"
+#include "vmm/util.h"
+
+pid_t agent_pid;
+
+static int listener;
+static int idle_fds; /* what the agent has open when nothing goes on */
+static struct sockaddr_un address;
+static socklen_t address_size;
+
+int dial_agent(void *ctx, int *fds, unsigned int n, struct err *e)
+{
+	(void)ctx;
+	for (unsigned int i = 0; i < n; i++) {
+		fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (connect(fds[i], (const struct sockaddr *)&address, address_size)) {
+			int r = err_sys(e, "connect");
+
+			for (unsigned int k = 0; k <= i; k++)
+				close(fds[k]);
+			return r;
+		}
+	}
+	return 0;
+}
+
+/* How many children pid has, zombies included. With signo, each gets it. */
+static int children(pid_t pid, int signo)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	int n = 0;
+
+	while ((d = readdir(proc))) {
+		char path[300], line[512] = "", state;
+		int parent, fd, child = atoi(d->d_name);
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", d->d_name);
+		fd = child ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+		if (fd < 0)
+			continue;
+		if (read(fd, line, sizeof(line) - 1) > 0 && strrchr(line, ')') &&
+		    sscanf(strrchr(line, ')') + 1, " %c %d", &state, &parent) == 2 &&
+		    parent == pid) {
+			n++;
+			if (signo)
+				kill(child, signo);
+		}
+		close(fd);
+	}
+	closedir(proc);
+	return n;
+}
+
+/* For the agent under test: "every process" is its own children only. */
+static void signal_children(int signo)
+{
+	children(getpid(), signo);
+}
+
+static int count_fds(pid_t pid)
+{
+	char path[64];
+	DIR *dir;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	ck_assert(dir != NULL);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static _Noreturn void agent_main(void)
+{
+	static struct agent agent;
+	struct serve_config config = {
+		.listen_fd = listener, .hello_fd = -1, .signal_all = signal_children};
+	int r;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* As PID 1 it adopts orphans, and has no descriptors but its own. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
+	signal(SIGPIPE, SIG_IGN);
+	r = serve(&agent, &config);
+	_exit(r < 0 ? 100 : r);
+}
+
+static struct agent_info info(void)
+{
+	struct agent_info i;
+	struct err e;
+
+	ck_assert_msg(!agent_ping(dial_agent, NULL, &i, &e), "%s", e.text);
+	return i;
+}
+
+void start_agent(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	address.sun_family = AF_UNIX;
+	/* Abstract: works where the file system has no sockets, and leaves nothing behind. */
+	address_size =
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+			    (size_t)snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
+					     "uvm-test-agent-%d", getpid()));
+	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert(!bind(listener, (struct sockaddr *)&address, address_size));
+	ck_assert(!listen(listener, 4096));
+	agent_pid = fork();
+	ck_assert(agent_pid >= 0);
+	if (!agent_pid)
+		agent_main();
+	/* Its answer on one connection says that it has closed those before. */
+	info();
+	while (info().connections > 1)
+		continue;
+	idle_fds = count_fds(agent_pid);
+}
+
+void settle(void)
+{
+	uint64_t deadline = now_ns() + PATIENCE_NS;
+	struct agent_info i = {0};
+	int fds = 0, kids = 0;
+
+	while (now_ns() < deadline) {
+		i = info();
+		kids = children(agent_pid, 0);
+		fds = count_fds(agent_pid);
+		/* One of the pings may still be open. */
+		if (!i.sessions && i.connections == 1 && !kids && fds <= idle_fds + 1)
+			return;
+		sched_yield();
+	}
+	ck_abort_msg("left behind: %u sessions, %u connections, %d processes, %d descriptors",
+		     i.sessions, i.connections - 1, kids, fds - idle_fds);
+}
+
+void await_sessions(uint32_t n)
+{
+	while (info().sessions != n)
+		sched_yield();
+}
+
+int agent_result(void)
+{
+	int ws;
+
+	ck_assert_int_eq(waitpid(agent_pid, &ws, 0), agent_pid);
+	agent_pid = 0;
+	return WIFEXITED(ws) ? WEXITSTATUS(ws) : -1;
+}
+
+void stop_agent(void)
+{
+	if (agent_pid) {
+		settle();
+		kill(agent_pid, SIGKILL);
+		waitpid(agent_pid, NULL, 0);
+	}
+	close(listener);
+}

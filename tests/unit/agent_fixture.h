@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * agent_fixture: the agent's real core in a child process, over a UNIX socket on this host; for
+ * the tests of the agent and of its client. Every test has an agent of its own and ends by asking
+ * that it holds nothing any more: no session, no connection, no descriptor, no process.
+ */
+#ifndef UVM_TESTS_AGENT_FIXTURE_H
+#define UVM_TESTS_AGENT_FIXTURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "vmm/agent.h"
+
+/* What a test waits at the most for something that must come. */
+#define PATIENCE_NS (UINT64_C(60) * 1000000000)
+
+extern pid_t agent_pid; /* of the agent under test */
+
+/* Fixture: starts the agent. */
+void start_agent(void);
+
+/* Fixture: waits as settle() does and then kills the agent, unless it has ended before. */
+void stop_agent(void);
+
+/* An agent_dial_fn to the agent under test; needs no ctx. */
+int dial_agent(void *ctx, int *fds, unsigned int n, struct err *e);
+
+/* Waits until the agent is as it was at the start. It must get there by itself. */
+void settle(void);
+
+/* Waits until the agent has n sessions. */
+void await_sessions(uint32_t n);
+
+/* The agent's exit status, waited for; it is serve()'s result. */
+int agent_result(void);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/agent.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmm/util.h"
+
+/* Bytes of payload that each message of the agent has. */
+static const struct {
+	uint16_t type;
+	uint32_t min;
+	uint32_t max;
+} answer_types[] = {
+	{AGENT_HELLO, sizeof(struct agent_info), sizeof(struct agent_info)},
+	{AGENT_INFO, sizeof(struct agent_info), sizeof(struct agent_info)},
+	{AGENT_OK, 0, 0},
+	{AGENT_ERROR, sizeof(struct agent_error), AGENT_ANSWER_MAX},
+	{AGENT_STARTED, sizeof(struct agent_started), sizeof(struct agent_started)},
+	{AGENT_EXITED, sizeof(struct agent_exited), sizeof(struct agent_exited)},
+};
+
+uint64_t agent_deadline(void)
+{
+	return now_ns() + AGENT_HANDSHAKE_MS * UINT64_C(1000000);
+}
+
+static bool length_ok(const struct agent_header *h)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(answer_types); i++)
+		if (answer_types[i].type == h->type)
+			return h->length >= answer_types[i].min && h->length <= answer_types[i].max;
+	return false;
+}
+
+static int check_header(const struct agent_header *h, struct err *e)
+{
+	if (h->magic != AGENT_MAGIC)
+		return err_set(e, EPROTO, "what answers in the guest is not uvm's agent");
+	if (h->version != AGENT_VERSION)
+		return err_set(e, EPROTO,
+			       "the guest's agent speaks version %u of the protocol, not %u",
+			       h->version, AGENT_VERSION);
+	if (!length_ok(h))
+		return err_set(e, EPROTO, "the guest's agent sent a malformed message (type %u)",
+			       h->type);
+	return 0;
+}
+
+int agent_receive(int fd, struct agent_message *m, struct err *e)
+{
+	for (;;) {
+		size_t want = sizeof(m->head);
+		uint8_t *to = (uint8_t *)&m->head + m->got;
+		ssize_t n;
+
+		if (m->got >= sizeof(m->head)) {
+			want += m->head.length;
+			to = m->bytes + (m->got - sizeof(m->head));
+		}
+		if (m->got == want)
+			break;
+		n = recv(fd, to, want - m->got, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return 0;
+		if (n < 0 && errno != ECONNRESET)
+			return err_sys(e, "cannot receive from the guest's agent");
+		if (n <= 0)
+			return err_set(e, ECONNRESET, "the guest's agent closed the connection");
+		m->got += (size_t)n;
+		if (m->got == sizeof(m->head)) {
+			int r = check_header(&m->head, e);
+
+			if (r)
+				return r;
+		}
+	}
+	if (m->head.type == AGENT_ERROR)
+		m->text[m->head.length - sizeof(m->error)] = '\0';
+	return 1;
+}
+
+/* Waits for events on fd. Returns 0, or -errno with the message set. */
+static int wait_for(int fd, short events, uint64_t deadline_ns, struct err *e)
+{
+	for (;;) {
+		struct pollfd pfd = {.fd = fd, .events = events};
+		uint64_t now = now_ns();
+		int r;
+
+		if (now >= deadline_ns)
+			return err_set(e, ETIMEDOUT, "the guest's agent does not answer");
+		r = poll(&pfd, 1, (int)((deadline_ns - now) / 1000000 + 1));
+		if (r > 0)
+			return 0;
+		if (r < 0 && errno != EINTR)
+			return err_sys(e, "poll");
+	}
+}
+
+int agent_error(const struct agent_message *m, struct err *e)
+{
+	/* A number that is none must not become success. */
+	int code = m->error.code < 1 || m->error.code > 4095 ? EPROTO : (int)m->error.code;
+
+	return err_set(e, code, "%s: %s", m->text, strerror(code));
+}
+
+int agent_await(int fd, struct agent_message *m, uint64_t deadline_ns, struct err *e)
+{
+	m->got = 0;
+	for (;;) {
+		int r = agent_receive(fd, m, e);
+
+		if (r > 0)
+			return m->head.type == AGENT_ERROR ? agent_error(m, e) : 0;
+		if (!r)
+			r = wait_for(fd, POLLIN, deadline_ns, e);
+		if (r)
+			return r;
+	}
+}
+
+/* Sending has failed: the agent may have said why before it closed. */
+static int send_failed(int fd, struct err *e)
+{
+	struct agent_message m = {0};
+	int r = err_sys(e, "cannot send to the guest's agent");
+	struct err why;
+
+	if (agent_receive(fd, &m, &why) > 0 && m.head.type == AGENT_ERROR)
+		return agent_error(&m, e);
+	return r;
+}
+
+int agent_send(int fd, enum agent_type type, const void *payload, size_t length,
+	       uint64_t deadline_ns, struct err *e)
+{
+	struct agent_header head = {.magic = AGENT_MAGIC,
+				    .version = AGENT_VERSION,
+				    .type = (uint16_t)type,
+				    .length = (uint32_t)length};
+	size_t sent = 0, all = sizeof(head) + length;
+
+	while (sent < all) {
+		size_t skip = MIN(sent, sizeof(head)), past = sent - skip;
+		struct iovec iov[] = {
+			{(uint8_t *)&head + skip, sizeof(head) - skip},
+			{(uint8_t *)(uintptr_t)payload + past, length - past},
+		};
+		struct msghdr m = {.msg_iov = iov, .msg_iovlen = length ? 2 : 1};
+		ssize_t n = sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		int r;
+
+		if (n >= 0) {
+			sent += (size_t)n;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return send_failed(fd, e);
+		r = wait_for(fd, POLLOUT, deadline_ns, e);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int unexpected(const struct agent_message *m, struct err *e)
+{
+	return err_set(e, EPROTO, "the guest's agent gave an answer out of place (type %u)",
+		       m->head.type);
+}
+
+int agent_hello(int fd, struct agent_info *info, struct err *e)
+{
+	struct agent_message m;
+	int r = agent_await(fd, &m, agent_deadline(), e);
+
+	if (r)
+		return r;
+	if (m.head.type != AGENT_HELLO)
+		return unexpected(&m, e);
+	*info = m.info;
+	return 0;
+}
+
+/* One request on a connection of its own; m gets the answer. */
+static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+	       size_t length, struct agent_message *m, struct err *e)
+{
+	uint64_t deadline = agent_deadline();
+	int fd, r = dial(ctx, &fd, 1, e);
+
+	if (r)
+		return r;
+	r = agent_send(fd, type, payload, length, deadline, e);
+	if (!r)
+		r = agent_await(fd, m, deadline, e);
+	close(fd);
+	return r;
+}
+
+int agent_ping(agent_dial_fn *dial, void *ctx, struct agent_info *info, struct err *e)
+{
+	struct agent_message m;
+	int r = ask(dial, ctx, AGENT_PING, NULL, 0, &m, e);
+
+	if (r)
+		return r;
+	if (m.head.type != AGENT_INFO)
+		return unexpected(&m, e);
+	*info = m.info;
+	return 0;
+}
+
+int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e)
+{
+	struct agent_shutdown order = {.mode = mode};
+	struct agent_message m;
+	int r = ask(dial, ctx, AGENT_SHUTDOWN, &order, sizeof(order), &m, e);
+
+	/* The guest may be gone faster than its answer. */
+	if (r == -ECONNRESET)
+		return 0;
+	return r ? r : m.head.type == AGENT_OK ? 0 : unexpected(&m, e);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * agent: the host's side of the guest agent's protocol: messages out, messages in, and the orders
+ * that need no session. exec.h runs commands.
+ *
+ * The guest is taken as hostile: what it sends is bounded, checked against the one layout that its
+ * type has, and waited for no longer than AGENT_HANDSHAKE_MS.
+ */
+#ifndef UVM_VMM_AGENT_H
+#define UVM_VMM_AGENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "guest/protocol.h"
+#include "vmm/err.h"
+
+/* Makes n connections to the agent's port, ready for its messages, and stores them at fds; they
+ * become the caller's. All at once, because each costs a round trip through the guest: an
+ * implementation sends every CONNECT before it reads the first OK. Returns 0, or -errno with the
+ * message set and no descriptor left open.
+ */
+typedef int agent_dial_fn(void *ctx, int *fds, unsigned int n, struct err *e);
+
+/* A message from the agent, complete or on its way in. Begins as all zero. */
+struct agent_message {
+	size_t got; /* bytes, the header included */
+	struct agent_header head;
+	union {
+		struct agent_info info;
+		struct agent_started started;
+		struct agent_exited exited;
+		struct {
+			struct agent_error error;
+			char text[AGENT_TEXT_MAX + 1]; /* ends in a NUL once complete */
+		};
+		uint8_t bytes[AGENT_ANSWER_MAX];
+	};
+};
+
+/* Receives what is there of one message, never waits, and takes nothing that comes after it. m is
+ * carried from call to call; set m->got to 0 for the next message. Returns 1 when it is complete
+ * and what it should be, 0 when there is more to come, or -errno with the message set: -ECONNRESET
+ * when the agent has closed, -EPROTO for what no agent sends.
+ */
+int agent_receive(int fd, struct agent_message *m, struct err *e);
+
+/* Receives a whole message, waiting until the time deadline_ns (see now_ns()). Returns 0 or
+ * -errno as above, -ETIMEDOUT among them. An ERROR becomes its own errno and text.
+ */
+int agent_await(int fd, struct agent_message *m, uint64_t deadline_ns, struct err *e);
+
+/* Sends a message, waiting no longer than deadline_ns. Where the agent has refused before it took
+ * everything, its reason is the error. Returns 0 or -errno with the message set.
+ */
+int agent_send(int fd, enum agent_type type, const void *payload, size_t length,
+	       uint64_t deadline_ns, struct err *e);
+
+/* What a complete ERROR says, as a message and -errno. */
+int agent_error(const struct agent_message *m, struct err *e);
+
+/* When an answer to a request that is sent now is overdue. */
+uint64_t agent_deadline(void);
+
+/* Waits for the HELLO on a connection that the guest has made; fd stays the caller's. */
+int agent_hello(int fd, struct agent_info *info, struct err *e);
+
+/* Asks whether the agent is there, and how it is. */
+int agent_ping(agent_dial_fn *dial, void *ctx, struct agent_info *info, struct err *e);
+
+/* Tells the guest to power off or reboot. 0: it was told so, not that it has done it. */
+int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "guest/protocol.h"
+#include "vmm/sock.h"
+#include "vmm/util.h"
+
+int client_control(const struct rundir *vm, struct err *e)
+{
+	int fd = sock_connect(vm->dir, RUNDIR_CONTROL, 0);
+
+	if (fd < 0)
+		return err_set(e, -fd, "cannot reach the monitor of VM '%s': %s", vm->id,
+			       strerror(-fd));
+	return fd;
+}
+
+static int readable(int fd, uint64_t deadline)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	uint64_t now = now_ns();
+
+	return poll(&p, 1, now < deadline ? (int)((deadline - now) / 1000000u) + 1 : 0) > 0;
+}
+
+/* Reads until the text ends in an empty line. Returns its length or -errno. */
+static ssize_t read_answer(int fd, char *text, size_t size)
+{
+	uint64_t deadline = now_ns() + CLIENT_TIMEOUT_MS * 1000000ull;
+	size_t n = 0;
+
+	while (n < size - 1) {
+		ssize_t got;
+
+		if (!readable(fd, deadline))
+			return -ETIMEDOUT;
+		got = read(fd, text + n, size - 1 - n);
+		if (got <= 0)
+			return got < 0 && errno != EINTR ? -errno : -ECONNRESET;
+		n += (size_t)got;
+		text[n] = 0;
+		if (n >= 2 && !strcmp(text + n - 2, "\n\n"))
+			return (ssize_t)n;
+	}
+	return -EMSGSIZE;
+}
+
+int client_request(int fd, const char *request, char *text, size_t size, struct err *e)
+{
+	static const char error[] = "error ";
+	char line[64];
+	int n = snprintf(line, sizeof(line), "%s\n", request);
+	ssize_t got;
+
+	got = write_all(fd, line, (size_t)n);
+	if (!got)
+		got = read_answer(fd, text, size);
+	if (got < 0)
+		return err_set(e, (int)-got, "the monitor does not answer '%s': %s", request,
+			       strerror((int)-got));
+	if (!strncmp(text, error, strlen(error)))
+		return err_set(e, EPROTO, "the monitor refuses '%s': %s", request,
+			       text + strlen(error));
+	if (strncmp(text, "ok\n", 3))
+		return err_set(e, EPROTO, "the monitor's answer to '%s' makes no sense", request);
+	memmove(text, text + 3, (size_t)got - 3 + 1);
+	return 0;
+}
+
+void client_value(const char *text, const char *key, char *value, size_t size)
+{
+	size_t len = strlen(key);
+
+	*value = 0;
+	for (const char *line = text; line && *line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, key, len) && line[len] == ' ') {
+			snprintf(value, size, "%.*s", (int)strcspn(line + len + 1, "\n"),
+				 line + len + 1);
+			return;
+		}
+	}
+}
+
+int client_wait_end(int fd, int timeout_ms)
+{
+	uint64_t deadline = now_ns() + (uint64_t)timeout_ms * 1000000u;
+	char drop[64];
+
+	while (readable(fd, deadline))
+		if (read(fd, drop, sizeof(drop)) <= 0)
+			return 1;
+	return 0;
+}
+
+/* Sends the request for a stream to the agent. Returns the socket or -errno. */
+static int ask_stream(const struct rundir *vm)
+{
+	int fd = sock_connect(vm->dir, RUNDIR_VSOCK, 0), r;
+	char line[32];
+
+	if (fd < 0)
+		return fd;
+	snprintf(line, sizeof(line), "CONNECT %u\n", AGENT_PORT);
+	r = write_all(fd, line, strlen(line));
+	if (r)
+		close(fd);
+	return r ? r : fd;
+}
+
+/* Reads the answer, a byte at a time: behind the line the stream is the agent's. */
+static int await_stream(int fd, uint64_t deadline)
+{
+	char line[32];
+
+	for (size_t n = 0; n < sizeof(line); n++) {
+		if (!readable(fd, deadline))
+			return -ETIMEDOUT;
+		if (read(fd, line + n, 1) != 1)
+			return -ECONNREFUSED;
+		if (line[n] == '\n')
+			return n > 3 && !memcmp(line, "OK ", 3) ? 0 : -EPROTO;
+	}
+	return -EPROTO;
+}
+
+int client_dial_agent(void *ctx, int *fds, unsigned int n, struct err *e)
+{
+	uint64_t deadline = now_ns() + CLIENT_TIMEOUT_MS * 1000000ull;
+	const struct rundir *vm = ctx;
+	unsigned int made = 0;
+	int r = 0;
+
+	while (made < n && !r) {
+		r = ask_stream(vm);
+		if (r >= 0)
+			fds[made++] = r;
+		r = MIN(r, 0);
+	}
+	for (unsigned int i = 0; i < n && !r; i++)
+		r = await_stream(fds[i], deadline);
+	if (!r)
+		return 0;
+	while (made)
+		close(fds[--made]);
+	return err_set(e, -r, "no agent answers in VM '%s': %s", vm->id, strerror(-r));
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * client: reaches a running VM from another process: its control socket, and through its vsock
+ * socket a port of the guest.
+ */
+#ifndef UVM_VMM_CLIENT_H
+#define UVM_VMM_CLIENT_H
+
+#include "vmm/rundir.h"
+
+#define CLIENT_TIMEOUT_MS 10000 /* for an answer that a live peer gives at once */
+
+/* Connects to the control socket. Returns the descriptor or -errno. */
+int client_control(const struct rundir *vm, struct err *e);
+
+/* Sends a request (a word) and reads its answer whole into text, without the line "ok". Returns
+ * 0, or -errno: what the monitor says as an error, or that it does not answer in time.
+ */
+int client_request(int fd, const char *request, char *text, size_t size, struct err *e);
+
+/* The value of key in an answer of "<key> <value>" lines, cut to size; empty if it is not there. */
+void client_value(const char *text, const char *key, char *value, size_t size);
+
+/* Waits until the VM's process has ended, which closes fd; at most timeout_ms. Returns whether it
+ * has.
+ */
+int client_wait_end(int fd, int timeout_ms);
+
+/* An agent_dial_fn (vmm/agent.h); ctx is a const struct rundir that is open. */
+int client_dial_agent(void *ctx, int *fds, unsigned int n, struct err *e);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cmd: the subcommands. main.c has the one table that dispatches them and prints the usage.
+ */
+#ifndef UVM_VMM_CMD_H
+#define UVM_VMM_CMD_H
+
+#include "vmm/err.h"
+#include "vmm/opt.h"
+
+/* Exit statuses of every command. exec's are its command's own. */
+enum {
+	EXIT_OK = 0,
+	EXIT_FAIL = 1,	/* the message says what */
+	EXIT_USAGE = 2, /* the command line is wrong */
+	EXIT_PANIC = 3, /* boot: the guest's kernel panicked */
+};
+
+struct cmd {
+	const char *name;
+	const char *args;    /* what follows the options, for the usage */
+	const char *summary; /* one line */
+	const char *notes;   /* more for its help, lines that end in a newline; or NULL */
+	const struct opt *options;
+	int stop_at_operand; /* see opt_parse */
+	/* argv[0..argc) are the operands; cfg is the table's configuration, as parsed from its
+	 * defaults. Returns the exit status; a message in e is printed.
+	 */
+	int (*run)(void *cfg, int argc, char **argv, struct err *e);
+	size_t cfg_size;
+	void (*defaults)(void *cfg); /* cfg is zeroed before; or NULL */
+};
+
+extern const struct cmd cmd_boot, cmd_check, cmd_console, cmd_exec, cmd_kill, cmd_ps, cmd_stop;
+
+/* For a command given the wrong number of operands. Returns EXIT_USAGE. */
+int cmd_usage(const struct cmd *c, struct err *e);
+
+#endif

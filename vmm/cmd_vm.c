@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The commands that speak to a running VM: exec, ps, console, stop, kill.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "vmm/client.h"
+#include "vmm/cmd.h"
+#include "vmm/console.h"
+#include "vmm/control.h"
+#include "vmm/exec.h"
+#include "vmm/util.h"
+
+#define EXEC_MAX_ENV 256
+
+/* --- exec --- */
+
+struct exec_config {
+	struct exec_request rq;
+	char *env[EXEC_MAX_ENV + 1];
+	uint32_t env_count;
+};
+
+static int set_env(void *to, const char *value, struct err *e)
+{
+	struct exec_config *c = to;
+
+	if (c->env_count == EXEC_MAX_ENV)
+		return err_set(e, EINVAL, "at most %d variables", EXEC_MAX_ENV);
+	if (!strchr(value, '=') || *value == '=')
+		return err_set(e, EINVAL, "'%s' is not NAME=VALUE", value);
+	c->env[c->env_count++] = (char *)(uintptr_t)value;
+	return 0;
+}
+
+static const struct opt exec_options[] = {
+	{"tty", 't', NULL, "give the command a terminal", opt_set_flag,
+	 offsetof(struct exec_config, rq.tty)},
+	{"env", 'e', "NAME=VALUE", "set a variable; may be repeated", set_env, 0},
+	{"workdir", 'w', "DIR", "run it in this directory (default /)", opt_set_str,
+	 offsetof(struct exec_config, rq.cwd)},
+	{0},
+};
+
+static int run_exec(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct exec_config *c = cfg;
+	struct rundir vm;
+	int status;
+
+	/* "uvm exec ID -- CMD" and "uvm exec ID CMD" are the same. */
+	if (argc > 1 && !strcmp(argv[1], "--")) {
+		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
+		argc--;
+	}
+	if (argc < 2)
+		return cmd_usage(&cmd_exec, e);
+	if (rundir_open(&vm, argv[0], e))
+		return EXIT_FAIL;
+	/* The operands are a NULL-terminated list of their own once the "--" has gone. */
+	argv[argc] = NULL;
+	c->rq.argv = argv + 1;
+	c->rq.envp = c->env;
+	exec_run(&c->rq, client_dial_agent, &vm, &status, e);
+	rundir_close(&vm);
+	return status;
+}
+
+const struct cmd cmd_exec = {
+	.name = "exec",
+	.args = "ID [--] CMD [ARG...]",
+	.summary = "Run a command in a VM",
+	.options = exec_options,
+	.notes = "Standard input, output and error are the command's. The exit status is the\n"
+		 "command's; 128 + n if signal n ended it; 127 if there is no such command, 126 if "
+		 "it\n"
+		 "cannot be executed; 1 if the VM cannot be reached.\n",
+	.stop_at_operand = 1,
+	.run = run_exec,
+	.cfg_size = sizeof(struct exec_config),
+};
+
+/* --- ps --- */
+
+struct ps_config {
+	bool json, quiet;
+	unsigned int count;
+};
+
+static const struct opt ps_options[] = {
+	{"json", 0, NULL, "print a JSON array", opt_set_flag, offsetof(struct ps_config, json)},
+	{"quiet", 'q', NULL, "print ids only", opt_set_flag, offsetof(struct ps_config, quiet)},
+	{0},
+};
+
+/* A path may hold any byte but NUL; JSON strings may not. */
+static void print_json_string(const char *s)
+{
+	putchar('"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			printf("\\%c", *s);
+		else if ((unsigned char)*s < 0x20)
+			printf("\\u%04x", (unsigned int)(unsigned char)*s);
+		else
+			putchar(*s);
+	}
+	putchar('"');
+}
+
+static void print_vm(const struct ps_config *c, const char *id, const char *answer)
+{
+	char pid[16], state[16], agent[16], cpus[16], memory[24], uptime[24], kernel[4096];
+
+	client_value(answer, "pid", pid, sizeof(pid));
+	client_value(answer, "state", state, sizeof(state));
+	client_value(answer, "agent", agent, sizeof(agent));
+	client_value(answer, "cpus", cpus, sizeof(cpus));
+	client_value(answer, "memory", memory, sizeof(memory));
+	client_value(answer, "uptime_ms", uptime, sizeof(uptime));
+	client_value(answer, "kernel", kernel, sizeof(kernel));
+	if (!c->json) {
+		printf("%-20s %-8s %-12s %-6s %4s %6lluM %9.1fs  %s\n", id, pid, state, agent, cpus,
+		       strtoull(memory, NULL, 10) >> 20, strtod(uptime, NULL) / 1000, kernel);
+		return;
+	}
+	printf("%s{\"id\":\"%s\",\"pid\":%s,\"state\":\"%s\",\"agent\":\"%s\",\"cpus\":%s,"
+	       "\"memory\":%s,\"uptime_ms\":%s,\"kernel\":",
+	       c->count ? ",\n " : "", id, pid, state, agent, cpus, memory, uptime);
+	print_json_string(kernel);
+	putchar('}');
+}
+
+/* A VM that does not answer is listed all the same: its id is taken. */
+static int visit_vm(void *ctx, const char *id)
+{
+	static const char silent[] =
+		"pid 0\nstate unresponsive\nagent no\ncpus 0\nmemory 0\nuptime_ms 0\n";
+	struct ps_config *c = ctx;
+	char answer[CONTROL_ANSWER];
+	struct rundir vm;
+	struct err e;
+	int fd;
+
+	if (c->quiet) {
+		printf("%s\n", id);
+		return 0;
+	}
+	if (rundir_open(&vm, id, &e))
+		return 0; /* gone since it was found */
+	fd = client_control(&vm, &e);
+	if (fd < 0 || client_request(fd, "status", answer, sizeof(answer), &e))
+		strcpy(answer, silent);
+	print_vm(c, id, answer);
+	c->count++;
+	if (fd >= 0)
+		close(fd);
+	rundir_close(&vm);
+	return 0;
+}
+
+static int run_ps(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct ps_config *c = cfg;
+	int r;
+
+	(void)argv;
+	if (argc)
+		return cmd_usage(&cmd_ps, e);
+	if (c->json)
+		printf("[");
+	else if (!c->quiet)
+		printf("%-20s %-8s %-12s %-6s %4s %7s %10s  %s\n", "ID", "PID", "STATE", "AGENT",
+		       "CPUS", "MEMORY", "UPTIME", "KERNEL");
+	r = rundir_each(visit_vm, c, e);
+	if (c->json)
+		printf("]\n");
+	return r ? EXIT_FAIL : EXIT_OK;
+}
+
+const struct cmd cmd_ps = {
+	.name = "ps",
+	.args = "",
+	.summary = "List the running VMs",
+	.options = ps_options,
+	.run = run_ps,
+	.cfg_size = sizeof(struct ps_config),
+};
+
+/* --- stop and kill --- */
+
+struct stop_config {
+	uint32_t time;
+};
+
+static void stop_defaults(void *to)
+{
+	((struct stop_config *)to)->time = 10;
+}
+
+static const struct opt stop_options[] = {
+	{"time", 't', "SECONDS", "how long the guest may take (default 10)", opt_set_u32,
+	 offsetof(struct stop_config, time)},
+	{0},
+};
+
+/* Kills the monitor, and waits until it has gone and its directory with it. fd is its control
+ * connection, or -1.
+ */
+static int kill_vm(struct rundir *vm, int fd, struct err *e)
+{
+	pid_t pid = rundir_pid(vm, e);
+	struct rundir again;
+	struct err none;
+
+	if (pid < 0)
+		return EXIT_FAIL;
+	if (kill(pid, SIGKILL) && errno != ESRCH) {
+		err_sys(e, "cannot kill process %d of VM '%s'", (int)pid, vm->id);
+		return EXIT_FAIL;
+	}
+	if (fd >= 0 && !client_wait_end(fd, CLIENT_TIMEOUT_MS)) {
+		err_set(e, 0, "process %d of VM '%s' was killed but has not ended", (int)pid,
+			vm->id);
+		return EXIT_FAIL;
+	}
+	/* Looking at a dead VM's directory removes it. */
+	if (!rundir_open(&again, vm->id, &none))
+		rundir_close(&again);
+	return EXIT_OK;
+}
+
+/* Asks the agent, then the monitor, then nobody. */
+static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
+{
+	char answer[CONTROL_ANSWER];
+	struct err why;
+
+	if (!agent_shutdown(client_dial_agent, vm, AGENT_POWEROFF, &why) &&
+	    client_wait_end(fd, (int)MIN(seconds, 1000000u) * 1000))
+		return EXIT_OK;
+	if (!client_request(fd, "poweroff", answer, sizeof(answer), &why) &&
+	    client_wait_end(fd, CLIENT_TIMEOUT_MS))
+		return EXIT_OK;
+	return kill_vm(vm, fd, e);
+}
+
+static int with_vm(const struct cmd *c, int argc, char **argv, struct err *e, struct rundir *vm)
+{
+	if (argc != 1)
+		return cmd_usage(c, e);
+	return rundir_open(vm, argv[0], e) ? EXIT_FAIL : EXIT_OK;
+}
+
+static int run_stop(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct stop_config *c = cfg;
+	struct rundir vm;
+	int status = with_vm(&cmd_stop, argc, argv, e, &vm), fd;
+
+	if (status)
+		return status;
+	fd = client_control(&vm, e);
+	status = fd < 0 ? EXIT_FAIL : stop_vm(&vm, c->time, fd, e);
+	if (fd >= 0)
+		close(fd);
+	rundir_close(&vm);
+	return status;
+}
+
+const struct cmd cmd_stop = {
+	.name = "stop",
+	.args = "ID",
+	.summary = "Shut a VM down",
+	.options = stop_options,
+	.notes = "The agent is asked first. When the guest has not ended in time, or has no agent, "
+		 "the\n"
+		 "monitor switches it off; if even that fails, the monitor is killed.\n",
+	.run = run_stop,
+	.cfg_size = sizeof(struct stop_config),
+	.defaults = stop_defaults,
+};
+
+static int run_kill(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct rundir vm;
+	struct err none;
+	int status = with_vm(&cmd_kill, argc, argv, e, &vm), fd;
+
+	(void)cfg;
+	if (status)
+		return status;
+	fd = client_control(&vm, &none);
+	status = kill_vm(&vm, fd, e);
+	if (fd >= 0)
+		close(fd);
+	rundir_close(&vm);
+	return status;
+}
+
+const struct cmd cmd_kill = {
+	.name = "kill",
+	.args = "ID",
+	.summary = "End a VM at once",
+	.run = run_kill,
+};
+
+/* --- console --- */
+
+/* Passes bytes both ways until the escape key or an end. Returns what there is to say about it. */
+static const char *pass_bytes(int fd)
+{
+	struct pollfd p[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+	char buf[4096];
+
+	while (poll(p, 2, -1) > 0 || errno == EINTR) {
+		ssize_t n;
+
+		if (p[1].revents) {
+			n = read(fd, buf, sizeof(buf));
+			if (n <= 0)
+				return "the VM has ended";
+			if (write_all(STDOUT_FILENO, buf, (size_t)n))
+				return "standard output is closed";
+		}
+		if (p[0].revents) {
+			char *key;
+
+			n = read(STDIN_FILENO, buf, sizeof(buf));
+			if (n <= 0) {
+				p[0].fd = -1; /* no more input; go on showing */
+				continue;
+			}
+			key = memchr(buf, CONSOLE_ESCAPE, (size_t)n);
+			if (write_all(fd, buf, key ? (size_t)(key - buf) : (size_t)n))
+				return "the VM has ended";
+			if (key)
+				return "detached";
+		}
+	}
+	return "poll failed";
+}
+
+static int run_console(void *cfg, int argc, char **argv, struct err *e)
+{
+	bool terminal = isatty(STDIN_FILENO);
+	char answer[CONTROL_ANSWER];
+	struct termios saved, raw;
+	struct rundir vm;
+	int status = with_vm(&cmd_console, argc, argv, e, &vm), fd;
+
+	(void)cfg;
+	if (status)
+		return status;
+	fd = client_control(&vm, e);
+	if (fd < 0 || client_request(fd, "console", answer, sizeof(answer), e))
+		return EXIT_FAIL;
+	fprintf(stderr, "uvm: attached to the console of '%s'; Ctrl-] detaches\n", vm.id);
+	if (terminal && !tcgetattr(STDIN_FILENO, &saved)) {
+		raw = saved;
+		cfmakeraw(&raw);
+		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	} else {
+		terminal = false;
+	}
+	err_set(e, 0, "%s", pass_bytes(fd));
+	if (terminal)
+		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+	close(fd);
+	rundir_close(&vm);
+	return EXIT_OK;
+}
+
+const struct cmd cmd_console = {
+	.name = "console",
+	.args = "ID",
+	.summary = "Attach to the serial console of a VM",
+	.notes = "Ctrl-] detaches; the VM goes on.\n",
+	.run = run_console,
+};

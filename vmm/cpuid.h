@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cpuid: what the guest is told about its CPUs.
+ *
+ * Everything that KVM supports on this host is offered, less what uvm does not provide, with
+ * the topology put in: one package of as many single-threaded cores as there are vCPUs, APIC id
+ * equal to the vCPU's number.
+ */
+#ifndef UVM_VMM_CPUID_H
+#define UVM_VMM_CPUID_H
+
+#include "vmm/kvm.h"
+
+/* Makes the table for cpus vCPUs; the caller frees it. Returns 0 or -errno. */
+int cpuid_make(const struct kvm *k, unsigned int cpus, struct kvm_cpuid2 **table, struct err *e);
+
+/* Puts vCPU id's own number into the table, in place, before KVM_SET_CPUID2. */
+void cpuid_number(struct kvm_cpuid2 *table, unsigned int id);
+
+/* The part of cpuid_make that needs no KVM: edits what the host supports. deadline: KVM has
+ * KVM_CAP_TSC_DEADLINE_TIMER, which KVM_GET_SUPPORTED_CPUID does not report (api.rst, 4.46).
+ */
+void cpuid_adapt(struct kvm_cpuid2 *table, unsigned int cpus, bool deadline);
+
+#endif

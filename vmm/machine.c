@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "devices/power.h"
+#include "guest/image.h"
+#include "vmm/boot.h"
+#include "vmm/cpuid.h"
+
+#define GUEST_CID 3 /* the first that is free (virtio 1.2, 5.10.4) */
+
+/* Said to every kernel: the console, and what to do when it cannot go on: reset at once, which
+ * ends the VM. "quiet" because a character on the serial port costs an exit; errors still show.
+ */
+#define CMDLINE_BASE "console=ttyS0 quiet panic=-1"
+
+static void mark(struct machine *m, enum machine_mark which)
+{
+	m->mark[which] = now_ns();
+}
+
+/* An interrupt line: an eventfd that KVM listens to. Its descriptor lives as long as the VM. */
+static int new_line(struct machine *m, unsigned int gsi, struct irq *irq, struct err *e)
+{
+	irq->fd = event_new(e);
+	return irq->fd < 0 ? irq->fd : kvm_bind_irq(&m->kvm, gsi, irq->fd, e);
+}
+
+static unsigned int virtio_devices(const struct machine *m)
+{
+	return m->config.disks + 1;
+}
+
+/* Makes a virtio device reachable: its registers on the bus, its doorbell in KVM. */
+static int plug_virtio(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
+{
+	uint64_t base = LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
+	int r = bus_add(&m->mmio, base, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
+
+	return r ? r : kvm_bind_doorbell(&m->kvm, base + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
+}
+
+static int open_disks(struct machine *m, struct err *e)
+{
+	const struct machine_config *cfg = &m->config;
+	int r = 0;
+
+	m->disk = calloc(cfg->disks ? cfg->disks : 1, sizeof(*m->disk));
+	if (!m->disk)
+		return err_set(e, ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < cfg->disks && !r; i++)
+		r = blk_file_open(&m->disk[i].file, cfg->disk[i].path, cfg->disk[i].read_only, e);
+	return r;
+}
+
+/* Slot i + 1, in the order of the command line; slot 0 is the vsock device. */
+static int add_disk(struct machine *m, unsigned int i, struct err *e)
+{
+	struct disk *d = &m->disk[i];
+	char serial[24];
+	struct irq irq;
+	int r = worker_init(&d->worker, e);
+
+	snprintf(serial, sizeof(serial), "uvm-disk-%u", i);
+	if (!r)
+		r = new_line(m, LAYOUT_VIRTIO_GSI + i + 1, &irq, e);
+	if (!r)
+		r = virtio_blk_init(&d->blk, &m->mem, &d->file.backend, serial, irq,
+				    &d->worker.loop, e);
+	return r ? r : plug_virtio(m, &d->blk.dev, i + 1, e);
+}
+
+static void agent_ready(void *ctx)
+{
+	struct machine *m = ctx;
+
+	mark(m, MARK_READY);
+	if (m->ready)
+		m->ready(m->ready_ctx);
+}
+
+static int add_vsock(struct machine *m, struct err *e)
+{
+	struct irq irq;
+	int r = vsock_unix_init(&m->vsock_host, m->rundir->dir, RUNDIR_VSOCK, &m->vsock, &m->loop,
+				e);
+
+	if (!r)
+		r = new_line(m, LAYOUT_VIRTIO_GSI, &irq, e);
+	if (!r)
+		r = virtio_vsock_init(&m->vsock, &m->mem, GUEST_CID, &m->vsock_host.host, irq,
+				      &m->loop, e);
+	if (!r)
+		r = plug_virtio(m, &m->vsock.dev, 0, e);
+	m->hello.ready = agent_ready;
+	m->hello.ctx = m;
+	return r ? r : hello_init(&m->hello, m->rundir->dir, RUNDIR_VSOCK, &m->loop, e);
+}
+
+static int add_serial(struct machine *m, struct err *e)
+{
+	struct serial_host host;
+	struct irq irq;
+	int r = new_line(m, LAYOUT_COM1_GSI, &irq, e);
+
+	if (r)
+		return r;
+	host = console_host(&m->console);
+	serial_init(&m->serial, irq, &host);
+	return bus_add(&m->pio, LAYOUT_COM1, SERIAL_PORTS, &serial_ops, &m->serial, e);
+}
+
+static int add_power(struct machine *m, struct err *e)
+{
+	int r = bus_add(&m->pio, LAYOUT_POWER, POWER_PORTS, &power_ops, &m->end, e);
+
+	if (!r)
+		r = bus_add(&m->pio, LAYOUT_PVPANIC, 1, &pvpanic_ops, &m->end, e);
+	return r ? r : bus_add(&m->pio, LAYOUT_I8042, I8042_PORTS, &i8042_ops, &m->end, e);
+}
+
+static int add_devices(struct machine *m, struct err *e)
+{
+	int r = add_power(m, e);
+
+	if (!r)
+		r = add_serial(m, e);
+	if (!r)
+		r = add_vsock(m, e);
+	for (unsigned int i = 0; i < m->config.disks && !r; i++)
+		r = add_disk(m, i, e);
+	return r;
+}
+
+static int add_vcpus(struct machine *m, const struct boot_entry *entry, struct err *e)
+{
+	struct kvm_cpuid2 *cpuid;
+	int r = cpuid_make(&m->kvm, m->config.cpus, &cpuid, e);
+
+	if (r)
+		return r;
+	m->vcpu_host = (struct vcpu_host){
+		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .end = &m->end};
+	for (unsigned int i = 0; i < m->config.cpus && !r; i++) {
+		cpuid_number(cpuid, i);
+		r = vcpu_init(&m->vcpu[i], i, &m->vcpu_host, cpuid, e);
+		m->vcpus += !r;
+	}
+	free(cpuid);
+	return r ? r : vcpu_set_entry(&m->vcpu[0], entry, e);
+}
+
+/* The command line: the machine's part, then the user's, so that the user's word is the last. */
+static int compose_cmdline(const struct machine *m, char *text, size_t size, struct err *e)
+{
+	const struct machine_config *cfg = &m->config;
+	const char *root = "";
+	int n;
+
+	if (cfg->has_root)
+		root = cfg->disk[0].read_only ? " root=/dev/vda ro" : " root=/dev/vda rw";
+	n = snprintf(text, size, "%s%s uvm.hostname=%s%s%s", CMDLINE_BASE, root, m->rundir->id,
+		     cfg->cmdline ? " " : "", cfg->cmdline ? cfg->cmdline : "");
+	if (n >= (int)size)
+		return err_set(e, EINVAL, "the kernel command line is longer than %u characters",
+			       LAYOUT_CMDLINE_MAX - 1);
+	return 0;
+}
+
+static int load(struct machine *m, struct boot_entry *entry, struct err *e)
+{
+	char cmdline[LAYOUT_CMDLINE_MAX];
+	struct boot_source src = {
+		.kernel = m->config.kernel,
+		.initrd = m->config.initrd,
+		.cmdline = cmdline,
+		.cpus = m->config.cpus,
+		.virtio = virtio_devices(m),
+	};
+	int r = compose_cmdline(m, cmdline, sizeof(cmdline), e);
+
+	if (m->config.agent && !src.initrd) {
+		src.image = guest_image;
+		src.image_size = (size_t)(guest_image_end - guest_image);
+	}
+	return r ? r : boot_load(&src, &m->mem, entry, e);
+}
+
+static size_t status(void *ctx, char *text, size_t size)
+{
+	struct machine *m = ctx;
+	static const char *const console[] = {"stdio", "file", "log", "off"};
+	int n = snprintf(text, size,
+			 "id %s\npid %d\nstate running\nagent %s\ncpus %u\nmemory %" PRIu64
+			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\n",
+			 m->rundir->id, (int)getpid(), m->mark[MARK_READY] ? "ready" : "no",
+			 m->config.cpus, m->config.memory,
+			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
+			 console[m->config.console.mode]);
+
+	return MIN((size_t)MAX(n, 0), size - 1);
+}
+
+static void signalled(struct loop_source *s, uint32_t events)
+{
+	struct machine *m = CONTAINER_OF(s, struct machine, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(s->fd, &info, sizeof(info)) == sizeof(info))
+		end_set(&m->end, END_STOPPED, "ended by signal %u", info.ssi_signo);
+}
+
+/* Before any thread is made, so that all inherit the mask and only the loop hears of them. */
+static int watch_signals(struct machine *m, struct err *e)
+{
+	sigset_t set;
+	int r;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	m->signals = (struct loop_source){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+					  .ready = signalled};
+	if (m->signals.fd < 0)
+		return err_sys(e, "cannot make a signalfd");
+	r = loop_add(&m->loop, &m->signals, EPOLLIN);
+	return r ? err_set(e, -r, "cannot watch signals: %s", strerror(-r)) : 0;
+}
+
+static int add_control(struct machine *m, struct err *e)
+{
+	m->control.loop = &m->loop;
+	m->control.end = &m->end;
+	m->control.console = &m->console;
+	m->control.status = status;
+	m->control.ctx = m;
+	return control_init(&m->control, m->rundir->dir, e);
+}
+
+int machine_init(struct machine *m, const struct machine_config *cfg, struct rundir *rundir,
+		 struct err *e)
+{
+	struct boot_entry entry;
+	int r;
+
+	m->config = *cfg;
+	m->rundir = rundir;
+	m->end.loop = &m->loop;
+	m->console.out.fd = -1;
+	mark(m, MARK_START);
+	/* What the user named comes first, so that a wrong name is said before anything is made. */
+	r = open_disks(m, e);
+	if (!r)
+		r = kvm_open(&m->kvm, e);
+	if (!r)
+		r = mem_init(&m->mem, cfg->memory, e);
+	if (!r)
+		r = load(m, &entry, e);
+	if (r)
+		return r;
+	mark(m, MARK_LOADED);
+	r = kvm_create_vm(&m->kvm, &m->mem, true, e);
+	mark(m, MARK_VM);
+	if (!r)
+		r = loop_init(&m->loop, e);
+	if (!r)
+		r = watch_signals(m, e);
+	if (!r)
+		r = console_init(&m->console, &cfg->console, &m->serial, &m->loop, &m->end, e);
+	if (!r)
+		r = add_devices(m, e);
+	if (!r)
+		r = add_control(m, e);
+	if (!r)
+		r = add_vcpus(m, &entry, e);
+	if (r)
+		console_close(&m->console); /* the terminal as it was */
+	return r;
+}
+
+static void stop_threads(struct machine *m)
+{
+	for (unsigned int i = 0; i < m->vcpus; i++)
+		vcpu_stop(&m->vcpu[i]);
+	for (unsigned int i = 0; i < m->config.disks; i++)
+		worker_stop(&m->disk[i].worker);
+}
+
+int machine_run(struct machine *m, struct err *e)
+{
+	int r = rundir_write_pid(m->rundir, e);
+
+	for (unsigned int i = 0; i < m->config.disks && !r; i++)
+		r = worker_start(&m->disk[i].worker, e);
+	mark(m, MARK_RUN);
+	for (unsigned int i = 0; i < m->vcpus && !r; i++)
+		r = vcpu_start(&m->vcpu[i], e);
+	if (!r) {
+		r = loop_run(&m->loop);
+		if (r)
+			err_set(e, -r, "waiting for events failed: %s", strerror(-r));
+	}
+	mark(m, MARK_END);
+	stop_threads(m);
+	console_close(&m->console);
+	return r;
+}
+
+void machine_print_marks(const struct machine *m, FILE *out)
+{
+	static const char *const name[MARKS] = {"start",     "kernel loaded", "VM created",
+						"vCPUs run", "agent ready",   "end"};
+	uint64_t before = m->mark[MARK_START];
+
+	fprintf(out, "%-16s %12s %12s\n", "timing", "at (ms)", "took (ms)");
+	for (unsigned int i = 0; i < MARKS; i++) {
+		if (!m->mark[i])
+			continue;
+		fprintf(out, "%-16s %12.3f %12.3f\n", name[i],
+			(double)(m->mark[i] - m->mark[MARK_START]) / 1e6,
+			(double)(m->mark[i] - before) / 1e6);
+		before = m->mark[i];
+	}
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The one place that dispatches commands, prints messages and decides the exit status.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cmd.h"
+#include "vmm/util.h"
+
+#ifndef UVM_VERSION
+#define UVM_VERSION "unknown"
+#endif
+
+static const struct cmd *const commands[] = {
+	&cmd_boot, &cmd_exec, &cmd_ps, &cmd_console, &cmd_stop, &cmd_kill,
+};
+
+static const struct opt no_options[] = {{0}};
+
+static void print_usage(FILE *out)
+{
+	fprintf(out,
+		"usage: uvm COMMAND [OPTIONS] [ARGUMENTS]\n\n"
+		"A micro-VM monitor: boots Linux in a VM of its own and runs commands in it.\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(out, "\n'uvm help COMMAND' tells more about each; 'uvm --version' the version.\n");
+}
+
+static void print_help(const struct cmd *c)
+{
+	printf("usage: uvm %s%s%s%s\n\n%s.\n", c->name, c->options ? " [OPTIONS]" : "",
+	       *c->args ? " " : "", c->args, c->summary);
+	if (c->options) {
+		printf("\noptions:\n");
+		opt_help(c->options, stdout);
+	}
+	if (c->notes)
+		printf("\n%s", c->notes);
+}
+
+static const struct cmd *find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	return NULL;
+}
+
+int cmd_usage(const struct cmd *c, struct err *e)
+{
+	err_set(e, 0, "usage: uvm %s%s%s%s; see 'uvm help %s'", c->name,
+		c->options ? " [OPTIONS]" : "", *c->args ? " " : "", c->args, c->name);
+	return EXIT_USAGE;
+}
+
+static int run(const struct cmd *c, int argc, char **argv, struct err *e)
+{
+	void *cfg = calloc(1, c->cfg_size ? c->cfg_size : 1);
+	int first, status;
+
+	if (!cfg) {
+		err_set(e, 0, "out of memory");
+		return EXIT_FAIL;
+	}
+	if (c->defaults)
+		c->defaults(cfg);
+	first = opt_parse(c->options ? c->options : no_options, cfg, argc, argv, c->stop_at_operand,
+			  e);
+	status = first < 0 ? EXIT_USAGE : c->run(cfg, argc - first, argv + first, e);
+	free(cfg);
+	return status;
+}
+
+static int help(int argc, char **argv, struct err *e)
+{
+	const struct cmd *c = argc > 2 ? find(argv[2]) : NULL;
+
+	if (argc > 2 && !c) {
+		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[2]);
+		return EXIT_USAGE;
+	}
+	if (c)
+		print_help(c);
+	else
+		print_usage(stdout);
+	return EXIT_OK;
+}
+
+static int dispatch(int argc, char **argv, struct err *e)
+{
+	const struct cmd *c;
+
+	if (argc < 2) {
+		print_usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return help(argc, argv, e);
+	if (!strcmp(argv[1], "--version")) {
+		printf("uvm version %s\n", UVM_VERSION);
+		return EXIT_OK;
+	}
+	c = find(argv[1]);
+	if (!c) {
+		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[1]);
+		return EXIT_USAGE;
+	}
+	if (argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
+		print_help(c);
+		return EXIT_OK;
+	}
+	return run(c, argc - 2, argv + 2, e);
+}
+
+int main(int argc, char **argv)
+{
+	struct err e = {{0}};
+	int status;
+
+	signal(SIGPIPE, SIG_IGN);
+	status = dispatch(argc, argv, &e);
+	if (*e.text)
+		fprintf(stderr, "uvm: %s\n", e.text);
+	if (fflush(stdout) && !status) {
+		perror("uvm: standard output");
+		status = EXIT_FAIL;
+	}
+	return status;
+}

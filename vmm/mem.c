@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/mem.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static int add_region(struct mem *m, uint64_t start, uint64_t size, struct err *e)
+{
+	void *host = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (host == MAP_FAILED)
+		return err_sys(e, "cannot map %" PRIu64 " MiB of guest memory", size >> 20);
+	/* A core dump of the monitor is for the monitor's authors; the guest's secrets are not. */
+	madvise(host, size, MADV_DONTDUMP);
+	m->region[m->count++] = (struct mem_region){gpa(start), size, host};
+	m->size += size;
+	return 0;
+}
+
+int mem_init(struct mem *m, uint64_t size, struct err *e)
+{
+	uint64_t low = MIN(size, MEM_HOLE_START);
+	int r;
+
+	memset(m, 0, sizeof(*m));
+	if (size % 4096)
+		return err_set(e, EINVAL, "memory of %" PRIu64 " bytes is not whole pages", size);
+	if (size < MEM_MIN || size > MEM_MAX)
+		return err_set(e, EINVAL,
+			       "memory of %" PRIu64 " KiB is outside %llu MiB to %llu GiB",
+			       size >> 10, MEM_MIN >> 20, MEM_MAX >> 30);
+	r = add_region(m, 0, low, e);
+	if (!r && size > low)
+		r = add_region(m, MEM_HOLE_END, size - low, e);
+	if (r)
+		mem_free(m);
+	return r;
+}
+
+void mem_free(struct mem *m)
+{
+	while (m->count) {
+		struct mem_region *r = &m->region[--m->count];
+
+		munmap(r->host, r->size);
+	}
+	m->size = 0;
+}
+
+void *mem_span(const struct mem *m, gpa_t at, uint64_t len)
+{
+	for (unsigned int i = 0; i < m->count; i++) {
+		const struct mem_region *r = &m->region[i];
+		uint64_t offset = at.v - r->start.v;
+
+		/* An address below the start wraps to a huge offset and fails the same test. */
+		if (offset < r->size)
+			return len && len <= r->size - offset ? r->host + offset : NULL;
+	}
+	return NULL;
+}
+
+int mem_read(const struct mem *m, gpa_t at, void *to, uint64_t len)
+{
+	const void *p = mem_span(m, at, len);
+
+	if (!p)
+		return len ? -EFAULT : 0;
+	memcpy(to, p, len);
+	return 0;
+}
+
+int mem_write(const struct mem *m, gpa_t at, const void *from, uint64_t len)
+{
+	void *p = mem_span(m, at, len);
+
+	if (!p)
+		return len ? -EFAULT : 0;
+	memcpy(p, from, len);
+	return 0;
+}

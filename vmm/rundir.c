@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/rundir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/util.h"
+
+#define LOCK	    "lock"
+#define PID	    "pid"
+#define ROOT_SYSTEM "/run/uvm"
+
+bool rundir_id_valid(const char *id)
+{
+	static const char alnum[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	size_t n = strlen(id);
+
+	if (n < 1 || n > RUNDIR_ID_MAX || !strchr(alnum, id[0]))
+		return false;
+	for (size_t i = 1; i < n; i++)
+		if (!strchr(alnum, id[i]) && !strchr("._-", id[i]))
+			return false;
+	return true;
+}
+
+static int root_path(char path[PATH_MAX], struct err *e)
+{
+	const char *run = getenv("UVM_RUN"), *xdg = getenv("XDG_RUNTIME_DIR");
+	int n;
+
+	if (run && *run)
+		n = snprintf(path, PATH_MAX, "%s", run);
+	else if (xdg && *xdg)
+		n = snprintf(path, PATH_MAX, "%s/uvm", xdg);
+	else
+		n = snprintf(path, PATH_MAX, ROOT_SYSTEM);
+	return n < PATH_MAX ? 0 : err_set(e, ENAMETOOLONG, "the run directory's path is too long");
+}
+
+/* Opens the directory of all VMs, making it if make. It must be ours: what it holds is trusted. */
+static int open_root(bool make, struct err *e)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd, r = root_path(path, e);
+
+	if (r)
+		return r;
+	if (make && mkdir(path, 0700) && errno != EEXIST)
+		return err_sys(e, "cannot make run directory %s", path);
+	fd = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, "cannot open run directory %s", path);
+	if (!fstat(fd, &st) && st.st_uid != geteuid() && geteuid() != 0) {
+		close(fd);
+		return err_set(e, EPERM, "run directory %s belongs to another user; set UVM_RUN",
+			       path);
+	}
+	return fd;
+}
+
+/* Makes and cleans directories one process at a time: without it, whoever looks at a directory
+ * just made, or just left, would race with its owner.
+ */
+static void lock_root(int root)
+{
+	while (flock(root, LOCK_EX) && errno == EINTR)
+		;
+}
+
+static void unlock_root(int root)
+{
+	flock(root, LOCK_UN);
+}
+
+/* Opens r->id's directory and locks it, which makes the id ours. Returns 0, -EEXIST if another
+ * process holds it, or another -errno. Under the root's lock.
+ */
+static int take_lock(struct rundir *r)
+{
+	int error;
+
+	r->dir = openat(r->root, r->id, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (r->dir < 0)
+		return -errno;
+	r->lock = openat(r->dir, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (r->lock >= 0 && flock(r->lock, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	error = r->lock >= 0 && errno == EWOULDBLOCK ? -EEXIST : -errno;
+	if (r->lock >= 0)
+		close(r->lock);
+	close(r->dir);
+	return error;
+}
+
+/* Removes the files in r->dir but the lock; what is no file stays, and then so does the
+ * directory.
+ */
+static void empty(const struct rundir *r)
+{
+	int fd = openat(r->dir, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!d)
+		return;
+	while ((entry = readdir(d)))
+		if (strcmp(entry->d_name, LOCK))
+			unlinkat(fd, entry->d_name, 0);
+	closedir(d);
+}
+
+/* Removes the directory that we have locked, and lets go of it. Under the root's lock. */
+static void remove_locked(struct rundir *r)
+{
+	empty(r);
+	unlinkat(r->dir, LOCK, 0);
+	unlinkat(r->root, r->id, AT_REMOVEDIR);
+	close(r->lock);
+	close(r->dir);
+}
+
+static int create_locked(struct rundir *r)
+{
+	int error;
+
+	if (mkdirat(r->root, r->id, 0700) && errno != EEXIST)
+		return -errno;
+	error = take_lock(r);
+	if (!error)
+		empty(r); /* of what a dead VM of this id left */
+	return error;
+}
+
+static void random_id(char id[RUNDIR_ID_MAX + 1])
+{
+	uint8_t raw[6];
+
+	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
+		memset(raw, 0, sizeof(raw));
+	for (unsigned int i = 0; i < sizeof(raw); i++)
+		snprintf(id + 2 * i, 3, "%02x", raw[i]);
+}
+
+int rundir_create(struct rundir *r, const char *id, struct err *e)
+{
+	int error;
+
+	if (id && !rundir_id_valid(id))
+		return err_set(
+			e, EINVAL,
+			"id '%s' is not valid: use 1 to %d letters, digits, '.', '_' and '-', "
+			"beginning with a letter or digit",
+			id, RUNDIR_ID_MAX);
+	r->root = open_root(true, e);
+	if (r->root < 0)
+		return r->root;
+	lock_root(r->root);
+	do {
+		if (id)
+			snprintf(r->id, sizeof(r->id), "%s", id);
+		else
+			random_id(r->id);
+		error = create_locked(r);
+	} while (error == -EEXIST && !id);
+	unlock_root(r->root);
+	if (!error)
+		return 0;
+	close(r->root);
+	return error == -EEXIST ? err_set(e, EEXIST, "a VM with id '%s' is running already", r->id)
+				: err_set(e, -error, "cannot make the run directory of '%s': %s",
+					  r->id, strerror(-error));
+}
+
+int rundir_write_pid(const struct rundir *r, struct err *e)
+{
+	int fd = openat(r->dir, PID, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid()), error;
+
+	if (fd < 0)
+		return err_sys(e, "cannot write the pid file of '%s'", r->id);
+	error = write_all(fd, text, (size_t)n);
+	close(fd);
+	return error ? err_set(e, -error, "cannot write the pid file of '%s': %s", r->id,
+			       strerror(-error))
+		     : 0;
+}
+
+void rundir_remove(struct rundir *r)
+{
+	lock_root(r->root);
+	remove_locked(r);
+	unlock_root(r->root);
+	close(r->root);
+}
+
+/* Finds out whether r->id runs; a dead one's directory is removed. Returns 0 with r->dir open
+ * (and no lock) if it does, else -ENOENT or another -errno.
+ */
+static int look_up(struct rundir *r)
+{
+	int error;
+
+	lock_root(r->root);
+	error = take_lock(r);
+	if (error == 0) {
+		remove_locked(r);
+		error = -ENOENT;
+	} else if (error == -EEXIST) {
+		r->lock = -1;
+		r->dir = openat(r->root, r->id, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		error = r->dir < 0 ? -errno : 0;
+	}
+	unlock_root(r->root);
+	return error;
+}
+
+int rundir_open(struct rundir *r, const char *id, struct err *e)
+{
+	int error;
+
+	if (!rundir_id_valid(id))
+		return err_set(e, EINVAL, "'%s' is not a VM's id", id);
+	snprintf(r->id, sizeof(r->id), "%s", id);
+	r->root = open_root(false, e);
+	if (r->root == -ENOENT)
+		error = -ENOENT;
+	else if (r->root < 0)
+		return r->root;
+	else
+		error = look_up(r);
+	if (error && r->root >= 0)
+		close(r->root);
+	if (error == -ENOENT)
+		return err_set(e, ENOENT, "no VM with id '%s' is running; 'uvm ps' lists them", id);
+	return error ? err_set(e, -error, "cannot open VM '%s': %s", id, strerror(-error)) : 0;
+}
+
+void rundir_close(struct rundir *r)
+{
+	close(r->dir);
+	close(r->root);
+}
+
+pid_t rundir_pid(const struct rundir *r, struct err *e)
+{
+	int fd = openat(r->dir, PID, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char text[16] = "";
+	long pid = 0;
+
+	if (fd < 0)
+		return err_sys(e, "VM '%s' has no process id yet", r->id);
+	if (read(fd, text, sizeof(text) - 1) > 0)
+		pid = strtol(text, NULL, 10);
+	close(fd);
+	return pid > 1 ? (pid_t)pid
+		       : err_set(e, EINVAL, "VM '%s' has a pid file that makes no sense", r->id);
+}
+
+static int each_running(int root, struct dirent **names, int n, int (*visit)(void *, const char *),
+			void *ctx)
+{
+	int r = 0;
+
+	for (int i = 0; i < n && !r; i++) {
+		struct rundir vm = {.root = root};
+
+		if (!rundir_id_valid(names[i]->d_name))
+			continue;
+		memcpy(vm.id, names[i]->d_name, strlen(names[i]->d_name) + 1);
+		if (look_up(&vm))
+			continue;
+		close(vm.dir);
+		r = visit(ctx, vm.id);
+	}
+	return r;
+}
+
+int rundir_each(int (*visit)(void *ctx, const char *id), void *ctx, struct err *e)
+{
+	struct dirent **names;
+	char path[PATH_MAX];
+	int root = open_root(false, e), n, r;
+
+	if (root == -ENOENT)
+		return 0;
+	if (root < 0)
+		return root;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", root);
+	n = scandir(path, &names, NULL, alphasort);
+	if (n < 0) {
+		r = err_sys(e, "cannot read the run directory");
+		close(root);
+		return r;
+	}
+	r = each_running(root, names, n, visit, ctx);
+	while (n > 0)
+		free(names[--n]);
+	free(names);
+	close(root);
+	return r;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rundir: a running VM's directory, where its clients find it.
+ *
+ * $UVM_RUN, else $XDG_RUNTIME_DIR/uvm, else /run/uvm; in it a directory for each VM, named by its
+ * id, with
+ *   lock          locked by the monitor while it lives, which is what makes an id taken
+ *   pid           the monitor's process id
+ *   control.sock  vmm/control.h
+ *   vsock.sock    devices/vsock_unix.h
+ *   console.log   the serial console, of a detached VM
+ *   log           the monitor's own messages, of a detached VM
+ * A directory whose lock nobody holds is a dead VM's; whoever comes upon it removes it.
+ */
+#ifndef UVM_VMM_RUNDIR_H
+#define UVM_VMM_RUNDIR_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "vmm/err.h"
+
+#define RUNDIR_ID_MAX  64
+#define RUNDIR_CONTROL "control.sock"
+#define RUNDIR_VSOCK   "vsock.sock"
+#define RUNDIR_CONSOLE "console.log"
+#define RUNDIR_LOG     "log"
+
+struct rundir {
+	int root, dir, lock; /* descriptors: all VMs' directory, this VM's, its lock file */
+	char id[RUNDIR_ID_MAX + 1];
+};
+
+/* Whether id can name a VM: 1 to RUNDIR_ID_MAX letters, digits, '.', '_', '-', the first of them
+ * a letter or digit.
+ */
+bool rundir_id_valid(const char *id);
+
+/* Takes the id and makes its directory; id NULL picks a free random one. Returns 0; -EEXIST if a
+ * VM of that id runs; or another -errno. The lock goes with the process, or with rundir_remove.
+ */
+int rundir_create(struct rundir *r, const char *id, struct err *e);
+
+/* Writes the process id for clients, once the process is the one that stays. */
+int rundir_write_pid(const struct rundir *r, struct err *e);
+
+/* Removes the directory with all in it, then the lock. */
+void rundir_remove(struct rundir *r);
+
+/* For clients: opens the directory of a running VM. Returns 0; -ENOENT if there is none, with a
+ * message that says so; the leftovers of a dead VM are removed on the way.
+ */
+int rundir_open(struct rundir *r, const char *id, struct err *e);
+void rundir_close(struct rundir *r);
+
+/* The process id of an open directory's VM, or -errno. */
+pid_t rundir_pid(const struct rundir *r, struct err *e);
+
+/* Calls visit with the id of each running VM, in the order of their names, until it returns
+ * something else than 0, and returns that. No directory at all is no VM: 0.
+ */
+int rundir_each(int (*visit)(void *ctx, const char *id), void *ctx, struct err *e);
+
+#endif

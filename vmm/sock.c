@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int address(struct sockaddr_un *a, int dir, const char *name)
+{
+	int n;
+
+	memset(a, 0, sizeof(*a));
+	a->sun_family = AF_UNIX;
+	n = snprintf(a->sun_path, sizeof(a->sun_path), "/proc/self/fd/%d/%s", dir, name);
+	return n < (int)sizeof(a->sun_path) ? 0 : -ENAMETOOLONG;
+}
+
+int sock_listen(int dir, const char *name, struct err *e)
+{
+	struct sockaddr_un a;
+	mode_t mask;
+	int fd, r;
+
+	if (address(&a, dir, name))
+		return err_set(e, ENAMETOOLONG, "socket name '%s' is too long", name);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(e, "cannot make a socket");
+	unlinkat(dir, name, 0);
+	mask = umask(0177); /* bind makes the file with what the mask leaves of 0777 */
+	r = bind(fd, (struct sockaddr *)&a, sizeof(a));
+	umask(mask);
+	if (r || listen(fd, 128)) {
+		r = err_sys(e, "cannot listen on socket '%s'", name);
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int sock_connect(int dir, const char *name, int nonblock)
+{
+	struct sockaddr_un a;
+	int fd;
+
+	if (address(&a, dir, name))
+		return -ENAMETOOLONG;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (nonblock ? SOCK_NONBLOCK : 0), 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sock: UNIX stream sockets by directory descriptor and name.
+ *
+ * A socket's address has room for 107 characters and a run directory's path may be longer, and
+ * resolving a path twice is a race. So the directory is opened once and the socket reached
+ * through /proc/self/fd, whatever its name. All are non-blocking only where said, close-on-exec
+ * always.
+ */
+#ifndef UVM_VMM_SOCK_H
+#define UVM_VMM_SOCK_H
+
+#include "vmm/err.h"
+
+/* Makes a listening, non-blocking socket `name` in directory dir, for its owner only; replaces
+ * one that a dead process left. Returns its descriptor or -errno.
+ */
+int sock_listen(int dir, const char *name, struct err *e);
+
+/* Connects to it. nonblock: the result is non-blocking, and a full backlog is -EAGAIN instead of
+ * a wait. Returns the descriptor or -errno, without a message.
+ */
+int sock_connect(int dir, const char *name, int nonblock);
+
+#endif

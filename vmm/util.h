@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * util: the few helpers that everything needs. Leaf; includes nothing of ours.
+ */
+#ifndef UVM_VMM_UTIL_H
+#define UVM_VMM_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(a)		      (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)		      ((a) < (b) ? (a) : (b))
+#define MAX(a, b)		      ((a) > (b) ? (a) : (b))
+#define ALIGN_UP(v, to)		      (((v) + ((to)-1)) & ~(__typeof__(v))((to)-1)) /* to: a power of two */
+#define CONTAINER_OF(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t now_ns(void);
+
+/* Reads exactly len bytes at offset, however the kernel splits them. Returns 0, -errno, or
+ * -ENODATA when the file ends before.
+ */
+int pread_all(int fd, void *buf, size_t len, off_t offset);
+
+/* Writes all of buf to a blocking descriptor, without SIGPIPE where it is a socket or pipe
+ * (main() ignores the signal). Returns 0 or -errno.
+ */
+int write_all(int fd, const void *buf, size_t len);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * vcpu: one virtual CPU and the thread that runs it.
+ *
+ * The thread does nothing but KVM_RUN and hand what KVM returns to the two buses. It never
+ * waits for a disk, a socket or a reader: queue notifications go to the loops by eventfd, the
+ * console's output to a ring.
+ */
+#ifndef UVM_VMM_VCPU_H
+#define UVM_VMM_VCPU_H
+
+#include <pthread.h>
+
+#include "vmm/bus.h"
+#include "vmm/end.h"
+#include "vmm/kvm.h"
+
+#define VCPU_MAX 32
+
+/* What the CPU that starts first (the BSP) finds at its first instruction. */
+enum boot_protocol {
+	BOOT_LINUX64, /* Documentation/arch/x86/boot.rst, "64-bit boot protocol": rsi = boot_params
+		       */
+	BOOT_PVH,     /* xen/include/public/arch-x86/hvm/start_info.h: 32-bit, ebx = start info */
+};
+
+struct boot_entry {
+	enum boot_protocol protocol;
+	uint64_t ip;   /* GPA of the first instruction */
+	uint64_t info; /* GPA of boot_params or hvm_start_info */
+};
+
+/* What a vCPU needs of the machine around it; shared by all, lives as long as they. */
+struct vcpu_host {
+	const struct kvm *kvm;
+	const struct bus *pio, *mmio;
+	struct end *end;
+	bool stray_told; /* an access that no device answered has been reported; atomic */
+};
+
+struct vcpu {
+	unsigned int id; /* also its APIC id */
+	int fd;
+	struct kvm_run *run; /* shared with the kernel */
+	struct vcpu_host *host;
+	pthread_t thread;
+	bool running;
+	bool stop; /* atomic */
+};
+
+/* Makes vCPU id with this CPUID; every vCPU but 0 waits for the guest's INIT and SIPI. */
+int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,
+	      struct err *e);
+
+/* Points it at a kernel's entry. Structures that the state refers to: vmm/layout.h. */
+int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct err *e);
+
+/* Starts the thread; stops it and waits for its end. vcpu_stop on one not started is fine. */
+int vcpu_start(struct vcpu *v, struct err *e);
+void vcpu_stop(struct vcpu *v);
+
+/* Unmaps and closes; the thread has been stopped. */
+void vcpu_close(struct vcpu *v);
+
+#endif

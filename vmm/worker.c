@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/worker.h"
+
+#include <string.h>
+
+#define STACK_SIZE (64u << 10)
+
+int worker_init(struct worker *w, struct err *e)
+{
+	w->running = false;
+	return loop_init(&w->loop, e);
+}
+
+static void *run(void *arg)
+{
+	struct worker *w = arg;
+
+	loop_run(&w->loop);
+	return NULL;
+}
+
+int worker_start(struct worker *w, struct err *e)
+{
+	pthread_attr_t attr;
+	int r;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	r = pthread_create(&w->thread, &attr, run, w);
+	pthread_attr_destroy(&attr);
+	if (r)
+		return err_set(e, r, "cannot start a worker thread: %s", strerror(r));
+	w->running = true;
+	return 0;
+}
+
+void worker_stop(struct worker *w)
+{
+	if (!w->running)
+		return;
+	loop_stop(&w->loop);
+	pthread_join(w->thread, NULL);
+	w->running = false;
+}
