@@ -171,10 +171,7 @@ static int write_boot_params(const struct mem *m, const struct kernel *k, const 
 	return mem_write(m, gpa(LAYOUT_BOOT_PARAMS), &p, sizeof(p));
 }
 
-/* Flat segments for both protocols, and for the 64-bit one the first 4 GiB mapped to themselves
- * in 2 MiB pages.
- */
-static int write_cpu_tables(const struct mem *m)
+int boot_cpu_tables(const struct mem *m)
 {
 	static const uint64_t gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff};
 	enum { PRESENT = 1, WRITABLE = 2, LARGE = 0x80, GIBS = 4 };
@@ -219,6 +216,6 @@ int boot_load(const struct boot_source *src, const struct mem *m, struct boot_en
 		r = write_boot_params(m, &k, &rd);
 	}
 	if (!r)
-		r = write_cpu_tables(m);
+		r = boot_cpu_tables(m);
 	return r ? err_set(e, -r, "no memory for the boot structures") : 0;
 }

@@ -27,4 +27,9 @@ struct boot_source {
 int boot_load(const struct boot_source *src, const struct mem *m, struct boot_entry *entry,
 	      struct err *e);
 
+/* Only the segments that both protocols begin with, and for the 64-bit one the first 4 GiB mapped
+ * to themselves in 2 MiB pages. Returns 0 or -EFAULT if there is no memory there.
+ */
+int boot_cpu_tables(const struct mem *m);
+
 #endif

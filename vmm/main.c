@@ -15,7 +15,7 @@
 #endif
 
 static const struct cmd *const commands[] = {
-	&cmd_boot, &cmd_exec, &cmd_ps, &cmd_console, &cmd_stop, &cmd_kill,
+	&cmd_check, &cmd_boot, &cmd_exec, &cmd_ps, &cmd_console, &cmd_stop, &cmd_kill,
 };
 
 static const struct opt no_options[] = {{0}};

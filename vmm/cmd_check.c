@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * uvm check: what this host offers, and what to do about what it lacks.
+ */
+#include <string.h>
+
+#include "vmm/cmd.h"
+#include "vmm/kvm.h"
+#include "vmm/probe.h"
+
+/* Exit statuses of this command. */
+enum verdict { LINUX = 0, SMALL_ONLY = 1, UNUSABLE = 2 };
+
+static const char *const verdict_name[] = {"linux", "small-guests-only", "unusable"};
+
+struct check_config {
+	bool json;
+};
+
+static const struct opt options[] = {
+	{"json", 0, NULL, "print a JSON object", opt_set_flag, offsetof(struct check_config, json)},
+	{0},
+};
+
+/* Everything that is found out, before anything is printed. */
+struct findings {
+	struct err kvm_error; /* why there is no KVM; empty: there is */
+	int missing;	      /* required capabilities */
+	int value[32];	      /* of kvm_caps[i] */
+	struct err vm_error;  /* why no VM could be made; empty: one was */
+	struct probe probe;
+	enum verdict verdict;
+	const char *advice;
+};
+
+static void look(struct findings *f)
+{
+	struct kvm k;
+
+	f->verdict = UNUSABLE;
+	f->advice = "make /dev/kvm usable for this user";
+	if (kvm_open(&k, &f->kvm_error))
+		return;
+	for (int i = 0; kvm_caps[i].name; i++) {
+		f->value[i] = kvm_cap(&k, kvm_caps[i].cap);
+		f->missing += kvm_caps[i].required && !f->value[i];
+	}
+	f->advice = "use a kernel whose KVM has the capabilities that are missing";
+	if (f->missing) {
+		kvm_close(&k);
+		return;
+	}
+	f->advice = "the KVM of this host does not run guest code; use another host";
+	if (probe_run(&k, &f->probe, &f->vm_error) || !f->probe.runs)
+		return;
+	f->verdict = f->probe.kernel_mode ? LINUX : SMALL_ONLY;
+	f->advice = f->probe.kernel_mode
+			    ? "nothing to do"
+			    : "for Linux guests use a host whose KVM is backed by VT-x or AMD-V "
+			      "(bare metal, or nested virtualisation switched on)";
+}
+
+static void line(const char *name, const char *value, const char *note)
+{
+	printf("%-24s %-10s %s\n", name, value, note);
+}
+
+static void print_text(const struct findings *f)
+{
+	char value[32];
+
+	if (*f->kvm_error.text) {
+		line("/dev/kvm", "no", f->kvm_error.text);
+	} else {
+		line("/dev/kvm", "yes", "");
+		line("API version", "12", "");
+		for (int i = 0; kvm_caps[i].name; i++) {
+			snprintf(value, sizeof(value), "%d", f->value[i]);
+			line(kvm_caps[i].name,
+			     f->value[i]	   ? value
+			     : kvm_caps[i].required ? "MISSING"
+						   : "no",
+			     kvm_caps[i].why);
+		}
+	}
+	if (!*f->kvm_error.text && !f->missing) {
+		line("VM", *f->vm_error.text ? "no" : "yes", f->vm_error.text);
+		snprintf(value, sizeof(value), "%.2f ns", f->probe.ns_per_instr);
+		line("guest code", f->probe.runs ? value : "no",
+		     f->probe.runs ? "for each instruction in 64-bit kernel mode" : f->probe.reason);
+	}
+	if (f->probe.runs)
+		line("kernel mode", f->probe.kernel_mode ? "native" : "emulated",
+		     f->probe.kernel_mode ? "interrupt returns and vector state work"
+					  : f->probe.reason);
+	line("verdict", verdict_name[f->verdict], f->advice);
+}
+
+/* Texts are ours: no character in them needs an escape but the quotes of a message. */
+static void json_text(const char *name, const char *text)
+{
+	printf(",\n \"%s\": \"", name);
+	for (; *text; text++)
+		if (*text != '"' && *text != '\\')
+			putchar(*text);
+	putchar('"');
+}
+
+static void print_json(const struct findings *f)
+{
+	printf("{\"verdict\": \"%s\",\n \"linux\": %s,\n \"kvm\": %s", verdict_name[f->verdict],
+	       f->verdict == LINUX ? "true" : "false", *f->kvm_error.text ? "false" : "true");
+	json_text("advice", f->advice);
+	json_text("error", *f->kvm_error.text ? f->kvm_error.text
+			   : *f->vm_error.text ? f->vm_error.text
+					       : f->probe.reason);
+	if (!*f->kvm_error.text) {
+		printf(",\n \"api_version\": %d,\n \"capabilities\": {", KVM_API_VERSION);
+		for (int i = 0; kvm_caps[i].name; i++)
+			printf("%s\"%s\": %d", i ? ", " : "", kvm_caps[i].name, f->value[i]);
+		printf("}");
+	}
+	if (f->probe.runs)
+		printf(",\n \"ns_per_instruction\": %.2f,\n \"kernel_mode\": \"%s\"",
+		       f->probe.ns_per_instr, f->probe.kernel_mode ? "native" : "emulated");
+	printf("}\n");
+}
+
+static int run(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct check_config *c = cfg;
+	struct findings f;
+
+	(void)argv;
+	if (argc)
+		return cmd_usage(&cmd_check, e);
+	memset(&f, 0, sizeof(f));
+	look(&f);
+	if (c->json)
+		print_json(&f);
+	else
+		print_text(&f);
+	return f.verdict;
+}
+
+const struct cmd cmd_check = {
+	.name = "check",
+	.args = "",
+	.summary = "Tell what this host offers for VMs",
+	.options = options,
+	.notes = "Exit status: 0 Linux guests can be run, 1 only small guests that live without what\n"
+		 "this KVM lacks, 2 none.\n",
+	.run = run,
+	.cfg_size = sizeof(struct check_config),
+};
