@@ -275,6 +275,7 @@ static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len
 		c->buffered += (uint32_t)part;
 		left -= (uint32_t)part;
 	}
+	flush_buffer(v, c); /* it may take more, as long as it has not said -EAGAIN */
 }
 
 static void guest_request(struct virtio_vsock *v, const struct packet *p)

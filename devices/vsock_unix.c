@@ -42,9 +42,8 @@ static void stream_free(struct stream *s)
 	struct vsock_unix *u = s->owner;
 
 	stream_hangup(s);
-	/* There is room again for one that was left waiting. */
-	if (u->streams-- == VSOCK_MAX_CONNS)
-		loop_watch(u->loop, &u->listener, EPOLLIN);
+	u->streams--;
+	loop_watch(u->loop, &u->listener, EPOLLIN); /* room again for one that was left waiting */
 	free(s);
 }
 
@@ -89,7 +88,7 @@ static int take_line(int fd, char line[LINE_MAX_LEN + 1])
 	if (recv(fd, line, (size_t)n + 1, MSG_DONTWAIT) != n + 1)
 		return -EPROTO;
 	line[n] = 0;
-	return (int)n;
+	return n && strlen(line) == (size_t)n ? (int)n : -EPROTO;
 }
 
 static int parse_connect(const char *line, uint32_t *port)
@@ -130,6 +129,8 @@ static void stream_ready(struct loop_source *source, uint32_t events)
 		return;
 	}
 	n = take_line(source->fd, line);
+	if (!n && events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		n = -EPROTO; /* and the rest of it never comes */
 	if (n < 0 || (n > 0 && (!live || parse_connect(line, &port)))) {
 		stream_free(s);
 	} else if (n > 0) {
@@ -143,15 +144,18 @@ static void stream_ready(struct loop_source *source, uint32_t events)
 static void listener_ready(struct loop_source *l, uint32_t events)
 {
 	struct vsock_unix *u = CONTAINER_OF(l, struct vsock_unix, listener);
-	int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd;
 
 	(void)events;
+	if (u->streams >= VSOCK_MAX_CONNS) { /* the guest's own count too */
+		loop_watch(u->loop, l, 0);
+		return;
+	}
+	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
 	if (!stream_new(u, fd, stream_ready))
 		close(fd);
-	if (u->streams == VSOCK_MAX_CONNS)
-		loop_watch(u->loop, l, 0);
 }
 
 /* --- what the device asks for --- */

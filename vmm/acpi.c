@@ -257,7 +257,7 @@ static uint64_t write_xsdt(struct writer *w, const uint64_t *tables, unsigned in
 
 int acpi_write(const struct mem *m, unsigned int cpus, unsigned int virtio, struct err *e)
 {
-	struct writer w = {.size = LAYOUT_ACPI_END - LAYOUT_ACPI};
+	struct writer w = {.size = LAYOUT_RESET_VECTOR - LAYOUT_ACPI};
 	struct rsdp *rsdp;
 	uint64_t dsdt, tables[2], xsdt = 0;
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/power.h"
 #include "vmm/acpi.h"
 #include "vmm/kernel.h"
 #include "vmm/layout.h"
@@ -171,6 +172,27 @@ static int write_boot_params(const struct mem *m, const struct kernel *k, const 
 	return mem_write(m, gpa(LAYOUT_BOOT_PARAMS), &p, sizeof(p));
 }
 
+/* Linux with CONFIG_EFI on a hardware-reduced machine without EFI reboots neither by ACPI nor by
+ * the 8042, but by a jump to the firmware's entry in real mode (arch/x86/kernel/reboot.c). So
+ * there is one, which writes to ACPI's reset register.
+ */
+static int write_reset_vector(const struct mem *m)
+{
+	static const uint8_t code[] = {
+		0xba,
+		(LAYOUT_POWER + POWER_RESET) & 0xff,
+		(LAYOUT_POWER + POWER_RESET) >> 8, /* mov dx */
+		0xb0,
+		POWER_RESET_VALUE, /* mov al */
+		0xee,		   /* out dx, al */
+		0xf4,
+		0xeb,
+		0xfd, /* 1: hlt; jmp 1b */
+	};
+
+	return mem_write(m, gpa(LAYOUT_RESET_VECTOR), code, sizeof(code));
+}
+
 int boot_cpu_tables(const struct mem *m)
 {
 	static const uint64_t gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff};
@@ -215,6 +237,8 @@ int boot_load(const struct boot_source *src, const struct mem *m, struct boot_en
 		entry->info = LAYOUT_BOOT_PARAMS;
 		r = write_boot_params(m, &k, &rd);
 	}
+	if (!r)
+		r = write_reset_vector(m);
 	if (!r)
 		r = boot_cpu_tables(m);
 	return r ? err_set(e, -r, "no memory for the boot structures") : 0;

@@ -30,7 +30,9 @@ static int readable(int fd, uint64_t deadline)
 	return poll(&p, 1, now < deadline ? (int)((deadline - now) / 1000000u) + 1 : 0) > 0;
 }
 
-/* Reads until the text ends in an empty line. Returns its length or -errno. */
+/* Reads up to the empty line that ends an answer, and not a byte more: what follows may be the
+ * console's. Returns the length or -errno.
+ */
 static ssize_t read_answer(int fd, char *text, size_t size)
 {
 	uint64_t deadline = now_ns() + CLIENT_TIMEOUT_MS * 1000000ull;
@@ -38,15 +40,22 @@ static ssize_t read_answer(int fd, char *text, size_t size)
 
 	while (n < size - 1) {
 		ssize_t got;
+		char *end;
 
 		if (!readable(fd, deadline))
 			return -ETIMEDOUT;
-		got = read(fd, text + n, size - 1 - n);
+		got = recv(fd, text + n, size - 1 - n, MSG_PEEK);
 		if (got <= 0)
 			return got < 0 && errno != EINTR ? -errno : -ECONNRESET;
+		text[n + (size_t)got] = 0;
+		end = strstr(text + (n ? n - 1 : 0), "\n\n");
+		if (end)
+			got = end + 2 - (text + n);
+		if (recv(fd, text + n, (size_t)got, 0) != got)
+			return -ECONNRESET;
 		n += (size_t)got;
 		text[n] = 0;
-		if (n >= 2 && !strcmp(text + n - 2, "\n\n"))
+		if (end)
 			return (ssize_t)n;
 	}
 	return -EMSGSIZE;

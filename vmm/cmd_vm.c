@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -212,22 +213,30 @@ static const struct opt stop_options[] = {
 	{0},
 };
 
-/* Kills the monitor, and waits until it has gone and its directory with it. fd is its control
- * connection, or -1.
+/* Kills the monitor, and waits until it has gone and its directory with it. The wait is for the
+ * process, not for its sockets to close: the lock, by which a directory counts as a live VM's, may
+ * be let go of after them.
  */
-static int kill_vm(struct rundir *vm, int fd, struct err *e)
+static int kill_vm(struct rundir *vm, struct err *e)
 {
 	pid_t pid = rundir_pid(vm, e);
 	struct rundir again;
+	struct pollfd p = {.events = POLLIN};
 	struct err none;
+	int ended;
 
 	if (pid < 0)
 		return EXIT_FAIL;
-	if (kill(pid, SIGKILL) && errno != ESRCH) {
+	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (p.fd < 0 ? errno != ESRCH
+		     : syscall(SYS_pidfd_send_signal, p.fd, SIGKILL, NULL, 0) && errno != ESRCH) {
 		err_sys(e, "cannot kill process %d of VM '%s'", (int)pid, vm->id);
 		return EXIT_FAIL;
 	}
-	if (fd >= 0 && !client_wait_end(fd, CLIENT_TIMEOUT_MS)) {
+	ended = p.fd < 0 || poll(&p, 1, CLIENT_TIMEOUT_MS) > 0;
+	if (p.fd >= 0)
+		close(p.fd);
+	if (!ended) {
 		err_set(e, 0, "process %d of VM '%s' was killed but has not ended", (int)pid,
 			vm->id);
 		return EXIT_FAIL;
@@ -250,7 +259,7 @@ static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
 	if (!client_request(fd, "poweroff", answer, sizeof(answer), &why) &&
 	    client_wait_end(fd, CLIENT_TIMEOUT_MS))
 		return EXIT_OK;
-	return kill_vm(vm, fd, e);
+	return kill_vm(vm, e);
 }
 
 static int with_vm(const struct cmd *c, int argc, char **argv, struct err *e, struct rundir *vm)
@@ -292,16 +301,12 @@ const struct cmd cmd_stop = {
 static int run_kill(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct rundir vm;
-	struct err none;
-	int status = with_vm(&cmd_kill, argc, argv, e, &vm), fd;
+	int status = with_vm(&cmd_kill, argc, argv, e, &vm);
 
 	(void)cfg;
 	if (status)
 		return status;
-	fd = client_control(&vm, &none);
-	status = kill_vm(&vm, fd, e);
-	if (fd >= 0)
-		close(fd);
+	status = kill_vm(&vm, e);
 	rundir_close(&vm);
 	return status;
 }

@@ -202,8 +202,10 @@ static void port_pump(struct console_port *p)
 			port_close(p);
 			return;
 		}
-		if (!p->file)
-			break; /* one read for each event: others' turn */
+		if (!p->file) { /* one read for each event: others' turn */
+			hand_over(p);
+			break;
+		}
 	}
 	if (p->in.fd >= 0 && p->eof && hand_over(p))
 		port_close(p);

@@ -7,18 +7,20 @@
 #define UVM_VMM_LAYOUT_H
 
 /* Boot structures, all below the PC's traditional end of low memory. */
-#define LAYOUT_GDT	   0x1000u /* 4 descriptors */
-#define LAYOUT_PML4	   0x2000u /* then one PDPT and four PDs: the first 4 GiB, 2 MiB pages */
-#define LAYOUT_PDPT	   0x3000u
-#define LAYOUT_PD	   0x4000u  /* to 0x8000 */
-#define LAYOUT_BOOT_PARAMS 0x8000u  /* struct boot_params, 4 KiB */
-#define LAYOUT_START_INFO  0x9000u  /* hvm_start_info, its module and memory map, 4 KiB */
-#define LAYOUT_CMDLINE	   0x10000u /* zero-terminated */
-#define LAYOUT_CMDLINE_MAX 2048u    /* with the zero: x86 Linux's COMMAND_LINE_SIZE */
-#define LAYOUT_LOW_END	   0x9fc00u /* above: where a PC has its EBDA and ROMs */
-#define LAYOUT_ACPI	   0xe0000u /* RSDP on the first byte: inside the area that kernels scan */
-#define LAYOUT_ACPI_END	   0x100000u
-#define LAYOUT_KERNEL_MIN  0x100000u /* kernels load at 1 MiB or above */
+#define LAYOUT_GDT	    0x1000u /* 4 descriptors */
+#define LAYOUT_PML4	    0x2000u /* then one PDPT and four PDs: the first 4 GiB, 2 MiB pages */
+#define LAYOUT_PDPT	    0x3000u
+#define LAYOUT_PD	    0x4000u  /* to 0x8000 */
+#define LAYOUT_BOOT_PARAMS  0x8000u  /* struct boot_params, 4 KiB */
+#define LAYOUT_START_INFO   0x9000u  /* hvm_start_info, its module and memory map, 4 KiB */
+#define LAYOUT_CMDLINE	    0x10000u /* zero-terminated */
+#define LAYOUT_CMDLINE_MAX  2048u    /* with the zero: x86 Linux's COMMAND_LINE_SIZE */
+#define LAYOUT_LOW_END	    0x9fc00u /* above: where a PC has its EBDA and ROMs */
+#define LAYOUT_ACPI	    0xe0000u /* RSDP on the first byte: inside the area that kernels scan */
+#define LAYOUT_RESET_VECTOR 0xffff0u /* where a PC's firmware starts: real-mode code that resets   \
+				      */
+#define LAYOUT_ACPI_END	  0x100000u
+#define LAYOUT_KERNEL_MIN 0x100000u /* kernels load at 1 MiB or above */
 
 /* Selectors of LAYOUT_GDT, as the 64-bit boot protocol wants them. */
 #define LAYOUT_CODE 0x10

@@ -283,6 +283,8 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 		r = add_control(m, e);
 	if (!r)
 		r = add_vcpus(m, &entry, e);
+	if (!r) /* before anybody is told of this VM */
+		r = rundir_write_pid(m->rundir, e);
 	if (r)
 		console_close(&m->console); /* the terminal as it was */
 	return r;
@@ -298,7 +300,7 @@ static void stop_threads(struct machine *m)
 
 int machine_run(struct machine *m, struct err *e)
 {
-	int r = rundir_write_pid(m->rundir, e);
+	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = worker_start(&m->disk[i].worker, e);

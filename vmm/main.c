@@ -125,8 +125,9 @@ int main(int argc, char **argv)
 	status = dispatch(argc, argv, &e);
 	if (*e.text)
 		fprintf(stderr, "uvm: %s\n", e.text);
-	if (fflush(stdout) && !status) {
-		perror("uvm: standard output");
+	/* A full buffer or a line may have been written, and lost, before. */
+	if ((fflush(stdout) || ferror(stdout)) && !status) {
+		fputs("uvm: cannot write to standard output\n", stderr);
 		status = EXIT_FAIL;
 	}
 	return status;

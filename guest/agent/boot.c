@@ -28,9 +28,12 @@ struct mount_entry {
 	const char *data;
 };
 
+/* Through the kernel's log and not the console's terminal, whose output is lost when the kernel
+ * panics next. Level 3, an error, passes "quiet".
+ */
 void say(const char *what, const char *name, int code)
 {
-	const char *parts[] = {"uvm-agent: ",
+	const char *parts[] = {"<3>uvm-agent: ",
 			       what,
 			       name ? " " : "",
 			       name ? name : "",
@@ -38,10 +41,15 @@ void say(const char *what, const char *name, int code)
 			       code ? strerror(code) : "",
 			       "\n"};
 	struct iovec iov[sizeof(parts) / sizeof(parts[0])];
+	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 
+	if (fd < 0)
+		parts[0] += 3;
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		iov[i] = (struct iovec){(void *)(uintptr_t)parts[i], strlen(parts[i])};
-	(void)!writev(2, iov, sizeof(parts) / sizeof(parts[0]));
+	(void)!writev(fd < 0 ? 2 : fd, iov, sizeof(parts) / sizeof(parts[0]));
+	if (fd >= 0)
+		close(fd);
 }
 
 static void mount_entry(const struct mount_entry *m)

@@ -22,8 +22,8 @@ struct boot {
 	char line[4096];
 };
 
-/* Writes "uvm-agent: <what>[ <name>][: <text of code>]" to the console. name may be NULL, code
- * (a positive errno) 0.
+/* Writes "uvm-agent: <what>[ <name>][: <text of code>]" to the kernel's log, and so to the console.
+ * name may be NULL, code (a positive errno) 0.
  */
 void say(const char *what, const char *name, int code);
 
