@@ -25,7 +25,7 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test clean install kernel check-setup
+.PHONY: all help demo test bench-boot clean install
 all: $B/uvm $B/vmlinux $B/rootfs.ext4
 
 help:
@@ -85,7 +85,26 @@ $B/rootfs.ext4: tools/mkrootfs | $B
 $B:
 	$(Q)mkdir -p $@
 
-# --- the rest ---
+# --- tests and the rest ---
+
+include tests/tests.mk
+include tests/tiny/tiny.mk
+
+setup-%:
+	@tools/setup $*
+
+# A second make, because what the set-up installs decides what can be built.
+demo: setup-demo
+	@$(MAKE) --no-print-directory all
+	@tools/demo
+
+test: setup-test
+	@$(MAKE) --no-print-directory all unit tiny $B/san/uvm
+	@tests/run all
+
+bench-boot: setup-bench
+	@$(MAKE) --no-print-directory all
+	@tests/bench/boot
 
 install: $B/uvm
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm

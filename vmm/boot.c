@@ -178,17 +178,10 @@ static int write_boot_params(const struct mem *m, const struct kernel *k, const 
  */
 static int write_reset_vector(const struct mem *m)
 {
-	static const uint8_t code[] = {
-		0xba,
-		(LAYOUT_POWER + POWER_RESET) & 0xff,
-		(LAYOUT_POWER + POWER_RESET) >> 8, /* mov dx */
-		0xb0,
-		POWER_RESET_VALUE, /* mov al */
-		0xee,		   /* out dx, al */
-		0xf4,
-		0xeb,
-		0xfd, /* 1: hlt; jmp 1b */
-	};
+	enum { PORT = LAYOUT_POWER + POWER_RESET };
+	/* mov dx, PORT; mov al, value; out dx, al; 1: hlt; jmp 1b */
+	static const uint8_t code[] = {0xba, PORT & 0xff, PORT >> 8, 0xb0, POWER_RESET_VALUE,
+				       0xee, 0xf4,	  0xeb,	     0xfd};
 
 	return mem_write(m, gpa(LAYOUT_RESET_VECTOR), code, sizeof(code));
 }

@@ -126,17 +126,6 @@ static void report_loss(struct console *c)
 		send_byte(c, (uint8_t)*p);
 }
 
-static void out_ready(struct loop_source *s, uint32_t events)
-{
-	struct console *c = CONTAINER_OF(s, struct console, out);
-
-	(void)events;
-	if (!write_chunk(c)) {
-		loop_watch(c->loop, s, 0);
-		report_loss(c);
-	}
-}
-
 static void put_out(struct console *c)
 {
 	if (c->out.fd >= 0 && !c->out_file) {
@@ -146,6 +135,23 @@ static void put_out(struct console *c)
 	while (write_chunk(c))
 		;
 	report_loss(c);
+}
+
+static void out_ready(struct loop_source *s, uint32_t events)
+{
+	struct console *c = CONTAINER_OF(s, struct console, out);
+
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		/* Nobody reads it any more, and that would be reported for ever. */
+		loop_del(c->loop, s);
+		s->fd = -1;
+		put_out(c);
+		return;
+	}
+	if (!write_chunk(c)) {
+		loop_watch(c->loop, s, 0);
+		report_loss(c);
+	}
 }
 
 /* --- input --- */
@@ -180,12 +186,14 @@ static bool cut_at_escape(struct console_port *p)
 	return true;
 }
 
-/* Reads and hands over until there is no more or the guest takes no more. */
-static void port_pump(struct console_port *p)
+/* Hands over what was typed, and reads if there is something to read: standard input may be
+ * blocking (its mode is shared with others), so it is read only when that cannot wait.
+ */
+static void port_pump(struct console_port *p, bool readable)
 {
 	struct console *c = p->console;
 
-	while (p->in.fd >= 0 && hand_over(p) && !p->eof) {
+	while (p->in.fd >= 0 && hand_over(p) && !p->eof && (readable || p->file)) {
 		ssize_t n = read(p->in.fd, p->typed, sizeof(p->typed));
 		bool escape;
 
@@ -202,10 +210,7 @@ static void port_pump(struct console_port *p)
 			port_close(p);
 			return;
 		}
-		if (!p->file) { /* one read for each event: others' turn */
-			hand_over(p);
-			break;
-		}
+		readable = false; /* one read for each event: others' turn */
 	}
 	if (p->in.fd >= 0 && p->eof && hand_over(p))
 		port_close(p);
@@ -224,7 +229,7 @@ static void in_ready(struct loop_source *s, uint32_t events)
 		loop_del(p->console->loop, s);
 		p->file = true;
 	}
-	port_pump(p);
+	port_pump(p, true);
 }
 
 static int port_open(struct console *c, struct console_port *p, int fd)
@@ -253,10 +258,10 @@ static void awake(struct loop_source *s, uint32_t events)
 	event_take(s->fd);
 	put_out(c);
 	if (c->own.in.fd >= 0)
-		port_pump(&c->own);
+		port_pump(&c->own, false);
 	for (unsigned int i = 0; i < CONSOLE_CLIENTS; i++)
 		if (c->client[i].in.fd >= 0)
-			port_pump(&c->client[i]);
+			port_pump(&c->client[i], false);
 }
 
 int console_attach(struct console *c, int fd)

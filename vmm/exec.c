@@ -11,7 +11,6 @@
  * non-blocking (that would happen to everybody who shares them), so they are used only when poll
  * says so, and are given no more at a time than what a pipe that polls as writable takes at once.
  */
-#define _GNU_SOURCE
 #include "vmm/exec.h"
 
 #include <errno.h>

@@ -17,10 +17,9 @@
 #define LAYOUT_CMDLINE_MAX  2048u    /* with the zero: x86 Linux's COMMAND_LINE_SIZE */
 #define LAYOUT_LOW_END	    0x9fc00u /* above: where a PC has its EBDA and ROMs */
 #define LAYOUT_ACPI	    0xe0000u /* RSDP on the first byte: inside the area that kernels scan */
-#define LAYOUT_RESET_VECTOR 0xffff0u /* where a PC's firmware starts: real-mode code that resets   \
-				      */
-#define LAYOUT_ACPI_END	  0x100000u
-#define LAYOUT_KERNEL_MIN 0x100000u /* kernels load at 1 MiB or above */
+#define LAYOUT_RESET_VECTOR 0xffff0u /* where a PC's firmware starts, in real mode */
+#define LAYOUT_ACPI_END	    0x100000u
+#define LAYOUT_KERNEL_MIN   0x100000u /* kernels load at 1 MiB or above */
 
 /* Selectors of LAYOUT_GDT, as the 64-bit boot protocol wants them. */
 #define LAYOUT_CODE 0x10

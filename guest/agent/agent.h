@@ -87,8 +87,9 @@ struct agent {
 	bool busy;   /* some session is */
 	uint64_t ready_ns;
 	enum agent_shutdown_mode stop; /* 0: not asked to */
-	int stop_step;		       /* how many times processes were told to end */
-	uint64_t stop_deadline_ms;     /* when they are told again, or left alone */
+	pid_t stop_asker;	       /* the process that asked for it by a signal, or 0 */
+	unsigned int stop_step;	       /* how far that has got: the next of the steps to take */
+	uint64_t stop_deadline_ms;     /* when that is to be */
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];
 	/* One for each session: the payload of its EXEC. */
@@ -112,8 +113,10 @@ uint64_t now_ms(void);
 /* Answers for INFO and HELLO. */
 struct agent_info agent_info(const struct agent *a);
 
-/* Begins the way down; the first mode that is asked for counts. */
-void agent_stop(struct agent *a, enum agent_shutdown_mode mode);
+/* Begins the way down; the first mode that is asked for counts. asker is the process that did, or 0
+ * when it was a message of the host's.
+ */
+void agent_stop(struct agent *a, enum agent_shutdown_mode mode, pid_t asker);
 
 /* Takes over a new connection, or refuses and closes it. */
 void conn_accept(struct agent *a, int fd);

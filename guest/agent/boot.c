@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE
 #include "guest/agent/boot.h"
 
 #include <errno.h>
@@ -9,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -216,6 +216,16 @@ static void loopback_up(void)
 		close(fd);
 }
 
+/* The kernel lets a process raise its files to 4096 at most, which is little for a server; this is
+ * what systemd allows.
+ */
+static void raise_limits(void)
+{
+	const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
+
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
 void boot_finish(const struct boot *b)
 {
 	static const struct mount_entry mounts[] = {
@@ -237,6 +247,7 @@ void boot_finish(const struct boot *b)
 	(void)!symlink("/proc/self/fd/1", "/dev/stdout");
 	(void)!symlink("/proc/self/fd/2", "/dev/stderr");
 	loopback_up();
+	raise_limits();
 	if (b->hostname && sethostname(b->hostname, strlen(b->hostname)))
 		say("cannot set the host's name to", b->hostname, errno);
 }

@@ -3,7 +3,6 @@
  * Messages are read to the byte and no further: after an ATTACH the connection is a stream, and
  * its first data may have come along with the message.
  */
-#define _GNU_SOURCE
 #include "guest/agent/agent.h"
 
 #include <errno.h>
@@ -87,7 +86,7 @@ static void handle_shutdown(struct agent *a, struct conn *c)
 		return;
 	}
 	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
-	agent_stop(a, mode);
+	agent_stop(a, mode, 0);
 }
 
 static const struct message_type message_types[] = {

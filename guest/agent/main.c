@@ -7,7 +7,6 @@
  * trip to the host costs no time of its own. Requests that come while the rest is set up wait in
  * the listening socket.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <string.h>

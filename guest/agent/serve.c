@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE
 #include "guest/agent/serve.h"
 
 #include <errno.h>
@@ -22,9 +21,16 @@
 
 #define TURN_EVENTS 64
 
-/* On the way down: what processes get to end after SIGTERM, and after SIGKILL. */
-#define TERM_MS 2000
-#define KILL_MS 1000
+/* The way down, step by step: whom the processes hear from, and how long they then have to end. The
+ * first is for the process that asked by a signal: when poweroff(8) has done its work it should
+ * end with success and not of the SIGTERM that it caused.
+ */
+static const struct {
+	int signo;
+	uint32_t ms;
+} stop_steps[] = {{0, 200}, {SIGTERM, 2000}, {SIGKILL, 1000}};
+
+#define STOP_STEPS (sizeof(stop_steps) / sizeof(stop_steps[0]))
 
 /* How init is told to end. busybox' halt, poweroff and reboot send the first three; the kernel
  * SIGINT for Ctrl-Alt-Del; systemd's tools the last, which are SIGRTMIN+3 to +5 of glibc. A halted
@@ -149,7 +155,7 @@ static void take_signals(struct agent *a)
 	while (read(a->signals, &info, sizeof(info)) == sizeof(info)) {
 		for (size_t i = 0; i < STOP_SIGNALS; i++)
 			if (info.ssi_signo == (uint32_t)stop_signals[i].signo)
-				agent_stop(a, stop_signals[i].mode);
+				agent_stop(a, stop_signals[i].mode, (pid_t)info.ssi_pid);
 	}
 	reap(a);
 }
@@ -167,14 +173,26 @@ static void handle_event(struct agent *a, const struct epoll_event *ev)
 	}
 }
 
-void agent_stop(struct agent *a, enum agent_shutdown_mode mode)
+static void next_stop_step(struct agent *a)
+{
+	int signo = stop_steps[a->stop_step].signo;
+
+	if (signo)
+		a->config->signal_all(signo);
+	if (signo == SIGTERM)
+		a->config->signal_all(SIGCONT); /* a stopped process cannot end otherwise */
+	a->stop_deadline_ms = now_ms() + stop_steps[a->stop_step].ms;
+	a->stop_step++;
+}
+
+void agent_stop(struct agent *a, enum agent_shutdown_mode mode, pid_t asker)
 {
 	if (a->stop)
 		return;
 	a->stop = mode;
-	a->stop_deadline_ms = now_ms() + TERM_MS;
-	a->config->signal_all(SIGTERM);
-	a->config->signal_all(SIGCONT); /* a stopped process cannot end otherwise */
+	a->stop_asker = asker;
+	a->stop_step = asker > 0 ? 0 : 1;
+	next_stop_step(a);
 }
 
 /* On the way down. Returns whether it is time to go: no child is left (and what the last one wrote
@@ -185,15 +203,15 @@ static bool stopped(struct agent *a)
 	siginfo_t info;
 	bool childless =
 		waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+	bool asker_gone = a->stop_step == 1 && a->stop_asker && kill(a->stop_asker, 0);
 
 	if (childless && !agent_info(a).sessions)
 		return true;
-	if (now_ms() < a->stop_deadline_ms)
+	if (now_ms() < a->stop_deadline_ms && !asker_gone)
 		return false;
-	if (childless || a->stop_step++)
+	if (a->stop_step == STOP_STEPS)
 		return true;
-	a->config->signal_all(SIGKILL);
-	a->stop_deadline_ms = now_ms() + KILL_MS;
+	next_stop_step(a);
 	return false;
 }
 

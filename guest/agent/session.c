@@ -5,7 +5,6 @@
  * gets all of the output and then EXITED, or the loss of its control connection, after which the
  * process group is killed and nobody waits for anything.
  */
-#define _GNU_SOURCE
 #include "guest/agent/agent.h"
 
 #include <errno.h>
@@ -370,21 +369,28 @@ static bool session_pumps(const struct session *s)
 	return false;
 }
 
-void session_pump(struct agent *a, struct session *s)
+/* Steps the pumps first to last until nothing moves or their turn is over. */
+static void pump_some(struct agent *a, struct session *s, int first, int last)
 {
 	bool moved = true;
 
 	for (int step = 0; step < TURN_STEPS && moved; step++) {
 		moved = false;
-		for (int i = 0; i < SESSION_PUMPS; i++)
+		for (int i = first; i <= last; i++)
 			moved |= pump_step(&s->pump[i]);
 	}
-	s->busy = moved;
+	s->busy |= moved;
 	a->busy |= moved;
 	if (s->state == SESSION_DRAINING && !session_pumps(s)) {
 		send_exited(s);
 		session_end(a, s);
 	}
+}
+
+void session_pump(struct agent *a, struct session *s)
+{
+	s->busy = false;
+	pump_some(a, s, 0, SESSION_PUMPS - 1);
 }
 
 /* The process is gone: input is of no use any more, and output ends with what it has written,
@@ -438,6 +444,8 @@ static bool broken(int fd)
 
 void session_event(struct agent *a, struct session *s, uint32_t part, uint32_t events)
 {
+	int i = (int)(part - PART_PUMP_FROM) % SESSION_PUMPS;
+
 	if (s->state < SESSION_STARTING)
 		return;
 	if (part == PART_REPORT) {
@@ -446,13 +454,13 @@ void session_event(struct agent *a, struct session *s, uint32_t part, uint32_t e
 		return;
 	}
 	/* Nobody reads what this pump writes, and it may have nothing to write to notice. */
-	if (part >= PART_PUMP_TO && events & (EPOLLERR | EPOLLHUP)) {
-		struct pump *p = &s->pump[part - PART_PUMP_TO];
-
-		if (broken(p->to))
-			pump_close(p);
-	}
-	session_pump(a, s);
+	if (part >= PART_PUMP_TO && events & (EPOLLERR | EPOLLHUP) && broken(s->pump[i].to))
+		pump_close(&s->pump[i]);
+	/* A terminal's pumps feed each other. */
+	if (s->tty)
+		session_pump(a, s);
+	else
+		pump_some(a, s, i, i);
 }
 
 void session_signal(const struct session *s, const struct agent_signal *m)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE
 #include "tests/unit/agent_fixture.h"
 
 #include <check.h>
@@ -120,6 +119,9 @@ static struct agent_info info(void)
 
 void start_agent(void)
 {
+	/* A shell's background jobs ignore some, which a command of the agent's would inherit. */
+	for (int signo = 1; signo < 32; signo++)
+		signal(signo, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	address.sun_family = AF_UNIX;
 	/* Abstract: works where the file system has no sockets, and leaves nothing behind. */

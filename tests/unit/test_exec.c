@@ -2,7 +2,6 @@
  *
  * Commands through the real client and the real core of the agent.
  */
-#define _GNU_SOURCE
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -53,6 +53,7 @@ static pid_t fork_client(const struct exec_request *rq, const int fds[3])
 		for (int i = 0; i < 3; i++)
 			if (fds[i] != i)
 				dup2(fds[i], i);
+		syscall(SYS_close_range, 3, ~0u, 0); /* the other ends of the pipes */
 		if (exec_run(rq, dial_agent, NULL, &status, &e))
 			dprintf(2, "uvm: %s\n", e.text);
 		_exit(status);
@@ -357,13 +358,13 @@ START_TEST(signals_pass_through)
 		struct result r;
 		size_t len = 0;
 
-		/* The signal goes to the group, so to the child also. */
+		/* The group gets the signal, so the child ends by it and the parent sees it too. */
 		snprintf(script, sizeof(script),
-			 "(trap 'exit 0' %d; echo a; while :; do sleep 0.01; done) &"
-			 "trap 'wait; exit 9' %d; echo b; while :; do sleep 0.01; done",
+			 "trap 'x=9' %d; sh -c 'trap \"exit 0\" %d; echo up; "
+			 "while :; do sleep 0.01; done'; exit $x",
 			 signals[i], signals[i]);
 		c = start_client(&(struct exec_request){.argv = SH(script)});
-		while (len < 4)
+		while (len < 3)
 			slurp(c.out, &out, &len);
 		kill(c.pid, signals[i]);
 		r = finish_client(c, "", 0);
@@ -384,7 +385,7 @@ static pid_t client_on_tty(const struct exec_request *rq, int *master)
 
 	ck_assert(pid >= 0);
 	if (!pid) {
-		struct termios before, after;
+		struct termios before = {0}, after = {0};
 		struct err e = {{0}};
 		int status;
 
@@ -439,8 +440,9 @@ START_TEST(terminal)
 	ck_assert_int_eq(exit_status(pid), 6);
 	close(master);
 
-	rq.argv = SH("cat; seq 1 20000; exit 8");
+	rq.argv = SH("echo ready; cat; seq 1 20000; exit 8");
 	pid = client_on_tty(&rq, &master);
+	free(read_until(master, "ready\r\n"));
 	ck_assert_int_eq(write(master, "abc\r\004", 5), 5);
 	out = calloc(1, 1);
 	for (size_t len = 0; !strstr(out, "\n20000\r\n");)

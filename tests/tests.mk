@@ -1,0 +1,55 @@
+# The tests' part of the Makefile, which includes this file. "make unit" builds every unit test.
+#
+# Unit tests run the monitor's and the agent's own sources, built a second time with glibc and the
+# sanitizers under $B/san; test_threads, what several threads share, with ThreadSanitizer under
+# $B/tsan. $B/san/uvm is the whole monitor with the sanitizers, for the tiny guests.
+
+SAN        = -fsanitize=address,undefined -fno-sanitize-recover=all
+# ThreadSanitizer does not model fences; nothing here is ordered by a fence alone.
+TSAN       = -fsanitize=thread -Wno-tsan
+CHECK_LIBS = $(shell pkg-config --cflags --libs check)
+
+# An archive each, so that a test links only what it uses: machine.o wants the guest's image.
+UVM_LIB_SRC   = $(filter-out vmm/main.c,$(VMM_SRC))
+AGENT_LIB_SRC = $(filter-out guest/agent/main.c,$(AGENT_SRC))
+TEST_LIB_SRC  = $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+LIBS          = libtests.a libagent.a libuvm.a
+
+UNIT_THREADS  = $(wildcard tests/unit/test_threads.c)
+UNIT_SRC      = $(filter-out $(UNIT_THREADS),$(wildcard tests/unit/test_*.c))
+UNIT_BIN      = $(UNIT_SRC:%.c=$B/%) $(UNIT_THREADS:%.c=$B/%)
+
+.PHONY: unit
+unit: $(UNIT_BIN)
+
+# $(1): directory, $(2): flags. With a rule for the objects and one for each archive.
+define sanitized
+$B/$(1)/%.o: %.c tests/tests.mk
+	$(call say,CC,$$@)
+	$$(Q)mkdir -p $$(@D) && gcc $$(COMMON) -g -O1 -fno-omit-frame-pointer $(2) -c -o $$@ $$<
+
+$B/$(1)/libuvm.a: $(UVM_LIB_SRC:%.c=$B/$(1)/%.o)
+$B/$(1)/libagent.a: $(AGENT_LIB_SRC:%.c=$B/$(1)/%.o)
+$B/$(1)/libtests.a: $(TEST_LIB_SRC:%.c=$B/$(1)/%.o)
+$(LIBS:%=$B/$(1)/%):
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(eval $(call sanitized,san,$(SAN)))
+$(eval $(call sanitized,tsan,$(TSAN)))
+
+$(UNIT_SRC:%.c=$B/%): $B/%: $B/san/%.o $(LIBS:%=$B/san/%)
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D) && gcc $(SAN) -o $@ $^ $(CHECK_LIBS) -lutil
+
+$(UNIT_THREADS:%.c=$B/%): $B/%: $B/tsan/%.o $(LIBS:%=$B/tsan/%)
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D) && gcc $(TSAN) -o $@ $^ $(CHECK_LIBS) -lutil
+
+$B/san/uvm: $B/san/vmm/main.o $B/san/libuvm.a $B/guest/image.o
+	$(call say,LD,$@)
+	$(Q)gcc $(SAN) -o $@ $^ -lutil
+
+# Objects are kept, so that a change rebuilds little.
+.SECONDARY:
+
+-include $(foreach d,san tsan,$(patsubst %.c,$B/$d/%.d,$(VMM_SRC) $(AGENT_SRC) $(wildcard tests/unit/*.c)))

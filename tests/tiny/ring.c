@@ -1,0 +1,897 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Hostile drivers: rings and registers that break the rules, on each kind of queue.
+ *
+ * A target is a queue with a request that its device would serve, as a chain at descriptor 0. A
+ * mutation spoils it in one way. For each pair:
+ *
+ *   1. the device starts afresh and gets the spoiled request;
+ *   2. it does what the table says: refuses the driver (DEVICE_NEEDS_RESET, 2.1.2) without having
+ *      used anything, or serves the request, or either;
+ *   3. another disk, in use all the time and never reset, still reads right;
+ *   4. after a reset the device serves the unspoiled request.
+ *
+ * Names: "ring-TARGET-MUTATION". Adding a case is adding a line to a table. The VM has 4 GiB of
+ * memory, so that RAM ends at 3 GiB and at 5 GiB, disks as blk.c says, and two vCPUs.
+ */
+#include "vsock.h"
+
+#define SECTOR	512u
+#define HIGH_END 0x140000000ull
+
+/* --- the healthy disk --- */
+
+static struct {
+	struct vdev dev;
+	struct vq q;
+	uint8_t buf[SECTOR];
+	uint64_t sector;
+} healthy;
+
+static void expect_healthy(void)
+{
+	unsigned int status;
+	uint64_t at;
+
+	healthy.sector = (healthy.sector + 1) % 64;
+	status = blk_request(&healthy.dev, &healthy.q, BLK_IN, healthy.sector, healthy.buf, SECTOR,
+			     NULL);
+	expect("status of a read from the disk beside it", status, BLK_OK);
+	at = healthy.sector * SECTOR;
+	expect("the first byte from the disk beside it", healthy.buf[0],
+	       (uint8_t)(2 * 101 + at + (at >> 8) * 7));
+}
+
+/* --- targets --- */
+
+static struct vsock vs;
+static struct vq blk_queue;
+
+/* What a mutation works on. */
+struct ring {
+	struct vdev *dev;
+	struct vq *q;
+	unsigned int index; /* of the queue in its device */
+	unsigned int n;	    /* descriptors of the request */
+	uint16_t head;	    /* what is made available */
+};
+
+struct target {
+	const char *name;
+	/* Starts the device, puts its request into descriptors 0 to r->n-1. */
+	bool (*start)(struct ring *r, uint64_t features);
+	/* Makes the device look at the queue; what is to be served is available. */
+	void (*kick)(struct ring *r);
+};
+
+static struct blk_header blk_head;
+static uint8_t blk_data[SECTOR];
+static volatile uint8_t blk_status;
+
+static struct vdev blk_dev;
+
+static bool start_blk(struct ring *r, uint64_t features)
+{
+	if (!vdev_find(&blk_dev, VIRTIO_BLK, 0) || !vdev_start(&blk_dev, features, &blk_queue, 1))
+		return false;
+	*r = (struct ring){&blk_dev, &blk_queue, 0, 3, 0};
+	blk_head = (struct blk_header){BLK_IN, 0, 1};
+	blk_status = 0xee;
+	vq_desc(r->q, 0, &blk_head, sizeof(blk_head), D_NEXT, 1);
+	vq_desc(r->q, 1, blk_data, sizeof(blk_data), D_NEXT | D_WRITE, 2);
+	vq_desc(r->q, 2, (const void *)&blk_status, 1, D_WRITE, 0);
+	return true;
+}
+
+static void kick_queue(struct ring *r)
+{
+	vdev_kick(r->dev, r->index);
+}
+
+/* Data for a stream that does not exist: answered by a reset. */
+static struct vs_packet stray;
+
+static bool start_vsock(struct ring *r, uint64_t features, unsigned int index)
+{
+	if (!vdev_find(&vs.dev, VIRTIO_VSOCK, 0) || !vdev_start(&vs.dev, features, vs.q, VS_QUEUES))
+		return false;
+	*r = (struct ring){&vs.dev, &vs.q[index], index, 2, 0};
+	stray = vs_packet(VS_RW, 1, 1);
+	return true;
+}
+
+static bool start_tx(struct ring *r, uint64_t features)
+{
+	static const uint8_t data[4];
+
+	if (!start_vsock(r, features, VS_TX))
+		return false;
+	stray.len = sizeof(data);
+	vq_desc(r->q, 0, &stray, sizeof(stray), D_NEXT, 1);
+	vq_desc(r->q, 1, data, sizeof(data), 0, 0);
+	return true;
+}
+
+static bool start_rx(struct ring *r, uint64_t features)
+{
+	if (!start_vsock(r, features, VS_RX))
+		return false;
+	vq_desc(r->q, 0, &vs.rx[0], 64, D_NEXT | D_WRITE, 1);
+	vq_desc(r->q, 1, &vs.rx[1], 1024, D_WRITE, 0);
+	return true;
+}
+
+/* The receive queue is looked at when there is something to receive. */
+static void kick_rx(struct ring *r)
+{
+	struct vs_packet p = vs_packet(VS_REQUEST, 1, 1);
+
+	vdev_kick(r->dev, VS_RX);
+	vs_send_raw(&vs, &p, NULL, 0);
+}
+
+static const struct target targets[] = {
+	{"blk", start_blk, kick_queue},
+	{"vsock-tx", start_tx, kick_queue},
+	{"vsock-rx", start_rx, kick_rx},
+};
+enum { BLK = 1, TX = 2, RX = 4, EACH = 7 }; /* bits of a mutation's targets, in that order */
+
+/* --- mutations --- */
+
+enum outcome { REFUSED, SERVED, EITHER };
+
+struct mutation {
+	const char *name;
+	unsigned int targets;
+	enum outcome want;
+	void (*apply)(struct ring *r, uint64_t a, uint64_t b);
+	uint64_t a, b;
+	uint64_t features;
+};
+
+static struct desc *last(struct ring *r)
+{
+	return &r->q->desc[r->n - 1];
+}
+
+static void none(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)r, (void)a, (void)b;
+}
+
+static void first_buffer(struct ring *r, uint64_t at, uint64_t len)
+{
+	r->q->desc[0].addr = at;
+	r->q->desc[0].len = (uint32_t)len;
+}
+
+static void last_buffer(struct ring *r, uint64_t at, uint64_t len)
+{
+	last(r)->addr = at;
+	last(r)->len = (uint32_t)len;
+}
+
+static void first_len(struct ring *r, uint64_t len, uint64_t b)
+{
+	(void)b;
+	r->q->desc[0].len = (uint32_t)len;
+}
+
+static void last_len(struct ring *r, uint64_t len, uint64_t b)
+{
+	(void)b;
+	last(r)->len = (uint32_t)len;
+}
+
+static void first_flags(struct ring *r, uint64_t set, uint64_t clear)
+{
+	r->q->desc[0].flags = (uint16_t)((r->q->desc[0].flags | set) & ~clear);
+}
+
+static void last_flags(struct ring *r, uint64_t set, uint64_t clear)
+{
+	last(r)->flags = (uint16_t)((last(r)->flags | set) & ~clear);
+}
+
+static void all_flags(struct ring *r, uint64_t set, uint64_t clear)
+{
+	for (unsigned int i = 0; i < r->n; i++)
+		r->q->desc[i].flags = (uint16_t)((r->q->desc[i].flags | set) & ~clear);
+}
+
+static void first_next(struct ring *r, uint64_t next, uint64_t b)
+{
+	(void)b;
+	r->q->desc[0].next = (uint16_t)next;
+}
+
+/* The chain goes on behind its end, at descriptor a. */
+static void last_next(struct ring *r, uint64_t next, uint64_t b)
+{
+	(void)b;
+	last(r)->flags |= D_NEXT;
+	last(r)->next = (uint16_t)next;
+}
+
+static void loop_self(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)a, (void)b;
+	last_next(r, r->n - 1, 0);
+}
+
+/* All of the table is one ring of descriptors like the last. */
+static void loop_all(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)a, (void)b;
+	for (unsigned int i = r->n; i < r->q->size; i++)
+		r->q->desc[i] = *last(r);
+	for (unsigned int i = r->n - 1; i < r->q->size; i++) {
+		r->q->desc[i].flags |= D_NEXT;
+		r->q->desc[i].next = (uint16_t)((i + 1) % r->q->size);
+	}
+	r->q->desc[r->q->size - 1].next = (uint16_t)(r->n - 1);
+}
+
+static void head(struct ring *r, uint64_t value, uint64_t b)
+{
+	(void)b;
+	r->head = (uint16_t)value;
+}
+
+/* The index is a when the request has been added (it is 1 then). */
+static void index_is(struct ring *r, uint64_t value, uint64_t b)
+{
+	(void)b;
+	r->q->avail.idx = (uint16_t)(value - 1);
+}
+
+/* The request is n times in the ring. */
+static void repeated(struct ring *r, uint64_t n, uint64_t b)
+{
+	(void)b;
+	for (uint64_t i = 1; i < n; i++)
+		vq_put(r->q, 0);
+}
+
+/* The request moves into an indirect table: a is its length in bytes, or 0 for the right one; b
+ * are flags to set beside INDIRECT.
+ */
+static struct desc table[QUEUE_MAX + 16] __attribute__((aligned(16)));
+
+static void indirect(struct ring *r, uint64_t len, uint64_t flags)
+{
+	memcpy(table, r->q->desc, r->n * sizeof(table[0]));
+	len = len ? len : r->n * sizeof(table[0]);
+	vq_desc(r->q, 0, table, (uint32_t)len, (uint16_t)(D_INDIRECT | flags), 1);
+}
+
+static void indirect_at(struct ring *r, uint64_t at, uint64_t len)
+{
+	indirect(r, len, 0);
+	r->q->desc[0].addr = at;
+}
+
+static void indirect_unaligned(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)a, (void)b;
+	indirect(r, 0, 0);
+	for (unsigned int i = r->n * sizeof(table[0]); i--;)
+		((uint8_t *)table)[i + 1] = ((uint8_t *)table)[i];
+	r->q->desc[0].addr = (uint64_t)table + 1;
+}
+
+static void indirect_nested(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)a, (void)b;
+	indirect(r, 0, 0);
+	table[r->n - 1] = (struct desc){(uint64_t)table, 16, D_INDIRECT, 0};
+}
+
+static void indirect_next(struct ring *r, uint64_t next, uint64_t b)
+{
+	(void)b;
+	indirect(r, 0, 0);
+	table[r->n - 1].flags |= D_NEXT;
+	table[r->n - 1].next = (uint16_t)next;
+}
+
+/* A chain in a table of a descriptors, each of a byte. */
+static void indirect_long(struct ring *r, uint64_t count, uint64_t b)
+{
+	struct desc d = *last(r);
+
+	(void)b;
+	indirect(r, count * sizeof(table[0]), 0);
+	for (unsigned int i = r->n - 1; i < count; i++)
+		table[i] = (struct desc){d.addr, 1, (uint16_t)(d.flags | D_NEXT), (uint16_t)(i + 1)};
+	table[count - 1].flags = d.flags;
+}
+
+/* Direct descriptors, then an indirect one with the rest: what 2.7.5.3 allows. */
+static void indirect_behind_direct(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)a, (void)b;
+	memcpy(table, r->q->desc, r->n * sizeof(table[0]));
+	for (unsigned int i = 1; i < r->n; i++) {
+		table[i - 1] = r->q->desc[i];
+		table[i - 1].next = (uint16_t)i;
+	}
+	vq_desc(r->q, 1, table, (r->n - 1) * (uint32_t)sizeof(table[0]), D_INDIRECT, 0);
+}
+
+/* --- of particular requests --- */
+
+static void only(struct ring *r, uint64_t i, uint64_t b)
+{
+	(void)b;
+	r->head = (uint16_t)i;
+	r->q->desc[i].flags &= (uint16_t)~D_NEXT;
+}
+
+/* Of a vsock packet: one descriptor of this length; a header in two. */
+static void alone(struct ring *r, uint64_t len, uint64_t b)
+{
+	(void)b;
+	vq_desc(r->q, 0, (const void *)r->q->desc[0].addr, (uint32_t)len,
+		(uint16_t)(r->q->desc[0].flags & ~D_NEXT), 0);
+}
+
+static void split_header(struct ring *r, uint64_t a, uint64_t b)
+{
+	struct desc data = *last(r);
+
+	vq_desc(r->q, 0, &stray, (uint32_t)a, D_NEXT, 1);
+	vq_desc(r->q, 1, (uint8_t *)&stray + a, (uint32_t)b, D_NEXT, 2);
+	r->q->desc[2] = data;
+}
+
+/* Data into a part of the queue itself. */
+static void data_into(struct ring *r, uint64_t offset, uint64_t b)
+{
+	(void)b;
+	r->q->desc[1].addr = (uint64_t)r->q + offset;
+}
+
+static void status_into(struct ring *r, uint64_t offset, uint64_t b)
+{
+	(void)b;
+	r->q->desc[2].addr = (uint64_t)r->q + offset;
+}
+
+static void data_buffer(struct ring *r, uint64_t at, uint64_t len)
+{
+	r->q->desc[1].addr = at;
+	r->q->desc[1].len = (uint32_t)len;
+}
+
+/* Many times all RAM below the hole: more than 32 bits in all. */
+static void data_sum(struct ring *r, uint64_t pieces, uint64_t type)
+{
+	struct desc status = r->q->desc[2];
+	uint16_t flags = type == BLK_OUT ? D_NEXT : D_NEXT | D_WRITE;
+	uint16_t i = 1;
+
+	blk_head.type = (uint32_t)type;
+	for (; i <= pieces; i++)
+		vq_desc(r->q, i, NULL, 0xc0000000, flags, (uint16_t)(i + 1));
+	r->q->desc[i] = status;
+}
+
+static void type_is(struct ring *r, uint64_t type, uint64_t data_flags)
+{
+	blk_head.type = (uint32_t)type;
+	r->q->desc[1].flags = (uint16_t)(D_NEXT | data_flags);
+}
+
+#define AT(member) offsetof(struct vq, member)
+
+static const struct mutation mutations[] = {
+	{"none", EACH, SERVED, none, 0, 0, 0},
+	{"none-event-idx", EACH, SERVED, none, 0, 0, F_EVENT_IDX},
+	{"loop-self", EACH, REFUSED, loop_self, 0, 0, 0},
+	{"loop-first", EACH, REFUSED, last_next, 0, 0, 0},
+	{"loop-all", EACH, REFUSED, loop_all, 0, 0, 0},
+	{"next-size", EACH, REFUSED, first_next, QUEUE_SIZE, 0, 0},
+	{"next-32768", EACH, REFUSED, first_next, 0x8000, 0, 0},
+	{"next-65535", EACH, REFUSED, first_next, 0xffff, 0, 0},
+	{"last-next-size", EACH, REFUSED, last_next, QUEUE_SIZE, 0, 0},
+	{"last-next-empty", EACH, REFUSED, last_next, QUEUE_SIZE - 1, 0, 0},
+	{"head-size", EACH, REFUSED, head, QUEUE_SIZE, 0, 0},
+	{"head-size-plus-1", EACH, REFUSED, head, QUEUE_SIZE + 1, 0, 0},
+	{"head-32768", EACH, REFUSED, head, 0x8000, 0, 0},
+	{"head-65535", EACH, REFUSED, head, 0xffff, 0, 0},
+	{"head-empty", EACH, REFUSED, head, QUEUE_SIZE - 1, 0, 0},
+	{"index-size-plus-1", EACH, REFUSED, index_is, QUEUE_SIZE + 1, 0, 0},
+	{"index-32768", EACH, REFUSED, index_is, 0x8000, 0, 0},
+	{"index-65535", EACH, REFUSED, index_is, 0xffff, 0, 0},
+	{"repeated", EACH, SERVED, repeated, QUEUE_SIZE, 0, 0},
+	{"repeated-too-often", EACH, REFUSED, repeated, QUEUE_SIZE + 1, 0, 0},
+
+	{"first-len-0", EACH, REFUSED, first_len, 0, 0, 0},
+	{"first-len-max", EACH, REFUSED, first_len, UINT32_MAX, 0, 0},
+	{"first-len-3G", EACH, REFUSED, first_len, 0xc0000000, 0, 0},
+	{"first-at-hole", EACH, REFUSED, first_buffer, HOLE_START, 64, 0},
+	{"first-across-hole", EACH, REFUSED, first_buffer, HOLE_START - 1, 64, 0},
+	{"first-at-device", EACH, REFUSED, first_buffer, VIRTIO_BASE, 64, 0},
+	{"first-at-lapic", EACH, REFUSED, first_buffer, LAPIC_BASE, 64, 0},
+	{"first-end-of-hole", EACH, REFUSED, first_buffer, HOLE_END - 16, 16, 0},
+	{"first-out-of-hole", EACH, REFUSED, first_buffer, HOLE_END - 16, 64, 0},
+	{"first-at-end", EACH, REFUSED, first_buffer, HIGH_END, 64, 0},
+	{"first-across-end", EACH, REFUSED, first_buffer, HIGH_END - 16, 17, 0},
+	{"first-1T", EACH, REFUSED, first_buffer, 1ull << 40, 64, 0},
+	{"first-bit-63", EACH, REFUSED, first_buffer, 1ull << 63, 64, 0},
+	{"first-wraps", EACH, REFUSED, first_buffer, UINT64_MAX - 15, 64, 0},
+	{"first-wraps-to-0", EACH, REFUSED, first_buffer, UINT64_MAX - 15, 16, 0},
+	{"first-max", EACH, REFUSED, first_buffer, UINT64_MAX, 1, 0},
+	{"first-32-bit-wrap", EACH, REFUSED, first_buffer, 0x1000, 0xfffff000, 0},
+	{"last-len-0", EACH, REFUSED, last_len, 0, 0, 0},
+	{"last-len-max", EACH, REFUSED, last_len, UINT32_MAX, 0, 0},
+	{"last-at-hole", EACH, REFUSED, last_buffer, HOLE_START, 1, 0},
+	{"last-across-hole", EACH, REFUSED, last_buffer, HOLE_START - 1, 2, 0},
+	{"last-at-device", EACH, REFUSED, last_buffer, VIRTIO_BASE, 4, 0},
+	{"last-across-end", EACH, REFUSED, last_buffer, HIGH_END - 1, 2, 0},
+	{"last-wraps", EACH, REFUSED, last_buffer, UINT64_MAX, 2, 0},
+	{"last-high-bits", EACH, REFUSED, last_buffer, 1ull << 52 | 0x80000, 4, 0},
+
+	{"unknown-flags", EACH, SERVED, all_flags, 0xfff8, 0, 0},
+	{"direction-all-readable", BLK | RX, REFUSED, all_flags, 0, D_WRITE, 0},
+	{"direction-all-writable", BLK | TX, REFUSED, all_flags, D_WRITE, 0, 0},
+	{"direction-first-writable", BLK | TX, REFUSED, first_flags, D_WRITE, 0, 0},
+	{"direction-last-readable", BLK | RX, REFUSED, last_flags, 0, D_WRITE, 0},
+	{"direction-first-readable", RX, SERVED, first_flags, 0, D_WRITE, 0},
+	{"direction-last-writable", TX, EITHER, last_flags, D_WRITE, 0, 0},
+
+	{"indirect", EACH, SERVED, indirect, 0, 0, F_INDIRECT},
+	{"indirect-behind-direct", EACH, SERVED, indirect_behind_direct, 0, 0, F_INDIRECT},
+	{"indirect-unaligned", EACH, SERVED, indirect_unaligned, 0, 0, F_INDIRECT},
+	{"indirect-write-flag", EACH, SERVED, indirect, 0, D_WRITE, F_INDIRECT},
+	{"indirect-not-negotiated", EACH, REFUSED, indirect, 0, 0, 0},
+	{"indirect-with-next", EACH, REFUSED, indirect, 0, D_NEXT, F_INDIRECT},
+	{"indirect-nested", EACH, REFUSED, indirect_nested, 0, 0, F_INDIRECT},
+	{"indirect-len-0", EACH, REFUSED, indirect, 1ull << 32, 0, F_INDIRECT}, /* 32 bits of it */
+	{"indirect-len-1", EACH, REFUSED, indirect, 1, 0, F_INDIRECT},
+	{"indirect-len-15", EACH, REFUSED, indirect, 15, 0, F_INDIRECT},
+	{"indirect-len-17", EACH, REFUSED, indirect, 17, 0, F_INDIRECT},
+	{"indirect-len-short", EACH, REFUSED, indirect, 16, 0, F_INDIRECT},
+	{"indirect-len-max", EACH, REFUSED, indirect, 0xfffffff0, 0, F_INDIRECT},
+	{"indirect-len-1G", EACH, SERVED, indirect, 0x40000000, 0, F_INDIRECT},
+	{"indirect-at-0", EACH, EITHER, indirect_at, 0, 48, F_INDIRECT},
+	{"indirect-at-hole", EACH, REFUSED, indirect_at, HOLE_START, 48, F_INDIRECT},
+	{"indirect-across-hole", EACH, REFUSED, indirect_at, HOLE_START - 16, 48, F_INDIRECT},
+	{"indirect-at-device", EACH, REFUSED, indirect_at, VIRTIO_BASE, 48, F_INDIRECT},
+	{"indirect-across-end", EACH, REFUSED, indirect_at, HIGH_END - 32, 48, F_INDIRECT},
+	{"indirect-wraps", EACH, REFUSED, indirect_at, UINT64_MAX - 31, 48, F_INDIRECT},
+	{"indirect-next-behind", EACH, REFUSED, indirect_next, 3, 0, F_INDIRECT},
+	{"indirect-next-65535", EACH, REFUSED, indirect_next, 0xffff, 0, F_INDIRECT},
+	{"indirect-loop", EACH, REFUSED, indirect_next, 0, 0, F_INDIRECT},
+	{"indirect-longer-than-queue", EACH, REFUSED, indirect_long, QUEUE_SIZE + 1, 0, F_INDIRECT},
+	{"indirect-257", EACH, REFUSED, indirect_long, 257, 0, F_INDIRECT},
+
+	{"header-15", BLK, REFUSED, first_len, 15, 0, 0},
+	{"header-1", BLK, REFUSED, first_len, 1, 0, 0},
+	{"header-only", BLK, REFUSED, only, 0, 0, 0},
+	{"status-only", BLK, REFUSED, only, 2, 0, 0},
+	{"data-into-descriptors", BLK, SERVED, data_into, AT(desc), 0, 0},
+	{"data-into-available", BLK, EITHER, data_into, AT(avail), 0, 0},
+	{"data-into-used", BLK, SERVED, data_into, AT(used), 0, 0},
+	{"status-into-index", BLK, EITHER, status_into, AT(avail.idx), 0, 0},
+	{"status-into-used", BLK, SERVED, status_into, AT(used.ring), 0, 0},
+	{"data-at-0", BLK, SERVED, data_buffer, 0, SECTOR, 0},
+	{"data-all-ram", BLK, SERVED, data_buffer, 0, 0xc0000000, 0},
+	{"data-end-of-hole", BLK, SERVED, data_buffer, HOLE_START - SECTOR, SECTOR, 0},
+	{"data-end-of-ram", BLK, SERVED, data_buffer, HIGH_END - SECTOR, SECTOR, 0},
+	{"data-start-of-high", BLK, SERVED, data_buffer, HOLE_END, SECTOR, 0},
+	{"data-4G-in", BLK, SERVED, data_sum, 2, BLK_IN, 0},
+	{"data-36G-in", BLK, SERVED, data_sum, 12, BLK_IN, 0},
+	{"data-36G-out", BLK, SERVED, data_sum, 12, BLK_OUT, 0},
+	{"data-36G-id", BLK, SERVED, data_sum, 12, 99, 0},
+	{"write-from-writable", BLK, SERVED, type_is, BLK_OUT, D_WRITE, 0},
+	{"read-into-readable", BLK, SERVED, type_is, BLK_IN, 0, 0},
+	{"flush-with-data", BLK, SERVED, type_is, BLK_FLUSH, D_WRITE, 0},
+	{"type-max", BLK, SERVED, type_is, UINT32_MAX, D_WRITE, 0},
+
+	{"header-1", TX, REFUSED, alone, 1, 0, 0},
+	{"header-43", TX, REFUSED, alone, 43, 0, 0},
+	{"header-43-split", TX, REFUSED, first_len, 39, 0, 0},
+	{"header-no-data", TX, REFUSED, alone, 44, 0, 0}, /* it names 4 bytes */
+	{"header-split", TX, SERVED, split_header, 10, 34, 0},
+	{"buffer-1", RX, REFUSED, alone, 1, 0, 0},
+	{"buffer-44", RX, REFUSED, alone, 44, 0, 0},
+	{"buffer-45", RX, SERVED, alone, 45, 0, 0},
+	{"buffer-split", RX, SERVED, first_len, 10, 0, 0},
+	{"buffer-3G", RX, SERVED, last_buffer, 0, 0xc0000000, 0},
+};
+
+static void run_mutation(const struct target *t, const struct mutation *m)
+{
+	struct ring r;
+	bool served;
+
+	if (!t->start(&r, m->features)) {
+		fail("the device is not there or does not start");
+		return;
+	}
+	m->apply(&r, m->a, m->b);
+	vq_put(r.q, r.head);
+	t->kick(&r);
+	served = vq_wait(r.dev, r.q, NULL, NULL);
+	if (m->want == REFUSED) {
+		expect("requests served", served, false);
+		expect("used index", r.q->used.idx, 0);
+		expect("NEEDS_RESET", vdev_status(r.dev) >> 6 & 1, true);
+		expect("interrupt for a change of configuration",
+		       read32(r.dev->base + R_INTERRUPT_STATUS) & 2, 2);
+	} else if (m->want == SERVED) {
+		expect("requests served", served, true);
+		expect("NEEDS_RESET", vdev_status(r.dev) & ST_NEEDS_RESET, 0);
+	}
+	expect_healthy();
+	if (!t->start(&r, 0))
+		return;
+	vq_put(r.q, 0);
+	t->kick(&r);
+	expect("requests served after a reset", vq_wait(r.dev, r.q, NULL, NULL), true);
+}
+
+/* --- queues in impossible places --- */
+
+static const struct place {
+	const char *name;
+	uint32_t size;
+	uint64_t desc, avail, used; /* 0: where it should be */
+} places[] = {
+	{"size-0", 0, 0, 0, 0},
+	{"size-3", 3, 0, 0, 0},
+	{"size-257", 257, 0, 0, 0},
+	{"size-512", 512, 0, 0, 0},
+	{"size-32768", 32768, 0, 0, 0},
+	{"size-65536", 65536, 0, 0, 0},
+	{"size-65552", 65536 + 16, 0, 0, 0},
+	{"size-max", UINT32_MAX, 0, 0, 0},
+	{"desc-unaligned", 16, 0x200008, 0, 0},
+	{"avail-unaligned", 16, 0, 0x200001, 0},
+	{"used-unaligned", 16, 0, 0, 0x200002},
+	{"desc-hole", 16, HOLE_START, 0, 0},
+	{"avail-hole", 16, 0, HOLE_START, 0},
+	{"used-hole", 16, 0, 0, HOLE_START},
+	{"desc-across-hole", 16, HOLE_START - 240, 0, 0},
+	{"avail-across-hole", 16, 0, HOLE_START - 36, 0}, /* only the event field is outside */
+	{"used-across-hole", 16, 0, 0, HOLE_START - 132},
+	{"desc-device", 16, VIRTIO_BASE, 0, 0},
+	{"used-device", 16, 0, 0, VIRTIO_BASE},
+	{"used-lapic", 16, 0, 0, LAPIC_BASE},
+	{"desc-end", 16, HIGH_END, 0, 0},
+	{"avail-end", 16, 0, HIGH_END, 0},
+	{"used-end", 16, 0, 0, HIGH_END},
+	{"desc-across-end", 256, HIGH_END - 4080, 0, 0},
+	{"used-across-end", 256, 0, 0, HIGH_END - 2048},
+	{"desc-wraps", 16, UINT64_MAX - 15, 0, 0},
+	{"avail-wraps", 16, 0, UINT64_MAX - 1, 0},
+	{"used-wraps", 16, 0, 0, UINT64_MAX - 3},
+	{"desc-bit-63", 16, 1ull << 63, 0, 0},
+	{"used-1T", 16, 0, 0, 1ull << 40},
+};
+
+/* Such a queue does not become ready, or the device refuses the driver. */
+static void run_place(const struct place *p)
+{
+	struct ring r;
+
+	vdev_find(&blk_dev, VIRTIO_BLK, 0);
+	vdev_reset(&blk_dev);
+	vdev_negotiate(&blk_dev, 0);
+	vq_init(&blk_queue, QUEUE_SIZE);
+	vq_place(&blk_dev, 0, p->size, p->desc ? p->desc : (uint64_t)blk_queue.desc,
+		 p->avail ? p->avail : (uint64_t)&blk_queue.avail,
+		 p->used ? p->used : (uint64_t)&blk_queue.used);
+	write32(blk_dev.base + R_QUEUE_READY, 1);
+	if (!(vdev_status(&blk_dev) & ST_NEEDS_RESET))
+		expect("queue ready", read32(blk_dev.base + R_QUEUE_READY), 0);
+	vdev_ok(&blk_dev);
+	blk_queue.avail.idx = 1;
+	vdev_kick(&blk_dev, 0);
+	expect_healthy();
+	expect("used index", blk_queue.used.idx, 0);
+	if (!start_blk(&r, 0))
+		return;
+	vq_put(r.q, 0);
+	kick_queue(&r);
+	expect("requests served after a reset", vq_wait(r.dev, r.q, NULL, NULL), true);
+}
+
+/* --- at the wrong time --- */
+
+static bool served_again(struct ring *r)
+{
+	if (!start_blk(r, 0))
+		return false;
+	vq_put(r->q, 0);
+	kick_queue(r);
+	return expect("requests served after a reset", vq_wait(r->dev, r->q, NULL, NULL), true);
+}
+
+/* Kicks before DRIVER_OK are early, not wrong: the request is served once the driver is ready. */
+static void kick_early(void)
+{
+	struct ring r;
+
+	vdev_find(&blk_dev, VIRTIO_BLK, 0);
+	vdev_reset(&blk_dev);
+	for (unsigned int i = 0; i < 10; i++)
+		vdev_kick(&blk_dev, 0);
+	vdev_negotiate(&blk_dev, 0);
+	vdev_kick(&blk_dev, 0);
+	vq_init(&blk_queue, QUEUE_SIZE);
+	vq_attach(&blk_dev, 0, &blk_queue);
+	blk_queue.desc[0] = (struct desc){(uint64_t)&blk_head, sizeof(blk_head), D_NEXT, 1};
+	blk_head = (struct blk_header){BLK_FLUSH, 0, 0};
+	blk_queue.desc[1] = (struct desc){(uint64_t)&blk_status, 1, D_WRITE, 0};
+	vq_put(&blk_queue, 0);
+	for (unsigned int i = 0; i < 10; i++)
+		vdev_kick(&blk_dev, 0);
+	expect_healthy(); /* time for a wrong device to serve it */
+	expect("used index before DRIVER_OK", blk_queue.used.idx, 0);
+	vdev_ok(&blk_dev);
+	expect("served after DRIVER_OK", vq_wait(&blk_dev, &blk_queue, NULL, NULL), true);
+	served_again(&r);
+}
+
+static void kick_no_queue(void)
+{
+	struct ring r;
+
+	vdev_find(&blk_dev, VIRTIO_BLK, 0);
+	vdev_reset(&blk_dev);
+	vdev_negotiate(&blk_dev, 0);
+	vdev_ok(&blk_dev);
+	for (uint32_t i = 0; i < 10; i++)
+		vdev_kick(&blk_dev, i * 1000003);
+	expect_healthy();
+	expect("NEEDS_RESET", vdev_status(&blk_dev) & ST_NEEDS_RESET, 0);
+	served_again(&r);
+}
+
+/* After a reset the device leaves the old ring alone, whatever was under way. */
+static void reset_in_flight(void)
+{
+	struct ring r;
+
+	for (unsigned int i = 0; i < 20 && !failed(); i++) {
+		uint16_t used;
+
+		if (!start_blk(&r, 0))
+			return;
+		repeated(&r, QUEUE_SIZE + 1, 0); /* a full ring */
+		kick_queue(&r);
+		write32(blk_dev.base + R_STATUS, 0);
+		kick_queue(&r);
+		used = __atomic_load_n(&r.q->used.idx, __ATOMIC_ACQUIRE);
+		expect("status after a reset", vdev_status(&blk_dev), 0);
+		expect_healthy();
+		expect("used index after a reset", r.q->used.idx, used);
+	}
+	served_again(&r);
+}
+
+/* The same with the queue switched off and on by its register. */
+static void unready_in_flight(void)
+{
+	struct ring r;
+
+	for (unsigned int i = 0; i < 20 && !failed(); i++) {
+		if (!start_blk(&r, 0))
+			return;
+		repeated(&r, QUEUE_SIZE + 1, 0);
+		kick_queue(&r);
+		write32(blk_dev.base + R_QUEUE_SEL, 0);
+		write32(blk_dev.base + R_QUEUE_READY, 0);
+		write32(blk_dev.base + R_QUEUE_READY, 1);
+		kick_queue(&r);
+		expect_healthy();
+	}
+	served_again(&r);
+}
+
+/* An index that goes back is one that jumps far ahead. */
+static void index_back(void)
+{
+	struct ring r;
+
+	if (!served_again(&r))
+		return;
+	__atomic_store_n(&r.q->avail.idx, 0, __ATOMIC_RELEASE);
+	kick_queue(&r);
+	expect("NEEDS_RESET", vdev_wait_needs_reset(&blk_dev), true);
+	/* Refused is refused: nothing is served until the reset, kicked or not. */
+	__atomic_store_n(&r.q->avail.idx, 2, __ATOMIC_RELEASE);
+	for (unsigned int i = 0; i < 10; i++)
+		kick_queue(&r);
+	expect_healthy();
+	expect("used index after NEEDS_RESET", r.q->used.idx, 1);
+	vdev_ok(&blk_dev);
+	expect("NEEDS_RESET after DRIVER_OK", vdev_status(&blk_dev) >> 6 & 1, 1);
+	served_again(&r);
+}
+
+/* Both indexes pass 65535. */
+static void index_wraps(void)
+{
+	struct deadline d = deadline();
+	struct ring r;
+
+	if (!start_blk(&r, 0))
+		return;
+	vdev_reset(&blk_dev);
+	vdev_negotiate(&blk_dev, 0);
+	r.q->size = QUEUE_MAX;
+	vq_attach(&blk_dev, 0, r.q);
+	vdev_ok(&blk_dev);
+	blk_head.type = BLK_GET_ID; /* no work; the available ring is all zero: head 0 each time */
+	for (unsigned int i = 1; i <= 0x10000 / QUEUE_MAX + 1; i++) {
+		__atomic_store_n(&r.q->avail.idx, (uint16_t)(i * QUEUE_MAX), __ATOMIC_RELEASE);
+		kick_queue(&r);
+		while (__atomic_load_n(&r.q->used.idx, __ATOMIC_ACQUIRE) != (uint16_t)(i * QUEUE_MAX))
+			if (vdev_status(&blk_dev) & ST_NEEDS_RESET || expired(&d)) {
+				fail("stopped at used index %u, round %u", r.q->used.idx, i);
+				return;
+			}
+	}
+	served_again(&r);
+}
+
+static const struct test_case times[] = {
+	{"kick-early", kick_early},
+	{"kick-no-queue", kick_no_queue},
+	{"reset-in-flight", reset_in_flight},
+	{"unready-in-flight", unready_in_flight},
+	{"index-back", index_back},
+	{"index-wraps", index_wraps},
+	{0},
+};
+
+/* --- memory that changes under the device's eyes --- */
+
+/* The second vCPU writes good and bad in turn to *at while there is a job. */
+static struct job {
+	volatile uint64_t *at; /* NULL: none */
+	uint64_t good, bad;
+	bool idle; /* atomic */
+} job;
+
+static void scribble(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		volatile uint64_t *at = __atomic_load_n(&job.at, __ATOMIC_ACQUIRE);
+
+		__atomic_store_n(&job.idle, !at, __ATOMIC_RELEASE);
+		if (!at)
+			continue;
+		*at = job.bad;
+		*at = job.good;
+	}
+}
+
+static void scribble_at(void *at, uint64_t bad)
+{
+	/* The eight bytes around it, so that one store changes a whole field. */
+	job.good = *(uint64_t *)at;
+	job.bad = bad;
+	__atomic_store_n(&job.at, at, __ATOMIC_RELEASE);
+}
+
+static void scribble_stop(void)
+{
+	__atomic_store_n(&job.at, NULL, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&job.idle, __ATOMIC_ACQUIRE))
+		;
+}
+
+#define LEN_FLAGS_NEXT(len, flags, next)                                                           \
+	((uint64_t)(len) | (uint64_t)(flags) << 32 | (uint64_t)(next) << 48)
+/* The available ring's flags, index and first two entries. */
+#define AVAIL_HEAD(idx, e0, e1) ((uint64_t)(idx) << 16 | (uint64_t)(e0) << 32 | (uint64_t)(e1) << 48)
+
+/* Offsets in struct vq of 8 bytes and what they flicker to. */
+static const struct race {
+	const char *name;
+	unsigned int targets;
+	size_t offset;
+	uint64_t bad;
+} races[] = {
+	{"address-hole", EACH, AT(desc[1].addr), HOLE_START},
+	{"address-max", EACH, AT(desc[1].addr), UINT64_MAX},
+	{"first-address", EACH, AT(desc[0].addr), 1ull << 63},
+	{"len-max", EACH, AT(desc[1].len), LEN_FLAGS_NEXT(UINT32_MAX, 3, 2)},
+	{"len-0", EACH, AT(desc[1].len), LEN_FLAGS_NEXT(0, 3, 2)},
+	{"direction", EACH, AT(desc[1].len), LEN_FLAGS_NEXT(512, 1, 2)},
+	{"next-65535", EACH, AT(desc[1].len), LEN_FLAGS_NEXT(512, 3, 0xffff)},
+	{"next-loop", EACH, AT(desc[1].len), LEN_FLAGS_NEXT(512, 3, 1)},
+	{"indirect", EACH, AT(desc[1].len), LEN_FLAGS_NEXT(512, 4, 1)},
+	{"first-loop", EACH, AT(desc[0].len), LEN_FLAGS_NEXT(16, 1, 0)},
+	{"index-jump", EACH, AT(avail), AVAIL_HEAD(0x8000, 0, 0)},
+	{"index-0", EACH, AT(avail), AVAIL_HEAD(0, 0, 0)},
+	{"head-65535", EACH, AT(avail), AVAIL_HEAD(1, 0xffff, 0xffff)},
+	{"used", EACH, AT(used), UINT64_MAX},
+};
+
+static void run_race(const struct target *t, const struct race *c)
+{
+	struct ring r;
+
+	for (unsigned int round = 0; round < 10 && !failed(); round++) {
+		if (!t->start(&r, F_INDIRECT))
+			return;
+		vq_put(r.q, 0);
+		scribble_at((uint8_t *)r.q + c->offset, c->bad);
+		for (unsigned int i = 0; i < 10 && !(vdev_status(r.dev) & ST_NEEDS_RESET); i++)
+			vdev_kick(r.dev, r.index);
+		if (r.index == VS_RX && r.dev == &vs.dev)
+			t->kick(&r);
+		scribble_stop();
+	}
+	expect_healthy();
+	if (!t->start(&r, 0))
+		return;
+	vq_put(r.q, 0);
+	t->kick(&r);
+	expect("requests served after a reset", vq_wait(r.dev, r.q, NULL, NULL), true);
+}
+
+/* --- all of them --- */
+
+static void start_once(void)
+{
+	static bool started;
+
+	if (started)
+		return;
+	started = true;
+	expect("end of the RAM below the hole", ram_end_low(), HOLE_START);
+	expect("end of the RAM above the hole", ram_end_high(), HIGH_END);
+	if (!vdev_find(&healthy.dev, VIRTIO_BLK, 1) || !vdev_start(&healthy.dev, 0, &healthy.q, 1))
+		fail("the disk that is to stay healthy does not start");
+}
+
+static void run_races(const struct target *t, unsigned int bit)
+{
+	static enum { UNKNOWN, RUNS, ABSENT } second;
+
+	for (size_t i = 0; i < ARRAY_SIZE(races); i++) {
+		if (!(races[i].targets & bit) || !begin("race-%s-%s", t->name, races[i].name))
+			continue;
+		start_once();
+		if (second == UNKNOWN)
+			second = start_cpu(1, scribble, NULL) ? RUNS : ABSENT;
+		if (second == RUNS)
+			run_race(t, &races[i]);
+		else
+			skip("a second vCPU does not start");
+	}
+}
+
+void ring_cases(void)
+{
+	for (size_t t = 0; t < ARRAY_SIZE(targets); t++) {
+		for (size_t i = 0; i < ARRAY_SIZE(mutations); i++) {
+			const struct mutation *m = &mutations[i];
+
+			if (!(m->targets & 1u << t) || !begin("ring-%s-%s", targets[t].name, m->name))
+				continue;
+			start_once();
+			run_mutation(&targets[t], m);
+		}
+		run_races(&targets[t], 1u << t);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (begin("queue-%s", places[i].name)) {
+			start_once();
+			run_place(&places[i]);
+		}
+	for (const struct test_case *c = times; c->name; c++)
+		if (begin("time-%s", c->name)) {
+			start_once();
+			c->run();
+		}
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Options, messages and the small helpers.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/util.h"
+#include "vmm/log.h"
+#include "vmm/opt.h"
+#include "vmm/util.h"
+
+/* --- options --- */
+
+static struct config {
+	bool flag, other;
+	const char *text;
+	uint32_t number;
+	uint64_t size;
+} cfg;
+
+static const struct opt table[] = {
+	{"flag", 'f', NULL, "a flag", opt_set_flag, offsetof(struct config, flag)},
+	{"flagged", 0, NULL, "another, whose name begins alike", opt_set_flag,
+	 offsetof(struct config, other)},
+	{"text", 't', "TEXT", "a text", opt_set_str, offsetof(struct config, text)},
+	{"number", 'n', "N", "a number", opt_set_u32, offsetof(struct config, number)},
+	{"size", 0, "SIZE", "a size", opt_set_size, offsetof(struct config, size)},
+	{0},
+};
+
+static struct err e;
+static char *args[16];
+static int argn;
+
+static int parse_list(int stop, const char *const *list)
+{
+	cfg = (struct config){0};
+	for (argn = 0; list[argn]; argn++)
+		args[argn] = (char *)(uintptr_t)list[argn];
+	return opt_parse(table, &cfg, argn, args, stop, &e);
+}
+
+#define LIST(...)	  ((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+#define parse(...)	  parse_list(0, LIST(__VA_ARGS__))
+#define refused(say, ...) ck_refused(parse(__VA_ARGS__), EINVAL, say)
+
+START_TEST(every_form)
+{
+	ck_assert_int_eq(parse("--flag", "--text", "a b", "--number=7", "--size", "2G"), 6);
+	ck_assert(cfg.flag && !cfg.other);
+	ck_assert_str_eq(cfg.text, "a b");
+	ck_assert_uint_eq(cfg.number, 7);
+	ck_assert_uint_eq(cfg.size, 2ull << 30);
+	ck_assert_int_eq(parse("-ft", "x", "-n3"), 3);
+	ck_assert(cfg.flag);
+	ck_assert_str_eq(cfg.text, "x");
+	ck_assert_uint_eq(cfg.number, 3);
+	ck_assert_int_eq(parse("-n", "4", "-fn5"), 3);
+	ck_assert_uint_eq(cfg.number, 5); /* the last word counts */
+	ck_assert_int_eq(parse("--flagged"), 1);
+	ck_assert(cfg.other && !cfg.flag);
+	ck_assert_int_eq(parse("--text=--flag"), 1);
+	ck_assert_str_eq(cfg.text, "--flag");
+	ck_assert_int_eq(parse("--text", "--flag"), 2); /* a value, whatever it looks like */
+	ck_assert_str_eq(cfg.text, "--flag");
+	ck_assert_int_eq(parse("--text=a=b"), 1);
+	ck_assert_str_eq(cfg.text, "a=b");
+	ck_assert_int_eq(parse(), 0);
+}
+END_TEST
+
+START_TEST(operands_and_options_mix)
+{
+	ck_assert_int_eq(parse("one", "--flag", "two", "-n", "3", "three"), 3);
+	ck_assert_int_eq(argn, 6);
+	ck_assert_str_eq(args[3], "one");
+	ck_assert_str_eq(args[4], "two");
+	ck_assert_str_eq(args[5], "three");
+	ck_assert(cfg.flag);
+	ck_assert_uint_eq(cfg.number, 3);
+	ck_assert_int_eq(parse("one", "--", "--flag", "two"), 1);
+	ck_assert_str_eq(args[1], "one");
+	ck_assert_str_eq(args[2], "--flag");
+	ck_assert_str_eq(args[3], "two");
+	ck_assert(!cfg.flag);
+	ck_assert_int_eq(parse("-", "--flag"), 1); /* "-" is an operand */
+	ck_assert_str_eq(args[1], "-");
+	ck_assert_int_eq(parse("", "-f"), 1);
+	ck_assert_str_eq(args[1], "");
+	ck_assert_int_eq(parse("--"), 1);
+}
+END_TEST
+
+START_TEST(stops_at_the_first_operand)
+{
+	ck_assert_int_eq(parse_list(1, LIST("-f", "id", "--flagged", "-x")), 1);
+	ck_assert(cfg.flag && !cfg.other);
+	ck_assert_int_eq(parse_list(1, LIST("-f", "--", "-f")), 2);
+	ck_assert_int_eq(parse_list(1, LIST("-f", "--", "--", "x")), 2);
+	ck_assert_str_eq(args[2], "--"); /* only the first is taken */
+}
+END_TEST
+
+START_TEST(malformed_options)
+{
+	refused("unknown option '--nothing'", "--nothing");
+	refused("unknown option '--nothing'", "--nothing=1");
+	refused("unknown option '--fla'", "--fla"); /* no abbreviations */
+	refused("unknown option '--'", "--=x");
+	refused("unknown option '-x'", "-x");
+	refused("unknown option '-x'", "-fx");
+	refused("--flag takes no value", "--flag=1");
+	refused("--flag takes no value", "--flag=");
+	refused("--text needs TEXT", "--text");
+	refused("-t needs TEXT", "-t");
+	refused("-n needs N", "-fn");
+	refused("--text: is empty", "--text=");
+	refused("--text: is empty", "--text", "");
+	refused("unknown option '--a?b'", "--a\nb");
+}
+END_TEST
+
+START_TEST(numbers)
+{
+	static const char *const bad[] = {
+		"", "-1", "+1", " 1", "1 ", "0x1", "1k", "4294967296", "99999999999999999999", "a"};
+
+	ck_assert_int_eq(parse("-n", "4294967295"), 2);
+	ck_assert_uint_eq(cfg.number, UINT32_MAX);
+	ck_assert_int_eq(parse("-n", "0"), 2);
+	ck_assert_int_eq(parse("-n", "007"), 2);
+	ck_assert_uint_eq(cfg.number, 7);
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		refused("is not a whole number", "-n", bad[i]);
+}
+END_TEST
+
+START_TEST(sizes)
+{
+	static const struct {
+		const char *text;
+		uint64_t size;
+	} good[] = {{"0", 0},
+		    {"4096", 4096},
+		    {"1K", 1024},
+		    {"1k", 1024},
+		    {"3M", 3ull << 20},
+		    {"512m", 512ull << 20},
+		    {"4g", 4ull << 30},
+		    {"2T", 2ull << 40},
+		    {"18446744073709551615", UINT64_MAX},
+		    {"16777215T", 16777215ull << 40}};
+	static const char *const bad[] = {"",
+					  "K",
+					  "-1M",
+					  "1MB",
+					  "1MiB",
+					  "1 M",
+					  "1.5G",
+					  "1P",
+					  "M1",
+					  "0x10",
+					  "1[",
+					  "1`",
+					  "18446744073709551616"};
+	static const char *const large[] = {"16777216T", "18014398509481984K",
+					    "18446744073709551615K"};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(good); i++) {
+		ck_assert_int_eq(parse("--size", good[i].text), 2);
+		ck_assert_uint_eq(cfg.size, good[i].size);
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		refused("is not a size", "--size", bad[i]);
+	for (unsigned int i = 0; i < ARRAY_SIZE(large); i++)
+		refused("is too large", "--size", large[i]);
+}
+END_TEST
+
+START_TEST(help)
+{
+	static const char expected[] =
+		"  -f, --flag                     a flag\n"
+		"  --flagged                      another, whose name begins alike\n"
+		"  -t, --text TEXT                a text\n"
+		"  -n, --number N                 a number\n"
+		"  --size SIZE                    a size\n";
+	char *text;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	opt_help(table, f);
+	fclose(f);
+	ck_assert_str_eq(text, expected);
+	free(text);
+}
+END_TEST
+
+/* --- messages --- */
+
+START_TEST(messages)
+{
+	ck_assert_int_eq(err_set(&e, ENOENT, "no %s of %d", "thing", 3), -ENOENT);
+	ck_assert_str_eq(e.text, "no thing of 3");
+	errno = EACCES;
+	ck_assert_int_eq(err_sys(&e, "cannot open %s", "x"), -EACCES);
+	ck_assert_str_eq(e.text, "cannot open x: Permission denied");
+}
+END_TEST
+
+START_TEST(messages_without_control_characters)
+{
+	for (int c = 1; c < 256; c++) {
+		bool bad = c < 0x20 || c == 0x7f;
+
+		err_set(&e, EINVAL, "a%cb", c);
+		ck_that((unsigned char)e.text[1] == (bad ? '?' : c));
+	}
+	err_sys(&e, "a\x1b[2Jb\r\n");
+	ck_assert(!strncmp(e.text, "a?[2Jb??: ", 10));
+}
+END_TEST
+
+START_TEST(messages_that_are_too_long)
+{
+	char text[2 * sizeof(e.text)];
+
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = 0;
+	ck_assert_int_eq(err_set(&e, EINVAL, "%s", text), -EINVAL);
+	ck_assert_uint_eq(strlen(e.text), sizeof(e.text) - 1);
+	errno = ENOENT;
+	ck_assert_int_eq(err_sys(&e, "%s", text), -ENOENT);
+	ck_assert_uint_eq(strlen(e.text), sizeof(e.text) - 1);
+}
+END_TEST
+
+/* One line in one write, whatever it quotes. */
+START_TEST(log_lines)
+{
+	char text[2048], longest[1024];
+	int p[2];
+	ssize_t n;
+
+	ck_assert(!pipe(p));
+	fflush(stderr);
+	ck_assert_int_eq(dup2(p[1], STDERR_FILENO), STDERR_FILENO);
+	log_line("guest says %s", "a\nb\x1b[1m");
+	n = read(p[0], text, sizeof(text));
+	ck_assert_int_eq(n, 24);
+	ck_assert(!memcmp(text, "uvm: guest says a?b?[1m\n", 24));
+	memset(longest, 'y', sizeof(longest));
+	longest[sizeof(longest) - 1] = 0;
+	log_line("%s", longest);
+	n = read(p[0], text, sizeof(text));
+	ck_assert_int_le(n, 512);
+	ck_assert(text[n - 1] == '\n' && !memchr(text, '\n', (size_t)n - 1));
+}
+END_TEST
+
+/* --- helpers --- */
+
+START_TEST(macros)
+{
+	ck_assert_uint_eq(ALIGN_UP(0u, 4096), 0);
+	ck_assert_uint_eq(ALIGN_UP(1u, 4096), 4096);
+	ck_assert_uint_eq(ALIGN_UP(4096u, 4096), 4096);
+	ck_assert_uint_eq(ALIGN_UP(UINT64_C(0xffffffff), 4), UINT64_C(0x100000000));
+	ck_assert_uint_eq(ARRAY_SIZE(((int[3]){0})), 3);
+	ck_assert_int_eq(MIN(2, 3), 2);
+	ck_assert_int_eq(MAX(2, 3), 3);
+}
+END_TEST
+
+START_TEST(clock_goes_forward)
+{
+	uint64_t before = now_ns();
+
+	ck_assert_uint_gt(before, 0);
+	ck_assert_uint_ge(now_ns(), before);
+}
+END_TEST
+
+START_TEST(reads_whole_or_not_at_all)
+{
+	int fd = open(tmp_file("file", "0123456789", 10), O_RDONLY);
+	char text[16];
+
+	ck_assert_int_eq(pread_all(fd, text, 10, 0), 0);
+	ck_assert(!memcmp(text, "0123456789", 10));
+	ck_assert_int_eq(pread_all(fd, text, 3, 7), 0);
+	ck_assert(!memcmp(text, "789", 3));
+	ck_assert_int_eq(pread_all(fd, text, 0, 100), 0);
+	ck_assert_int_eq(pread_all(fd, text, 11, 0), -ENODATA);
+	ck_assert_int_eq(pread_all(fd, text, 1, 10), -ENODATA);
+	ck_assert_int_eq(pread_all(-1, text, 1, 0), -EBADF);
+	close(fd);
+}
+END_TEST
+
+START_TEST(writes_whole)
+{
+	int p[2];
+
+	ck_assert_int_eq(write_all(-1, "x", 1), -EBADF);
+	ck_assert_int_eq(write_all(-1, "x", 0), 0);
+	ck_assert(!pipe(p));
+	close(p[0]);
+	ck_assert_int_eq(write_all(p[1], "x", 1), -EPIPE); /* and no signal */
+	close(p[1]);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		every_form,
+		operands_and_options_mix,
+		stops_at_the_first_operand,
+		malformed_options,
+		numbers,
+		sizes,
+		help,
+		messages,
+		messages_without_control_characters,
+		messages_that_are_too_long,
+		log_lines,
+		macros,
+		clock_goes_forward,
+		reads_whole_or_not_at_all,
+		writes_whole,
+	};
+
+	return run_tests("opt", tests, ARRAY_SIZE(tests), tmp_setup, tmp_teardown);
+}

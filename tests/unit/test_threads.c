@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What several threads share, for ThreadSanitizer: this test's thread is a vCPU, which accesses
+ * registers and guest memory, while the device's loop runs on a worker.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/blk_file.h"
+#include "tests/unit/driver.h"
+#include "tests/unit/util.h"
+#include "vmm/console.h"
+#include "vmm/worker.h"
+
+#define ROUNDS 200
+
+static struct err e;
+
+/* --- loops and ends --- */
+
+START_TEST(stop_from_another_thread)
+{
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		struct worker w;
+
+		ck_ok(worker_init(&w, &e));
+		ck_ok(worker_start(&w, &e));
+		worker_stop(&w); /* before, at, or after its first wait */
+		worker_stop(&w); /* again: nothing */
+		loop_close(&w.loop);
+	}
+}
+END_TEST
+
+struct ender {
+	struct end *end;
+	enum end_reason why;
+	pthread_t thread;
+};
+
+static void *set_end(void *arg)
+{
+	struct ender *r = arg;
+
+	end_set(r->end, r->why, "reason %d", r->why);
+	return NULL;
+}
+
+START_TEST(first_end_wins)
+{
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		struct loop loop;
+		struct end end = {.loop = &loop};
+		struct ender r[4];
+		char text[32];
+
+		ck_ok(loop_init(&loop, &e));
+		for (unsigned int k = 0; k < ARRAY_SIZE(r); k++) {
+			r[k] = (struct ender){.end = &end, .why = END_POWEROFF + (int)k};
+			ck_assert(!pthread_create(&r[k].thread, NULL, set_end, &r[k]));
+		}
+		ck_assert_int_eq(loop_run(&loop), 0);
+		snprintf(text, sizeof(text), "reason %d", end_get(&end));
+		ck_assert_str_eq(end.text, text);
+		for (unsigned int k = 0; k < ARRAY_SIZE(r); k++)
+			pthread_join(r[k].thread, NULL);
+		ck_assert_str_eq(end.text, text);
+		loop_close(&loop);
+	}
+}
+END_TEST
+
+/* --- a disk --- */
+
+static struct driver driver;
+static struct worker worker;
+static struct blk_file file;
+static struct virtio_blk blk;
+
+#define DISK_SECTORS 64u
+
+static void disk_setup(void)
+{
+	static uint8_t image[DISK_SECTORS * BLK_SECTOR];
+
+	tmp_setup();
+	driver_init(&driver);
+	ck_ok(blk_file_open(&file, tmp_file("disk", image, sizeof(image)), false, &e));
+	ck_ok(worker_init(&worker, &e));
+	ck_ok(virtio_blk_init(&blk, &driver.guest.mem, &file.backend, "", driver.irq, &worker.loop,
+			      &e));
+	driver.dev = &blk.dev;
+	ck_ok(worker_start(&worker, &e));
+}
+
+static void disk_teardown(void)
+{
+	worker_stop(&worker);
+	driver_free(&driver);
+	loop_close(&worker.loop);
+	blk_file_close(&file);
+	tmp_teardown();
+}
+
+struct disk_request {
+	uint32_t type, reserved;
+	uint64_t sector;
+	uint8_t status;
+};
+
+/* Adds a write (even) or read (odd) of one sector. */
+static void add_request(struct ring *r, uint64_t at, unsigned int i)
+{
+	struct disk_request *rq = guest_ptr(r->guest, at, sizeof(*rq));
+	uint64_t data = at + 64;
+	struct buffer b[] = {{at, 16, false},
+			     {data, BLK_SECTOR, i % 2},
+			     {at + offsetof(struct disk_request, status), 1, true}};
+
+	*rq = (struct disk_request){.type = i % 2 ? 0 : 1, .sector = i % DISK_SECTORS};
+	ring_add(r, b, 3);
+}
+
+/* Requests by the thousand, each waited for by looking at the used ring. */
+static void *drive(void *arg)
+{
+	uint64_t at = *(uint64_t *)arg;
+	struct ring *r = &driver.ring[0];
+	struct used_elem u;
+
+	for (unsigned int i = 0; i < 10 * ROUNDS; i++) {
+		add_request(r, at, i);
+		reg_write(&driver, REG_QUEUE_NOTIFY, 0);
+		while (!ring_take(r, &u))
+			sched_yield();
+		reg_write(&driver, REG_INTERRUPT_ACK, reg_read(&driver, REG_INTERRUPT_STATUS));
+	}
+	return NULL;
+}
+
+/* What another vCPU may do meanwhile: look at registers. */
+static void *look(void *arg)
+{
+	uint8_t data[8];
+
+	for (unsigned int i = 0; i < 100 * ROUNDS; i++)
+		virtio_mmio_ops.read(arg, i * 4 % VIRTIO_MMIO_SIZE, data, 4);
+	return NULL;
+}
+
+START_TEST(disk_under_two_vcpus)
+{
+	uint64_t at = guest_alloc(&driver.guest, 4096);
+	pthread_t a, b;
+
+	driver_start(&driver, 0, 1, 16);
+	ck_assert(!pthread_create(&a, NULL, drive, &at));
+	ck_assert(!pthread_create(&b, NULL, look, driver.dev));
+	pthread_join(a, NULL);
+	pthread_join(b, NULL);
+	ck_assert_uint_eq(ring_used_index(&driver.ring[0]), (uint16_t)(10 * ROUNDS));
+}
+END_TEST
+
+/* A reset takes effect at once: from its return on, the old rings are the driver's own again. */
+START_TEST(disk_reset_while_busy)
+{
+	uint64_t at = guest_alloc(&driver.guest, 8192);
+	uint64_t heap = driver.guest.heap;
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		struct ring *r = &driver.ring[0];
+
+		driver.guest.heap = heap;
+		driver_start(&driver, i % 2 ? VIRTIO_F_EVENT_IDX : 0, 1, 16);
+		for (unsigned int k = 0; k < 5; k++)
+			add_request(r, at + k * 1024, k * 2);
+		reg_write(&driver, REG_QUEUE_NOTIFY, 0);
+		for (unsigned int k = 0; k < i % 20; k++)
+			sched_yield();
+		driver_reset(&driver);
+		memset(guest_ptr(&driver.guest, heap, 3 * 4096), 0, 3 * 4096);
+		memset(guest_ptr(&driver.guest, at, 8192), 0, 8192);
+		ck_assert_uint_eq(reg_read(&driver, REG_STATUS), 0);
+	}
+}
+END_TEST
+
+/* --- a console --- */
+
+static struct serial serial;
+static struct console console;
+static struct end console_end;
+
+static void *print(void *arg)
+{
+	for (unsigned int i = 0; i < 100 * ROUNDS; i++) {
+		uint8_t byte = (uint8_t)('a' + i % 26);
+
+		serial_ops.write(arg, 0, &byte, 1);
+	}
+	return NULL;
+}
+
+START_TEST(console_under_two_vcpus)
+{
+	struct console_config cfg = {.mode = CONSOLE_FILE, .path = tmp_path("console")};
+	uint8_t request_to_send = 2;
+	unsigned int total = 0;
+	pthread_t a, b;
+	size_t len;
+
+	ck_ok(worker_init(&worker, &e));
+	console_end.loop = &worker.loop;
+	ck_ok(console_init(&console, &cfg, &serial, &worker.loop, &console_end, &e));
+	ck_ok(driver.irq.fd = event_new(&e));
+	serial_init(&serial, driver.irq, &(struct serial_host){0});
+	serial.host = console_host(&console);
+	serial_ops.write(&serial, 4, &request_to_send, 1);
+	ck_ok(worker_start(&worker, &e));
+	ck_assert(!pthread_create(&a, NULL, print, &serial));
+	ck_assert(!pthread_create(&b, NULL, print, &serial));
+	/* And a third that types and reads. */
+	while (total < 10 * ROUNDS) {
+		uint8_t byte;
+
+		total += (unsigned int)serial_input(&serial, (const uint8_t *)"xyz", 3);
+		serial_ops.read(&serial, 0, &byte, 1);
+	}
+	pthread_join(a, NULL);
+	pthread_join(b, NULL);
+	worker_stop(&worker);
+	console_close(&console);
+	file_text(cfg.path, &len);
+	ck_assert_uint_gt(len, 0);
+	loop_close(&worker.loop);
+	close(driver.irq.fd);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const plain[] = {stop_from_another_thread, first_end_wins};
+	const TTest *const disk[] = {disk_under_two_vcpus, disk_reset_while_busy};
+	const TTest *const terminal[] = {console_under_two_vcpus};
+	const struct test_group groups[] = {
+		{plain, ARRAY_SIZE(plain), NULL, NULL},
+		{disk, ARRAY_SIZE(disk), disk_setup, disk_teardown},
+		{terminal, ARRAY_SIZE(terminal), tmp_setup, tmp_teardown},
+	};
+
+	return run_groups("threads", groups, ARRAY_SIZE(groups));
+}

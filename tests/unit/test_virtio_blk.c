@@ -1,0 +1,735 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The block device over a disk in memory whose calls the test sees, and the file back end, with
+ * preadv and pwritev of the test's own, which move as little as a kernel may.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/blk_file.h"
+#include "tests/unit/driver.h"
+#include "tests/unit/util.h"
+
+#define SECTORS	 64u
+#define DISK	 (SECTORS * BLK_SECTOR)
+#define F_RO	 (1ull << 5)
+#define F_FLUSH	 (1ull << 9)
+#define INDIRECT VIRTIO_F_INDIRECT_DESC
+
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8 };
+enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_UNTOUCHED = 0xee };
+
+/* --- a disk in memory --- */
+
+static struct memory_disk {
+	struct blk_backend backend;
+	uint8_t bytes[DISK];
+	unsigned int reads, writes, flushes, vectors;
+	int fail; /* -errno for every call */
+} disk;
+
+static void check_call(const struct iovec *iov, unsigned int n, uint64_t offset)
+{
+	size_t len = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		len += iov[i].iov_len;
+	ck_that(len && len % BLK_SECTOR == 0 && offset % BLK_SECTOR == 0);
+	ck_that(offset <= DISK && len <= DISK - offset);
+	disk.vectors += n;
+}
+
+static int disk_read(struct blk_backend *b, const struct iovec *iov, unsigned int n,
+		     uint64_t offset)
+{
+	(void)b;
+	check_call(iov, n, offset);
+	disk.reads++;
+	if (!disk.fail)
+		iov_write(iov, n, 0, disk.bytes + offset, DISK - offset);
+	return disk.fail;
+}
+
+static int disk_write(struct blk_backend *b, const struct iovec *iov, unsigned int n,
+		      uint64_t offset)
+{
+	(void)b;
+	check_call(iov, n, offset);
+	ck_that(!b->read_only);
+	disk.writes++;
+	if (!disk.fail)
+		iov_read(iov, n, 0, disk.bytes + offset, DISK - offset);
+	return disk.fail;
+}
+
+static int disk_flush(struct blk_backend *b)
+{
+	(void)b;
+	disk.flushes++;
+	return disk.fail;
+}
+
+/* --- the device and its driver --- */
+
+static struct driver d;
+static struct virtio_blk blk;
+static struct err e;
+static uint64_t header, data, status; /* guest addresses; data has room for the whole disk */
+
+static void device_init(struct blk_backend *backend)
+{
+	driver_init(&d);
+	ck_ok(virtio_blk_init(&blk, &d.guest.mem, backend, "serial-0123456789", d.irq, &d.loop,
+			      &e));
+	d.dev = &blk.dev;
+	header = guest_alloc(&d.guest, 4096);
+	data = guest_alloc(&d.guest, DISK + 4096);
+	status = guest_alloc(&d.guest, 4096);
+}
+
+static void setup(void)
+{
+	disk = (struct memory_disk){
+		.backend = {
+			.read = disk_read, .write = disk_write, .flush = disk_flush, .size = DISK}};
+	fill_pattern(disk.bytes, DISK, 1);
+	device_init(&disk.backend);
+}
+
+static void teardown(void)
+{
+	driver_free(&d);
+}
+
+static uint8_t *guest_data(void)
+{
+	return guest_ptr(&d.guest, data, DISK + 4096);
+}
+
+static void write_header(uint32_t type, uint64_t sector)
+{
+	struct {
+		uint32_t type, reserved;
+		uint64_t sector;
+	} h = {type, 0, sector};
+
+	memcpy(guest_ptr(&d.guest, header, sizeof(h)), &h, sizeof(h));
+	*(uint8_t *)guest_ptr(&d.guest, status, 1) = S_UNTOUCHED;
+}
+
+static uint8_t status_byte(void)
+{
+	return *(uint8_t *)guest_ptr(&d.guest, status, 1);
+}
+
+/* Adds a request of these buffers, has it served, and returns the status; *len gets the used
+ * length.
+ */
+static uint8_t serve(const struct buffer *b, unsigned int n, uint32_t *len)
+{
+	struct used_elem u = {0};
+	uint16_t head = ring_add(&d.ring[0], b, n);
+
+	driver_kick(&d, 0);
+	ck_that(ring_take(&d.ring[0], &u));
+	ck_that(u.id == head);
+	if (len)
+		*len = u.len;
+	return status_byte();
+}
+
+/* The usual request: header, len bytes of data if any, status. */
+static uint8_t request(uint32_t type, uint64_t sector, uint32_t bytes, uint32_t *len)
+{
+	struct buffer b[] = {{header, 16, false}, {data, bytes, type != T_OUT}, {status, 1, true}};
+
+	write_header(type, sector);
+	if (!bytes)
+		b[1] = b[2];
+	return serve(b, bytes ? 3 : 2, len);
+}
+
+/* --- good requests --- */
+
+START_TEST(configuration)
+{
+	ck_assert_uint_eq(reg_read(&d, REG_DEVICE_ID), 2);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG), SECTORS);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG + 4), 0);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG + 12), VIRTQUEUE_MAX - 2); /* seg_max */
+	ck_assert(blk.dev.offered & F_FLUSH);
+	ck_assert(!(blk.dev.offered & F_RO));
+}
+END_TEST
+
+START_TEST(reads)
+{
+	uint32_t len;
+
+	driver_start(&d, 0, 1, 8);
+	for (uint64_t sector = 0; sector < SECTORS; sector++) {
+		uint32_t bytes = (uint32_t)(SECTORS - sector) * BLK_SECTOR;
+
+		memset(guest_data(), 0, DISK + 1);
+		ck_that(request(T_IN, sector, bytes, &len) == S_OK);
+		ck_that(len == bytes + 1);
+		ck_that(!memcmp(guest_data(), disk.bytes + sector * BLK_SECTOR, bytes));
+		ck_that(guest_data()[bytes] == 0);
+	}
+	ck_assert_uint_gt(event_count(d.irq.fd), 0);
+}
+END_TEST
+
+START_TEST(writes)
+{
+	uint8_t before[DISK];
+	uint32_t len;
+
+	memcpy(before, disk.bytes, DISK);
+	driver_start(&d, 0, 1, 8);
+	fill_pattern(guest_data(), DISK, 2);
+	ck_assert_uint_eq(request(T_OUT, 5, 3 * BLK_SECTOR, &len), S_OK);
+	ck_assert_uint_eq(len, 1);
+	ck_assert(!memcmp(disk.bytes, before, 5 * BLK_SECTOR));
+	ck_assert(!memcmp(disk.bytes + 5 * BLK_SECTOR, guest_data(), 3 * BLK_SECTOR));
+	ck_assert(!memcmp(disk.bytes + 8 * BLK_SECTOR, before + 8 * BLK_SECTOR,
+			  DISK - 8 * BLK_SECTOR));
+	ck_assert_uint_eq(request(T_OUT, 0, DISK, &len), S_OK);
+	ck_assert(!memcmp(disk.bytes, guest_data(), DISK));
+	ck_assert_uint_eq(disk.writes, 2);
+}
+END_TEST
+
+START_TEST(flush)
+{
+	uint32_t len;
+
+	driver_start(&d, F_FLUSH, 1, 8);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, &len), S_OK);
+	ck_assert_uint_eq(len, 1);
+	ck_assert_uint_eq(disk.flushes, 1);
+}
+END_TEST
+
+START_TEST(get_id)
+{
+	uint32_t len;
+
+	driver_start(&d, 0, 1, 8);
+	memset(guest_data(), 'x', 32);
+	ck_assert_uint_eq(request(T_GET_ID, 0, 20, &len), S_OK);
+	ck_assert_uint_eq(len, 21);
+	ck_assert_str_eq((char *)guest_data(), "serial-0123456789");
+	ck_assert_int_eq(guest_data()[20], 'x');
+	/* Less room takes a part; more takes no more. */
+	memset(guest_data(), 'x', 32);
+	ck_assert_uint_eq(request(T_GET_ID, 0, 3, &len), S_OK);
+	ck_assert(!memcmp(guest_data(), "serx", 4));
+	ck_assert_uint_eq(request(T_GET_ID, 0, 512, &len), S_OK);
+	ck_assert_uint_le(len, 513);
+	ck_assert_int_eq(guest_data()[20], 'x');
+}
+END_TEST
+
+START_TEST(longest_serial_number)
+{
+	struct virtio_blk other;
+
+	ck_ok(virtio_blk_init(&other, &d.guest.mem, &disk.backend, "12345678901234567890+", d.irq,
+			      &d.loop, &e));
+	ck_assert_str_eq(other.serial, "12345678901234567890");
+	virtio_close(&other.dev);
+}
+END_TEST
+
+/* Header, data and status may be cut and joined anywhere (2.7.4). */
+START_TEST(any_layout)
+{
+	driver_start(&d, INDIRECT, 1, 64);
+	for (uint32_t cut = 1; cut < 16; cut++) {
+		struct buffer b[] = {{header, cut, false},
+				     {header + cut, 16 - cut, false},
+				     {data, cut, true},
+				     {data + cut, BLK_SECTOR, true},
+				     {data + cut + BLK_SECTOR, BLK_SECTOR - cut, true},
+				     {status, 1, true}};
+		uint16_t head;
+		struct used_elem u;
+
+		memset(guest_data(), 0, DISK);
+		write_header(T_IN, cut);
+		ck_assert_uint_eq(serve(b, 6, NULL), S_OK);
+		ck_assert(!memcmp(guest_data(), disk.bytes + cut * BLK_SECTOR, 2 * BLK_SECTOR));
+		/* The same as an indirect table, which the queue shares with direct chains. */
+		memset(guest_data(), 0, DISK);
+		head = ring_indirect(&d.ring[0], b, 6);
+		ring_offer(&d.ring[0], head);
+		driver_kick(&d, 0);
+		ck_assert(ring_take(&d.ring[0], &u) && u.id == head);
+		ck_assert(!memcmp(guest_data(), disk.bytes + cut * BLK_SECTOR, 2 * BLK_SECTOR));
+	}
+}
+END_TEST
+
+START_TEST(status_shares_the_last_buffer)
+{
+	struct buffer b[] = {{header, 16, false}, {data, BLK_SECTOR + 1, true}};
+
+	driver_start(&d, 0, 1, 8);
+	write_header(T_IN, 0);
+	guest_data()[BLK_SECTOR] = S_UNTOUCHED;
+	serve(b, 2, NULL);
+	ck_assert_uint_eq(guest_data()[BLK_SECTOR], S_OK);
+	ck_assert(!memcmp(guest_data(), disk.bytes, BLK_SECTOR));
+}
+END_TEST
+
+START_TEST(header_shares_the_data_buffer)
+{
+	struct buffer b[] = {{header, 16 + BLK_SECTOR, false}, {status, 1, true}};
+
+	driver_start(&d, 0, 1, 8);
+	fill_pattern(guest_ptr(&d.guest, header, 16 + BLK_SECTOR), 16 + BLK_SECTOR, 3);
+	write_header(T_OUT, 9);
+	ck_assert_uint_eq(serve(b, 2, NULL), S_OK);
+	ck_assert(!memcmp(guest_ptr(&d.guest, header + 16, BLK_SECTOR), disk.bytes + 9 * BLK_SECTOR,
+			  BLK_SECTOR));
+}
+END_TEST
+
+START_TEST(as_many_segments_as_offered)
+{
+	struct buffer b[VIRTQUEUE_MAX];
+
+	driver_start(&d, 0, 1, VIRTQUEUE_MAX);
+	b[0] = (struct buffer){header, 16, false};
+	for (unsigned int i = 1; i < VIRTQUEUE_MAX - 1; i++)
+		b[i] = (struct buffer){data + 64 * i, 64, true};
+	b[VIRTQUEUE_MAX - 2].len = 64 + 128; /* to whole sectors: 254 * 64 + 128 */
+	b[VIRTQUEUE_MAX - 1] = (struct buffer){status, 1, true};
+	write_header(T_IN, 0);
+	ck_assert_uint_eq(serve(b, VIRTQUEUE_MAX, NULL), S_OK);
+	ck_assert_uint_eq(disk.vectors, VIRTQUEUE_MAX - 2);
+	ck_assert(!memcmp(guest_data() + 64, disk.bytes, 254 * 64 + 128));
+}
+END_TEST
+
+START_TEST(queue_full_of_requests)
+{
+	struct ring *r = &d.ring[0];
+	struct used_elem u;
+	uint64_t headers, statuses;
+
+	driver_start(&d, INDIRECT, 1, VIRTQUEUE_MAX);
+	headers = guest_alloc(&d.guest, 16 * VIRTQUEUE_MAX);
+	statuses = guest_alloc(&d.guest, VIRTQUEUE_MAX);
+	memset(guest_ptr(&d.guest, statuses, VIRTQUEUE_MAX), S_UNTOUCHED, VIRTQUEUE_MAX);
+	for (unsigned int i = 0; i < VIRTQUEUE_MAX; i++) {
+		struct buffer b[] = {{headers + 16 * i, 16, false},
+				     {data + i % SECTORS * BLK_SECTOR, BLK_SECTOR, true},
+				     {statuses + i, 1, true}};
+
+		write_header(T_IN, i % SECTORS);
+		memcpy(guest_ptr(&d.guest, headers + 16 * i, 16), guest_ptr(&d.guest, header, 16),
+		       16);
+		ring_offer(r, ring_indirect(r, b, 3));
+	}
+	driver_kick(&d, 0);
+	for (unsigned int i = 0; i < VIRTQUEUE_MAX; i++)
+		ck_assert(ring_take(r, &u) && u.len == BLK_SECTOR + 1);
+	ck_assert(all_bytes(guest_ptr(&d.guest, statuses, VIRTQUEUE_MAX), VIRTQUEUE_MAX, S_OK));
+	ck_assert(!memcmp(guest_data(), disk.bytes, DISK));
+}
+END_TEST
+
+/* Random reads and writes against a model. */
+START_TEST(random_requests)
+{
+	static uint8_t model[DISK];
+	uint32_t seed = 3;
+
+	memcpy(model, disk.bytes, DISK);
+	driver_start(&d, VIRTIO_F_EVENT_IDX, 1, 16);
+	for (unsigned int i = 0; i < 5000; i++) {
+		uint32_t sector = next_random(&seed) % (SECTORS + 2);
+		uint32_t n = next_random(&seed) % 10, bytes = n * BLK_SECTOR;
+		bool write = next_random(&seed) & 1, good = n && sector + n <= SECTORS;
+		uint8_t s;
+
+		fill_pattern(guest_data(), bytes, i);
+		s = request(write ? T_OUT : T_IN, sector, bytes, NULL);
+		ck_that(s == (good ? S_OK : S_IOERR));
+		if (good && write)
+			memcpy(model + sector * BLK_SECTOR, guest_data(), bytes);
+		if (good && !write)
+			ck_that(!memcmp(model + sector * BLK_SECTOR, guest_data(), bytes));
+	}
+	ck_assert(!memcmp(model, disk.bytes, DISK));
+}
+END_TEST
+
+/* --- requests that are refused, each completed with a status --- */
+
+START_TEST(out_of_range)
+{
+	static const struct {
+		uint64_t sector;
+		uint32_t bytes;
+	} bad[] = {
+		{SECTORS, BLK_SECTOR},
+		{SECTORS - 1, 2 * BLK_SECTOR},
+		{0, DISK + BLK_SECTOR},
+		{UINT64_MAX, BLK_SECTOR},
+		{UINT64_MAX / BLK_SECTOR, BLK_SECTOR},
+		{UINT64_MAX / BLK_SECTOR + 1, BLK_SECTOR}, /* 0, if multiplied in 64 bits */
+		{1ull << 32, BLK_SECTOR},		   /* 0, in 32 bits */
+		{1ull << 63, BLK_SECTOR},
+	};
+
+	driver_start(&d, 0, 1, 8);
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+		uint32_t len;
+
+		ck_assert_uint_eq(request(T_IN, bad[i].sector, bad[i].bytes, &len), S_IOERR);
+		ck_assert_uint_eq(len, 1);
+		ck_assert_uint_eq(request(T_OUT, bad[i].sector, bad[i].bytes, &len), S_IOERR);
+	}
+	ck_assert_uint_eq(disk.reads + disk.writes, 0);
+}
+END_TEST
+
+START_TEST(not_whole_sectors)
+{
+	static const uint32_t bad[] = {1, 16, 511, 513, 1023};
+
+	driver_start(&d, 0, 1, 8);
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+		ck_assert_uint_eq(request(T_IN, 0, bad[i], NULL), S_IOERR);
+		ck_assert_uint_eq(request(T_OUT, 0, bad[i], NULL), S_IOERR);
+	}
+	ck_assert_uint_eq(request(T_IN, 0, 0, NULL), S_IOERR);
+	ck_assert_uint_eq(request(T_OUT, 0, 0, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.reads + disk.writes, 0);
+}
+END_TEST
+
+/* A sum of buffers that is 512 in 32 bits is not in 64. */
+START_TEST(length_that_wraps)
+{
+	struct buffer b[] = {{header, 16, false},
+			     {0, 1u << 31, true},
+			     {0, 1u << 31, true},
+			     {data, BLK_SECTOR, true},
+			     {status, 1, true}};
+
+	guest_free(&d.guest);
+	ck_ok(mem_init(&d.guest.mem, 2ull << 30, &e));
+	driver_start(&d, 0, 1, 8);
+	write_header(T_IN, 0);
+	ck_assert_uint_eq(serve(b, 5, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.reads, 0);
+}
+END_TEST
+
+START_TEST(unknown_types)
+{
+	static const uint32_t unknown[] = {2, 3, 5, 7, 9, 11, 13, 14, 255, 1u << 31, UINT32_MAX};
+
+	driver_start(&d, 0, 1, 8);
+	for (unsigned int i = 0; i < ARRAY_SIZE(unknown); i++) {
+		ck_assert_uint_eq(request(unknown[i], 0, BLK_SECTOR, NULL), S_UNSUPP);
+		ck_assert_uint_eq(request(unknown[i], 0, 0, NULL), S_UNSUPP);
+	}
+}
+END_TEST
+
+START_TEST(read_only)
+{
+	disk.backend.read_only = true;
+	teardown();
+	device_init(&disk.backend);
+	ck_assert(blk.dev.offered & F_RO);
+	driver_start(&d, F_RO, 1, 8);
+	ck_assert_uint_eq(request(T_OUT, 0, BLK_SECTOR, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.writes, 0);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, NULL), S_OK);
+}
+END_TEST
+
+START_TEST(backend_errors)
+{
+	uint32_t len;
+
+	driver_start(&d, 0, 1, 8);
+	disk.fail = -EIO;
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, &len), S_IOERR);
+	ck_assert_uint_eq(len, 1); /* no data to look at */
+	ck_assert_uint_eq(request(T_OUT, 0, BLK_SECTOR, &len), S_IOERR);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, &len), S_IOERR);
+	disk.fail = 0;
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, &len), S_OK);
+}
+END_TEST
+
+/* The wrong direction: a read's data is readable, a write's writable. */
+START_TEST(wrong_direction)
+{
+	struct buffer in[] = {{header, 16, false}, {data, BLK_SECTOR, false}, {status, 1, true}};
+	struct buffer out[] = {{header, 16, false}, {data, BLK_SECTOR, true}, {status, 1, true}};
+
+	driver_start(&d, 0, 1, 8);
+	write_header(T_IN, 0);
+	ck_assert_uint_eq(serve(in, 3, NULL), S_IOERR);
+	write_header(T_OUT, 0);
+	ck_assert_uint_eq(serve(out, 3, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.reads + disk.writes, 0);
+}
+END_TEST
+
+/* --- requests that cannot be answered: the device needs a reset, and works after it --- */
+
+static void expect_failure(const struct buffer *b, unsigned int n)
+{
+	struct used_elem u;
+
+	driver_start(&d, 0, 1, 8);
+	write_header(T_IN, 0);
+	ring_add(&d.ring[0], b, n);
+	driver_kick(&d, 0);
+	ck_assert(driver_sees_failure(&d));
+	ck_assert(!ring_take(&d.ring[0], &u));
+	driver_reset(&d);
+	driver_start(&d, 0, 1, 8);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_OK);
+	driver_reset(&d);
+}
+
+START_TEST(no_status_byte)
+{
+	expect_failure((struct buffer[]){{header, 16, false}}, 1);
+	expect_failure((struct buffer[]){{header, 16, false}, {data, BLK_SECTOR, false}}, 2);
+}
+END_TEST
+
+START_TEST(short_header)
+{
+	expect_failure((struct buffer[]){{header, 15, false}, {status, 1, true}}, 2);
+	expect_failure((struct buffer[]){{header, 1, false}, {data, 512, true}, {status, 1, true}},
+		       3);
+	expect_failure((struct buffer[]){{data, 512, true}, {status, 1, true}}, 2);
+}
+END_TEST
+
+START_TEST(malformed_chain)
+{
+	expect_failure((struct buffer[]){{header, 16, false}, {GUEST_MEMORY, 1, true}}, 2);
+	expect_failure((struct buffer[]){{header, 16, true}, {status, 1, false}}, 2);
+}
+END_TEST
+
+/* A reset between the doorbell and its service: the requests are forgotten. */
+START_TEST(reset_before_service)
+{
+	struct buffer b[] = {{header, 16, false}, {data, BLK_SECTOR, true}, {status, 1, true}};
+	struct used_elem u;
+
+	driver_start(&d, 0, 1, 8);
+	write_header(T_IN, 0);
+	ring_add(&d.ring[0], b, 3);
+	reg_write(&d, REG_QUEUE_NOTIFY, 0);
+	driver_reset(&d);
+	loop_settle(&d.loop);
+	ck_assert(!ring_take(&d.ring[0], &u));
+	ck_assert_uint_eq(disk.reads, 0);
+	ck_assert_uint_eq(status_byte(), S_UNTOUCHED);
+}
+END_TEST
+
+/* --- the file back end --- */
+
+/* The kernel may move less than it is asked for, and be interrupted. */
+static size_t at_most = SIZE_MAX;
+static unsigned int interruptions;
+
+static ssize_t move(bool in, int fd, const struct iovec *iov, int n, off_t offset)
+{
+	struct iovec part[VIRTQUEUE_MAX];
+	ssize_t done = 0;
+
+	if (interruptions) {
+		interruptions--;
+		errno = EINTR;
+		return -1;
+	}
+	n = (int)iov_slice(iov, (unsigned int)n, 0, at_most, part);
+	for (int i = 0; i < n; i++) {
+		ssize_t r = in ? pread(fd, part[i].iov_base, part[i].iov_len, offset + done)
+			       : pwrite(fd, part[i].iov_base, part[i].iov_len, offset + done);
+
+		if (r < 0)
+			return r;
+		done += r;
+	}
+	return done;
+}
+
+ssize_t preadv(int fd, const struct iovec *iov, int n, off_t offset)
+{
+	return move(true, fd, iov, n, offset);
+}
+
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
+{
+	return move(false, fd, iov, n, offset);
+}
+
+static struct blk_file file;
+
+START_TEST(file_in_a_device)
+{
+	const char *path = tmp_file("image", disk.bytes, DISK);
+
+	teardown();
+	ck_ok(blk_file_open(&file, path, false, &e));
+	ck_assert_uint_eq(file.backend.size, DISK);
+	device_init(&file.backend);
+	driver_start(&d, 0, 1, 8);
+	ck_assert_uint_eq(request(T_IN, 3, 5 * BLK_SECTOR, NULL), S_OK);
+	ck_assert(!memcmp(guest_data(), disk.bytes + 3 * BLK_SECTOR, 5 * BLK_SECTOR));
+	fill_pattern(guest_data(), BLK_SECTOR, 9);
+	ck_assert_uint_eq(request(T_OUT, SECTORS - 1, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, NULL), S_OK);
+	memcpy(disk.bytes + DISK - BLK_SECTOR, guest_data(), BLK_SECTOR);
+	ck_assert(!memcmp(file_text(path, NULL), disk.bytes, DISK));
+	/* Somebody cuts the file off below the device. */
+	ck_assert(!truncate(path, BLK_SECTOR));
+	ck_assert_uint_eq(request(T_IN, 0, 2 * BLK_SECTOR, NULL), S_IOERR);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_OK);
+	blk_file_close(&file);
+}
+END_TEST
+
+/* However little the kernel moves in one call, every byte comes to its place. */
+START_TEST(file_moves_in_pieces)
+{
+	static uint8_t out[4 * BLK_SECTOR], in[4 * BLK_SECTOR];
+	const char *path = tmp_file("image", disk.bytes, DISK);
+	struct iovec from[] = {{out, 100}, {out + 100, 1}, {out + 101, 923}, {out + 1024, 1024}};
+	struct iovec to[] = {{in, 1}, {in + 1, 1500}, {in + 1501, 546}, {in + 2047, 1}};
+
+	ck_ok(blk_file_open(&file, path, false, &e));
+	for (at_most = 1; at_most <= sizeof(in); at_most += at_most < 40 ? 1 : 97) {
+		fill_pattern(out, sizeof(out), (uint32_t)at_most);
+		memset(in, 0, sizeof(in));
+		interruptions = at_most % 3;
+		ck_assert_int_eq(file.backend.write(&file.backend, from, 4, BLK_SECTOR), 0);
+		interruptions = at_most % 2;
+		ck_assert_int_eq(file.backend.read(&file.backend, to, 4, BLK_SECTOR), 0);
+		ck_assert(!memcmp(in, out, sizeof(in)));
+	}
+	blk_file_close(&file);
+}
+END_TEST
+
+START_TEST(file_locks)
+{
+	const char *path = tmp_file("image", disk.bytes, DISK);
+	struct blk_file other;
+
+	ck_ok(blk_file_open(&file, path, false, &e));
+	ck_refused(blk_file_open(&other, path, false, &e), EBUSY, "in use by another VM");
+	ck_refused(blk_file_open(&other, path, true, &e), EBUSY, "in use by another VM");
+	blk_file_close(&file);
+	ck_ok(blk_file_open(&file, path, true, &e));
+	ck_ok(blk_file_open(&other, path, true, &e)); /* readers share */
+	blk_file_close(&other);
+	ck_refused(blk_file_open(&other, path, false, &e), EBUSY, "in use by another VM");
+	blk_file_close(&file);
+	ck_ok(blk_file_open(&file, path, false, &e));
+	blk_file_close(&file);
+}
+END_TEST
+
+START_TEST(file_sizes)
+{
+	ck_refused(blk_file_open(&file, tmp_file("empty", "", 0), false, &e), EINVAL, "empty");
+	ck_refused(blk_file_open(&file, tmp_file("small", disk.bytes, 511), false, &e), EINVAL,
+		   "smaller than a sector");
+	ck_ok(blk_file_open(&file, tmp_file("one", disk.bytes, 512), false, &e));
+	ck_assert_uint_eq(file.backend.size, 512);
+	blk_file_close(&file);
+	ck_ok(blk_file_open(&file, tmp_file("odd", disk.bytes, 1535), true, &e));
+	ck_assert_uint_eq(file.backend.size, 1024);
+	ck_assert(file.backend.read_only);
+	blk_file_close(&file);
+}
+END_TEST
+
+START_TEST(files_that_are_none)
+{
+	unsigned int fds = open_fds();
+
+	ck_refused(blk_file_open(&file, tmp_path("nothing"), false, &e), ENOENT, "nothing");
+	ck_refused(blk_file_open(&file, tmp, true, &e), EINVAL, "neither");
+	ck_refused(blk_file_open(&file, tmp, false, &e), EISDIR, tmp);
+	ck_refused(blk_file_open(&file, "/dev/null", false, &e), EINVAL, "/dev/null");
+	ck_assert(!mkfifo(tmp_path("fifo"), 0600));
+	ck_refused(blk_file_open(&file, tmp_path("fifo"), true, &e), EINVAL, "neither");
+	ck_refused(blk_file_open(&file, "", true, &e), ENOENT, "disk");
+	ck_assert_uint_eq(open_fds(), fds);
+}
+END_TEST
+
+static void file_setup(void)
+{
+	tmp_setup();
+	setup();
+}
+
+static void file_teardown(void)
+{
+	teardown();
+	tmp_teardown();
+}
+
+int main(void)
+{
+	const TTest *const device[] = {
+		configuration,
+		reads,
+		writes,
+		flush,
+		get_id,
+		longest_serial_number,
+		any_layout,
+		status_shares_the_last_buffer,
+		header_shares_the_data_buffer,
+		as_many_segments_as_offered,
+		queue_full_of_requests,
+		random_requests,
+		out_of_range,
+		not_whole_sectors,
+		length_that_wraps,
+		unknown_types,
+		read_only,
+		backend_errors,
+		wrong_direction,
+		no_status_byte,
+		short_header,
+		malformed_chain,
+		reset_before_service,
+	};
+	const TTest *const files[] = {
+		file_in_a_device, file_moves_in_pieces, file_locks, file_sizes, files_that_are_none,
+	};
+	const struct test_group groups[] = {
+		{device, ARRAY_SIZE(device), setup, teardown},
+		{files, ARRAY_SIZE(files), file_setup, file_teardown},
+	};
+
+	return run_groups("virtio_blk", groups, ARRAY_SIZE(groups));
+}
