@@ -13,39 +13,45 @@
 
 typedef ssize_t (*vector_io)(int fd, const struct iovec *iov, int n, off_t offset);
 
-/* Moves all of the iovecs, however the kernel splits them; iov is the device's scratch copy. */
+/* One call, again when interrupted. Returns the bytes moved, more than 0, or -errno. */
+static ssize_t move_some(int fd, vector_io io, const struct iovec *iov, unsigned int n,
+			 uint64_t offset)
+{
+	ssize_t done;
+
+	do
+		done = io(fd, iov, (int)n, (off_t)offset);
+	while (done < 0 && errno == EINTR);
+	if (done == 0)
+		return -EIO; /* the file has become shorter than it was */
+	return done < 0 ? -errno : done;
+}
+
+/* Moves all of the iovecs, however the kernel splits them. Where it stops inside a buffer, that one
+ * is finished by itself, from a copy: the iovecs stay as they are.
+ */
 static int transfer(int fd, vector_io io, const struct iovec *iov, unsigned int n, uint64_t offset)
 {
-	struct iovec first;
-
 	while (n) {
-		ssize_t done = io(fd, iov, (int)n, (off_t)offset);
+		ssize_t done = move_some(fd, io, iov, n, offset);
 
-		if (done < 0 && errno == EINTR)
-			continue;
 		if (done < 0)
-			return -errno;
-		if (done == 0)
-			return -EIO; /* the file became shorter than it was */
+			return (int)done;
 		offset += (uint64_t)done;
-		while (n && (size_t)done >= iov->iov_len) {
+		for (; n && (size_t)done >= iov->iov_len; iov++, n--)
 			done -= (ssize_t)iov->iov_len;
-			iov++;
-			n--;
-		}
-		/* Split inside a buffer: finish that one by itself, then go on with the rest. */
-		if (n && done) {
-			int r;
+		if (!n || !done)
+			continue;
+		for (size_t at = (size_t)done; at < iov->iov_len; at += (size_t)done) {
+			struct iovec rest = {(char *)iov->iov_base + at, iov->iov_len - at};
 
-			first = (struct iovec){(char *)iov->iov_base + done,
-					       iov->iov_len - (size_t)done};
-			r = transfer(fd, io, &first, 1, offset);
-			if (r)
-				return r;
-			offset += first.iov_len;
-			iov++;
-			n--;
+			done = move_some(fd, io, &rest, 1, offset);
+			if (done < 0)
+				return (int)done;
+			offset += (uint64_t)done;
 		}
+		iov++;
+		n--;
 	}
 	return 0;
 }

@@ -48,6 +48,8 @@ enum {
 #define ST_NEEDS_RESET 64u
 #define ST_FAILED      128u
 
+#define FAILURES_TOLD 8u
+
 #define INT_USED   1u
 #define INT_CONFIG 2u
 
@@ -90,11 +92,19 @@ void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q)
 		interrupt(d, INT_USED);
 }
 
+bool virtio_failed(const struct virtio_dev *d)
+{
+	return d->status & ST_NEEDS_RESET;
+}
+
 void virtio_fail(struct virtio_dev *d, const char *why)
 {
 	if (d->status & ST_NEEDS_RESET)
 		return;
-	log_line("virtio device type %u needs a reset: %s", d->ops->id, why);
+	/* A driver may fail and reset for ever; the log must not grow with it. */
+	if (d->failures++ < FAILURES_TOLD)
+		log_line("virtio device type %u needs a reset: %s%s", d->ops->id, why,
+			 d->failures == FAILURES_TOLD ? " (not told again)" : "");
 	d->status |= ST_NEEDS_RESET;
 	if (d->status & ST_DRIVER_OK)
 		interrupt(d, INT_CONFIG);

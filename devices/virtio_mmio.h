@@ -35,8 +35,8 @@ struct virtio_ops {
 	 * Does a bounded amount of work; virtio_again asks for another round.
 	 */
 	void (*serve)(struct virtio_dev *d);
-	/* Drop all that belongs to the driver before the reset. On the loop, under the lock, the
-	 * queues not ready. May be NULL.
+	/* Drop all that belongs to the driver before the reset. On the loop, under the lock; the
+	 * next driver may have set the queues up already, so it does not touch them. May be NULL.
 	 */
 	void (*reset)(struct virtio_dev *d);
 };
@@ -57,6 +57,7 @@ struct virtio_dev {
 	bool reset_owed;     /* ops->reset is to run on the loop */
 	unsigned int resets; /* how often it has; the loop's, no lock needed there */
 
+	unsigned int failures;	   /* how often virtio_fail has been called for */
 	uint32_t interrupt_status; /* atomic */
 	struct irq irq;
 	struct loop *loop;
@@ -84,6 +85,7 @@ void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q);
  * until then; why is logged once per failure.
  */
 void virtio_fail(struct virtio_dev *d, const char *why);
+bool virtio_failed(const struct virtio_dev *d);
 
 /* Makes ops->serve run again soon. Any thread. */
 void virtio_again(struct virtio_dev *d);

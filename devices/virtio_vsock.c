@@ -551,7 +551,7 @@ static void serve(struct virtio_dev *d)
 {
 	struct virtio_vsock *v = vsock_of(d);
 	bool tx_done = serve_tx(v);
-	bool rx_done = serve_rx(v);
+	bool rx_done = virtio_failed(d) || serve_rx(v);
 
 	virtio_interrupt(d, &d->queue[TX]);
 	virtio_interrupt(d, &d->queue[RX]);

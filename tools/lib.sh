@@ -53,14 +53,17 @@ trap 'exit 143' TERM
 scratch()
 {
 	mkdir -p "$1" || die "$1: cannot be made; set UVM_CACHE or TMPDIR to a directory that can"
-	scratch=$(mktemp -d "$1/tmp.XXXXXX") || die "$1: cannot be written"
+	scratch=$(mktemp -d "$1/${0##*/}.XXXXXX") || die "$1: cannot be written"
 }
 
 lock()
 {
 	mkdir -p "$cache" || die "$cache: cannot be made; set UVM_CACHE to a directory that can"
 	exec 9>"$cache/$1.lock"
-	flock 9
+	flock -n 9 || {
+		echo "${0##*/}: waiting for another run that makes the same" >&2
+		flock 9
+	}
 }
 
 # HOME is not set everywhere (CI, systemd units).

@@ -25,9 +25,14 @@ int client_control(const struct rundir *vm, struct err *e)
 static int readable(int fd, uint64_t deadline)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	uint64_t now = now_ns();
+	int r;
 
-	return poll(&p, 1, now < deadline ? (int)((deadline - now) / 1000000u) + 1 : 0) > 0;
+	do {
+		uint64_t now = now_ns();
+
+		r = poll(&p, 1, now < deadline ? (int)((deadline - now) / 1000000u) + 1 : 0);
+	} while (r < 0 && errno == EINTR);
+	return r > 0;
 }
 
 /* Reads up to the empty line that ends an answer, and not a byte more: what follows may be the
@@ -45,8 +50,10 @@ static ssize_t read_answer(int fd, char *text, size_t size)
 		if (!readable(fd, deadline))
 			return -ETIMEDOUT;
 		got = recv(fd, text + n, size - 1 - n, MSG_PEEK);
+		if (got < 0 && errno == EINTR)
+			continue;
 		if (got <= 0)
-			return got < 0 && errno != EINTR ? -errno : -ECONNRESET;
+			return got < 0 ? -errno : -ECONNRESET;
 		text[n + (size_t)got] = 0;
 		end = strstr(text + (n ? n - 1 : 0), "\n\n");
 		if (end)

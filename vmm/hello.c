@@ -42,7 +42,8 @@ static void conn_ready(struct loop_source *s, uint32_t events)
 		if (!h->seen)
 			h->ready(h->ctx);
 		h->seen = true;
-	} else {
+	} else if (!h->complained) {
+		h->complained = true;
 		log_line("the guest's agent says something else than HELLO of version %u",
 			 AGENT_VERSION);
 	}
@@ -76,7 +77,7 @@ int hello_init(struct hello *h, int dir, const char *vsock_name, struct loop *lo
 	if (r < 0)
 		return r;
 	h->loop = loop;
-	h->seen = false;
+	h->seen = h->complained = false;
 	h->conn = (struct loop_source){.fd = -1, .ready = conn_ready};
 	h->listener = (struct loop_source){.fd = r, .ready = listener_ready};
 	r = loop_add(loop, &h->listener, EPOLLIN);

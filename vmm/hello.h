@@ -18,6 +18,7 @@ struct hello {
 	void (*ready)(void *ctx); /* called once, on the loop */
 	void *ctx;
 	bool seen;
+	bool complained; /* of something else than HELLO; once is enough */
 };
 
 /* Listens in the directory dir for the vsock socket called vsock_name; ready and ctx are set by

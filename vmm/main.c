@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "vmm/cmd.h"
 #include "vmm/util.h"
@@ -17,6 +18,8 @@
 static const struct cmd *const commands[] = {
 	&cmd_check, &cmd_boot, &cmd_exec, &cmd_ps, &cmd_console, &cmd_stop, &cmd_kill,
 };
+
+#define DESCRIPTORS 8192
 
 static const struct opt no_options[] = {{0}};
 
@@ -116,12 +119,26 @@ static int dispatch(int argc, char **argv, struct err *e)
 	return run(c, argc - 2, argv + 2, e);
 }
 
+/* A VM may have many streams, each a descriptor; the usual soft limit of 1024 is for programs that
+ * use select(2).
+ */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)DESCRIPTORS);
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
 	struct err e = {{0}};
 	int status;
 
 	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
 	status = dispatch(argc, argv, &e);
 	if (*e.text)
 		fprintf(stderr, "uvm: %s\n", e.text);

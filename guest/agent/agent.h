@@ -3,8 +3,9 @@
  * agent: the state of the agent, for the files that serve its connections.
  *
  * Theory of operation. One thread, one epoll instance, every descriptor non-blocking and
- * registered once, edge-triggered: an event only says "try again", so nothing keeps track of
- * which event is wanted, a stale one does no harm, and an idle guest never wakes.
+ * registered once, edge-triggered (but the listening socket, see watch()): an event only says "try
+ * again", so nothing keeps track of which event is wanted, a stale one does no harm, and an idle
+ * guest never wakes.
  *
  *   serve.c    the loop: new connections, signals, reaping, the way down
  *   conn.c     a connection until it becomes a stream: messages in, messages out

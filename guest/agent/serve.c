@@ -106,6 +106,12 @@ int watch(struct agent *a, int fd, enum watch_kind kind, uint32_t index, uint32_
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
 				 .data.u64 = (uint64_t)kind << 48 | (uint64_t)part << 32 | index};
 
+	/* All but the listening socket are tried until they have no more. A vsock that has no
+	 * connection waiting sleeps in accept until the next timer tick, non-blocking or not; so
+	 * it is asked once for each event, and the event is to come again while there are more.
+	 */
+	if (kind == WATCH_LISTEN)
+		ev.events = EPOLLIN;
 	if (!epoll_ctl(a->epoll, EPOLL_CTL_ADD, fd, &ev) ||
 	    (errno == EEXIST && !epoll_ctl(a->epoll, EPOLL_CTL_MOD, fd, &ev)))
 		return 0;
@@ -117,26 +123,21 @@ static bool from_host(const struct sockaddr_vm *peer)
 	return peer->svm_family != AF_VSOCK || peer->svm_cid == VMADDR_CID_HOST;
 }
 
-static void accept_all(struct agent *a)
+static void accept_one(struct agent *a)
 {
-	for (;;) {
-		union {
-			struct sockaddr any;
-			struct sockaddr_vm vm;
-		} peer = {.any.sa_family = AF_UNSPEC};
-		socklen_t size = sizeof(peer);
-		int fd = accept4(a->config->listen_fd, &peer.any, &size,
-				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+	union {
+		struct sockaddr any;
+		struct sockaddr_vm vm;
+	} peer = {.any.sa_family = AF_UNSPEC};
+	socklen_t size = sizeof(peer);
+	int fd = accept4(a->config->listen_fd, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
-			continue;
-		if (fd < 0)
-			return;
-		if (from_host(&peer.vm))
-			conn_accept(a, fd);
-		else
-			close(fd);
-	}
+	if (fd < 0)
+		return;
+	if (from_host(&peer.vm))
+		conn_accept(a, fd);
+	else
+		close(fd);
 }
 
 static void reap(struct agent *a)
@@ -165,7 +166,7 @@ static void handle_event(struct agent *a, const struct epoll_event *ev)
 	uint32_t index = (uint32_t)ev->data.u64, part = (uint32_t)(ev->data.u64 >> 32) & 0xffff;
 
 	switch ((enum watch_kind)(ev->data.u64 >> 48)) {
-	case WATCH_LISTEN: accept_all(a); break;
+	case WATCH_LISTEN: accept_one(a); break;
 	case WATCH_SIGNALS: take_signals(a); break;
 	case WATCH_HELLO: hello_send(a->config->hello_fd, a->config->start_ns); break;
 	case WATCH_CONN: conn_event(a, &a->conns[index], ev->events); break;

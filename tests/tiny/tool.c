@@ -242,10 +242,15 @@ static int do_echo(char **a)
 {
 	int fd = answer_call(a[0]);
 	uint8_t buf[8192];
+	uint64_t total = 0;
 	ssize_t n;
 
-	while ((n = recv(fd, buf, sizeof(buf), 0)) > 0)
+	while ((n = recv(fd, buf, sizeof(buf), 0)) > 0) {
 		send_all(fd, buf, (size_t)n);
+		total += (uint64_t)n;
+	}
+	fprintf(stderr, "echoed %llu bytes, then %s\n", (unsigned long long)total,
+		n ? strerror(errno) : "the end");
 	return n < 0;
 }
 

@@ -359,12 +359,20 @@ START_TEST(index_ahead_of_the_queue)
 }
 END_TEST
 
+/* A descriptor that would do, where the table has ended. */
+static void plant(struct desc *table, unsigned int i)
+{
+	table[i] = (struct desc){page, 4, 0, 0};
+}
+
 START_TEST(head_out_of_range)
 {
 	static const uint16_t bad[] = {8, 9, 255, 256, 32768, 65535};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
 		enable(8, BOTH);
+		plant(ring.desc, 8);
+		plant(ring.desc, 9);
 		ring_offer(&ring, bad[i]);
 		ck_assert_int_eq(virtqueue_pop(&vq, &chain), -EINVAL);
 	}
@@ -377,6 +385,8 @@ START_TEST(next_out_of_range)
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
 		enable(8, BOTH);
+		plant(ring.desc, 8);
+		plant(ring.desc, 9);
 		ring.desc[0] = (struct desc){page, 4, DESC_NEXT, bad[i]};
 		ck_assert_int_eq(pop_first(), -EINVAL);
 	}
@@ -573,6 +583,7 @@ START_TEST(indirect_index_beyond_its_table)
 	struct desc *table = guest_ptr(&guest, ring.desc[head].addr, 32);
 
 	table[0].next = 2; /* inside the queue's range, outside the table's */
+	plant(table, 2);
 	ring_offer(&ring, head);
 	ck_assert_int_eq(virtqueue_pop(&vq, &chain), -EINVAL);
 }
