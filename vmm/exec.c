@@ -425,7 +425,10 @@ static int patience(const struct exec *x, struct err *e)
 static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 {
 	struct pollfd pfd[5] = {{.fd = x->control, .events = POLLIN},
-				{.fd = x->signals, .events = POLLIN}};
+				{.fd = x->signals, .events = POLLIN},
+				{.fd = -1},
+				{.fd = -1},
+				{.fd = -1}};
 	int timeout = patience(x, e);
 
 	if (timeout < -1)
@@ -434,6 +437,9 @@ static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 		const struct flow *f = &x->flow[i];
 		bool full = f->start < f->end;
 
+		/* Until then it may be an ERROR that waits there, see refused_stream(). */
+		if (!f->inward && !x->started)
+			continue;
 		pfd[2 + i] = (struct pollfd){.fd = full ? f->to : f->from,
 					     .events = full ? POLLOUT : POLLIN};
 	}
@@ -456,6 +462,22 @@ static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 	return pfd[0].revents ? take_messages(x, e) : 0;
 }
 
+/* The command was not started and the control connection does not say why: perhaps one of the
+ * streams was refused. r and *e are what is known; returns what is known better.
+ */
+static int refused_stream(struct exec *x, int r, struct err *e)
+{
+	for (int i = 0; i < AGENT_STREAMS; i++) {
+		struct agent_message m = {0};
+		struct err why;
+
+		if (x->sock[i] >= 0 && agent_receive(x->sock[i], &m, &why) > 0 &&
+		    m.head.type == AGENT_ERROR)
+			return agent_error(&m, e);
+	}
+	return r;
+}
+
 static int run_session(struct exec *x, struct err *e)
 {
 	struct err local_e;
@@ -468,6 +490,8 @@ static int run_session(struct exec *x, struct err *e)
 		x->status = 1;
 		return local;
 	}
+	if ((r == -ETIMEDOUT || r == -ECONNRESET) && !x->started)
+		r = refused_stream(x, r, e);
 	return r;
 }
 

@@ -2,7 +2,6 @@
  *
  * The agent's protocol, byte by byte: what a client may do, and what it should not.
  */
-#include <check.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/unit/agent_fixture.h"
+#include "tests/unit/util.h"
 #include "vmm/util.h"
 
 #define SEQUENCE    2000 /* commands, one after the other */
@@ -450,30 +450,84 @@ START_TEST(information)
 }
 END_TEST
 
+/* What docs/agent-protocol.md shows. */
+START_TEST(documented_exchange)
+{
+	static const uint8_t exec[] = {
+		0x75, 0x76, 0x6d, 0x41, 0x01, 0x00, 0x01, 0x00, 0x39, 0x00, 0x00, 0x00, 0x07,
+		0x00, 0x00, 0x00, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9,
+		0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x65, 0x63, 0x68, 0x6f, 0x00, 0x68, 0x69, 0x00};
+	static const uint8_t attach[] = {
+		0x75, 0x76, 0x6d, 0x41, 0x01, 0x00, 0x02, 0x00, 0x18, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab,
+		0xac, 0xad, 0xae, 0xaf, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
+	static const uint8_t started[] = {0x75, 0x76, 0x6d, 0x41, 0x01, 0x00, 0x85, 0x00,
+					  0x04, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00};
+	static const uint8_t exited[] = {0x75, 0x76, 0x6d, 0x41, 0x01, 0x00, 0x86, 0x00,
+					 0x08, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00,
+					 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
+	int control = connect_agent(), out = connect_agent();
+	uint8_t buf[64];
+
+	ck_assert(!write_all(control, exec, sizeof(exec)));
+	ck_assert(!write_all(out, attach, sizeof(attach)));
+	ck_assert_int_eq(recv(out, buf, sizeof(buf), MSG_WAITALL), 3);
+	ck_assert(!memcmp(buf, "hi\n", 3));
+	ck_assert_int_eq(recv(control, buf, sizeof(buf), MSG_WAITALL),
+			 sizeof(started) + 4 + sizeof(exited));
+	ck_assert(!memcmp(buf, started, sizeof(started)));
+	ck_assert(!memcmp(buf + sizeof(started) + 4, exited, sizeof(exited)));
+	close(control);
+	close(out);
+}
+END_TEST
+
+/* Whatever comes, the agent goes on. Messages that are right but for a few bytes get furthest. */
+START_TEST(random_messages)
+{
+	uint32_t x = 2463534242u;
+	uint8_t buf[512];
+
+	for (int i = 0; i < 3000; i++) {
+		size_t n = make_exec(buf, 1, 0, "exit");
+		int fd = connect_agent();
+
+		for (uint32_t k = 0, changes = i % 5; k < changes; k++) {
+			x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+			buf[x % n] ^= (uint8_t)(x >> 16);
+			if (x >> 31)
+				buf[6] = 1 + (x >> 8) % 5; /* any type but SHUTDOWN */
+		}
+		if (buf[6] == AGENT_SHUTDOWN)
+			buf[6] = 0;
+		write_all(fd, buf, n);
+		close(fd);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
-		attach_may_come_first, bad_headers,
-		bad_payloads,	       every_truncation,
-		byte_by_byte,	       leaving_at_every_state,
-		signal_and_its_scope,  closed_terminal_hangs_up,
-		too_many_sessions,     too_many_connections,
-		flood_of_pings,	       many_commands,
+		attach_may_come_first,
+		bad_headers,
+		bad_payloads,
+		every_truncation,
+		byte_by_byte,
+		leaving_at_every_state,
+		closed_terminal_hangs_up,
+		signal_and_its_scope,
+		too_many_sessions,
+		too_many_connections,
+		flood_of_pings,
+		many_commands,
 		information,
+		documented_exchange,
+		random_messages,
 	};
-	Suite *suite = suite_create("agent");
-	TCase *tc = tcase_create("protocol");
-	SRunner *runner;
-	int failed;
 
-	tcase_add_checked_fixture(tc, start_agent, stop_agent);
-	tcase_set_timeout(tc, 120);
-	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
-		tcase_add_test(tc, tests[i]);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return run_tests("agent", tests, ARRAY_SIZE(tests), start_agent, stop_agent);
 }

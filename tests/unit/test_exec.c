@@ -2,160 +2,23 @@
  *
  * Commands through the real client and the real core of the agent.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "guest/agent/serve.h"
 #include "tests/unit/agent_fixture.h"
-#include "vmm/exec.h"
+#include "tests/unit/client_fixture.h"
+#include "tests/unit/util.h"
 #include "vmm/util.h"
 
-#define MIB	  ((size_t)1 << 20)
-#define ARGV(...) ((char *const *)(const char *const[]){__VA_ARGS__, NULL})
-#define SH(...)	  ARGV("sh", "-c", __VA_ARGS__)
-
-struct result {
-	int status;
-	size_t out_len, err_len;
-	char *out, *err; /* end in a NUL */
-};
-
-struct client {
-	pid_t pid;
-	int in, out, err; /* our ends of its standard descriptors */
-};
-
-/* The client in a process of its own; fds are its descriptors 0 to 2. */
-static pid_t fork_client(const struct exec_request *rq, const int fds[3])
-{
-	pid_t pid = fork();
-
-	ck_assert(pid >= 0);
-	if (!pid) {
-		struct err e = {{0}};
-		int status;
-
-		signal(SIGPIPE, SIG_DFL);
-		for (int i = 0; i < 3; i++)
-			if (fds[i] != i)
-				dup2(fds[i], i);
-		syscall(SYS_close_range, 3, ~0u, 0); /* the other ends of the pipes */
-		if (exec_run(rq, dial_agent, NULL, &status, &e))
-			dprintf(2, "uvm: %s\n", e.text);
-		_exit(status);
-	}
-	return pid;
-}
-
-static struct client start_client(const struct exec_request *rq)
-{
-	int in[2], out[2], err[2];
-	struct client c;
-
-	ck_assert(!pipe2(in, O_CLOEXEC) && !pipe2(out, O_CLOEXEC) && !pipe2(err, O_CLOEXEC));
-	c.pid = fork_client(rq, (int[]){in[0], out[1], err[1]});
-	close(in[0]);
-	close(out[1]);
-	close(err[1]);
-	c.in = in[1];
-	c.out = out[0];
-	c.err = err[0];
-	return c;
-}
-
-static int exit_status(pid_t pid)
-{
-	int ws;
-
-	ck_assert_int_eq(waitpid(pid, &ws, 0), pid);
-	return WIFEXITED(ws) ? WEXITSTATUS(ws) : 1000 + WTERMSIG(ws);
-}
-
-static bool slurp(int fd, char **buf, size_t *len)
-{
-	ssize_t n;
-
-	*buf = realloc(*buf, *len + 65536 + 1);
-	n = read(fd, *buf + *len, 65536);
-	ck_assert(n >= 0);
-	*len += (size_t)n;
-	(*buf)[*len] = '\0';
-	return n > 0;
-}
-
-/* Feeds and reads a client until it has ended. */
-static struct result finish_client(struct client c, const char *in, size_t in_len)
-{
-	struct result r = {.out = calloc(1, 1), .err = calloc(1, 1)};
-
-	fcntl(c.in, F_SETFL, O_NONBLOCK);
-	while (c.out >= 0 || c.err >= 0) {
-		struct pollfd p[] = {{c.in, POLLOUT, 0}, {c.out, POLLIN, 0}, {c.err, POLLIN, 0}};
-
-		if (c.in >= 0 && !in_len) {
-			close(c.in);
-			p[0].fd = c.in = -1;
-		}
-		poll(p, 3, -1);
-		if (p[0].revents) {
-			ssize_t n = write(c.in, in, in_len);
-
-			if (n < 0 && errno == EPIPE)
-				in_len = 0;
-			else if (n > 0)
-				in += n, in_len -= (size_t)n;
-		}
-		if (p[1].revents && !slurp(c.out, &r.out, &r.out_len))
-			close(c.out), c.out = -1;
-		if (p[2].revents && !slurp(c.err, &r.err, &r.err_len))
-			close(c.err), c.err = -1;
-	}
-	if (c.in >= 0)
-		close(c.in);
-	r.status = exit_status(c.pid);
-	return r;
-}
-
-static void free_result(struct result *r)
-{
-	free(r->out);
-	free(r->err);
-}
-
-static struct result run(const struct exec_request *rq, const char *in, size_t in_len)
-{
-	return finish_client(start_client(rq), in, in_len);
-}
-
-static void expect(const struct exec_request *rq, const char *in, int status, const char *out,
-		   const char *err)
-{
-	struct result r = run(rq, in, strlen(in));
-
-	ck_assert_msg(r.status == status, "status %d: %s", r.status, r.err);
-	ck_assert_str_eq(r.out, out);
-	ck_assert_str_eq(r.err, err);
-	free_result(&r);
-}
-
-static void expect_sh(const char *script, int status, const char *out, const char *err)
-{
-	expect(&(struct exec_request){.argv = SH(script)}, "", status, out, err);
-}
+#define MIB ((size_t)1 << 20)
 
 static char *noise(size_t len)
 {
@@ -375,112 +238,6 @@ START_TEST(signals_pass_through)
 }
 END_TEST
 
-/* ------ terminals ------ */
-
-/* A client on a terminal of its own; returns its pid and the master. */
-static pid_t client_on_tty(const struct exec_request *rq, int *master)
-{
-	struct winsize ws = {.ws_row = 33, .ws_col = 101};
-	pid_t pid = forkpty(master, NULL, NULL, &ws);
-
-	ck_assert(pid >= 0);
-	if (!pid) {
-		struct termios before = {0}, after = {0};
-		struct err e = {{0}};
-		int status;
-
-		setenv("TERM", "vt220", 1);
-		tcgetattr(0, &before);
-		if (exec_run(rq, dial_agent, NULL, &status, &e))
-			dprintf(2, "uvm: %s\n", e.text);
-		tcgetattr(0, &after);
-		_exit(memcmp(&before, &after, sizeof(before)) ? 99 : status);
-	}
-	return pid;
-}
-
-/* Reads the master until text has come, or its end if that is NULL. Returns all that was read. */
-static char *read_until(int master, const char *text)
-{
-	char *buf = calloc(1, 65536);
-	size_t len = 0;
-	ssize_t n = 1;
-
-	while (n > 0 && !(text && strstr(buf, text))) {
-		n = read(master, buf + len, 65535 - len);
-		len += n > 0 ? (size_t)n : 0;
-	}
-	ck_assert_msg(!text || strstr(buf, text), "no '%s' in '%s'", text, buf);
-	return buf;
-}
-
-START_TEST(terminal)
-{
-	struct exec_request rq = {
-		.argv = SH("test -t 0 && test -t 1 && test -t 2 && tty >/dev/null "
-			   "</dev/tty && stty size && echo $TERM && exit 4"),
-		.tty = true};
-	pid_t pid;
-	int master;
-	char *out;
-
-	pid = client_on_tty(&rq, &master);
-	out = read_until(master, NULL);
-	ck_assert_str_eq(out, "33 101\r\nvt220\r\n");
-	ck_assert_int_eq(exit_status(pid), 4);
-	free(out);
-	close(master);
-
-	/* ^C travels as a byte, and the line discipline in the guest makes the signal of it. */
-	rq.argv = SH("trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.01; done");
-	pid = client_on_tty(&rq, &master);
-	free(read_until(master, "ready"));
-	ck_assert_int_eq(write(master, "\003", 1), 1);
-	free(read_until(master, "caught"));
-	ck_assert_int_eq(exit_status(pid), 6);
-	close(master);
-
-	rq.argv = SH("echo ready; cat; seq 1 20000; exit 8");
-	pid = client_on_tty(&rq, &master);
-	free(read_until(master, "ready\r\n"));
-	ck_assert_int_eq(write(master, "abc\r\004", 5), 5);
-	out = calloc(1, 1);
-	for (size_t len = 0; !strstr(out, "\n20000\r\n");)
-		ck_assert(slurp(master, &out, &len));
-	ck_assert_int_eq(strncmp(out, "abc\r\nabc\r\n1\r\n2\r\n", 16), 0);
-	ck_assert_int_eq(exit_status(pid), 8);
-	free(out);
-	close(master);
-}
-END_TEST
-
-START_TEST(terminal_resize)
-{
-	struct exec_request rq = {.argv = SH("trap 'stty size; exit 0' WINCH; echo ready; "
-					     "while :; do sleep 0.01; done"),
-				  .tty = true};
-	struct winsize ws = {.ws_row = 55, .ws_col = 77};
-	pid_t pid;
-	int master;
-
-	pid = client_on_tty(&rq, &master);
-	free(read_until(master, "ready"));
-	ck_assert(!ioctl(master, TIOCSWINSZ, &ws));
-	free(read_until(master, "55 77"));
-	ck_assert_int_eq(exit_status(pid), 0);
-	close(master);
-}
-END_TEST
-
-/* Standard input that is no terminal and ends: ^D for the command. */
-START_TEST(terminal_without_one)
-{
-	struct exec_request rq = {.argv = SH("cat; exit 2"), .tty = true};
-
-	expect(&rq, "x\n", 2, "x\r\nx\r\n", "");
-}
-END_TEST
-
 /* ------ what the client refuses, on either side ------ */
 
 START_TEST(request_too_long)
@@ -503,10 +260,11 @@ START_TEST(request_too_long)
 }
 END_TEST
 
-/* An agent that sends these bytes on the control connection and closes everything. */
+/* An agent that sends these bytes on one of the connections and closes everything. */
 struct forged {
 	const void *bytes;
 	size_t len;
+	unsigned int connection; /* 0: control */
 };
 
 static int dial_forged(void *ctx, int *fds, unsigned int n, struct err *e)
@@ -518,7 +276,7 @@ static int dial_forged(void *ctx, int *fds, unsigned int n, struct err *e)
 		int pair[2];
 
 		ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-		if (!i)
+		if (i == f->connection)
 			ck_assert(!write_all(pair[1], f->bytes, f->len));
 		shutdown(pair[1], SHUT_WR);
 		fds[i] = pair[0];
@@ -534,7 +292,7 @@ struct forged_message {
 
 static void expect_forged(const void *bytes, size_t len, int code, const char *text)
 {
-	struct forged f = {bytes, len};
+	struct forged f = {bytes, len, 0};
 	struct exec_request rq = {.argv = ARGV("true")};
 	struct err e = {{0}};
 	int status = 0;
@@ -590,6 +348,27 @@ START_TEST(hostile_agent)
 	expect_forged(&error, sizeof(error) - 1, EPROTO, "?????");
 	error.head.length++;
 	expect_forged(&error, sizeof(error), EPROTO, "malformed");
+}
+END_TEST
+
+/* Why a command does not start may be said on a stream's connection only. */
+START_TEST(refused_stream)
+{
+	struct {
+		struct agent_header head;
+		struct agent_error error;
+		char text[4];
+	} error = {{AGENT_MAGIC, AGENT_VERSION, AGENT_ERROR, sizeof(error) - sizeof(error.head), 0},
+		   {EAGAIN, AGENT_REFUSED},
+		   "full"};
+	struct forged f = {&error, sizeof(error), 1};
+	struct exec_request rq = {.argv = ARGV("true"), .tty = true};
+	struct err e = {{0}};
+	int status;
+
+	ck_assert_int_eq(exec_run(&rq, dial_forged, &f, &status, &e), -EAGAIN);
+	ck_assert_str_eq(e.text, "full: Resource temporarily unavailable");
+	ck_assert_int_eq(status, 1);
 }
 END_TEST
 
@@ -662,28 +441,13 @@ int main(void)
 		commands_that_cannot_run,
 		surroundings,
 		signals_pass_through,
-		terminal,
-		terminal_resize,
-		terminal_without_one,
 		request_too_long,
 		hostile_agent,
+		refused_stream,
 		hello,
 		shutdown_by_message,
 		shutdown_by_signal,
 	};
-	Suite *suite = suite_create("exec");
-	TCase *tc = tcase_create("exec");
-	SRunner *runner;
-	int failed;
 
-	tcase_add_checked_fixture(tc, start_agent, stop_agent);
-	tcase_set_timeout(tc, 120);
-	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
-		tcase_add_test(tc, tests[i]);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return run_tests("exec", tests, ARRAY_SIZE(tests), start_agent, stop_agent);
 }
