@@ -66,50 +66,7 @@ struct exec {
 	int status;
 };
 
-/* ------ the request ------ */
-
-static size_t strings_size(char *const *list, uint32_t *count)
-{
-	size_t size = 0;
-
-	for (*count = 0; list && *list; list++, ++*count)
-		size += strlen(*list) + 1;
-	return size;
-}
-
-static uint8_t *put(uint8_t *at, const void *data, size_t size)
-{
-	if (size)
-		memcpy(at, data, size);
-	return at + size;
-}
-
-static uint8_t *put_strings(uint8_t *at, char *const *list)
-{
-	for (; list && *list; list++)
-		at = put(at, *list, strlen(*list) + 1);
-	return at;
-}
-
-static bool has_env(char *const *envp, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (; envp && *envp; envp++)
-		if (!strncmp(*envp, name, len) && (*envp)[len] == '=')
-			return true;
-	return false;
-}
-
-/* The "TERM=..." that the command gets from us, or an empty string. */
-static void term_variable(const struct exec_request *rq, char *buf, size_t size)
-{
-	const char *term = getenv("TERM");
-
-	*buf = '\0';
-	if (rq->tty && term && strlen(term) < size - 5 && !has_env(rq->envp, "TERM"))
-		strcat(strcpy(buf, "TERM="), term);
-}
+/* ------ the connections ------ */
 
 static void window_size(struct winsize *size)
 {
@@ -121,48 +78,22 @@ static void window_size(struct winsize *size)
 
 static int send_exec(struct exec *x, struct err *e)
 {
-	const struct exec_request *rq = x->rq;
-	struct agent_exec head = {.key = x->key,
-				  .streams = x->streams,
-				  .flags = rq->user ? AGENT_EXEC_USER : 0,
-				  .uid = rq->uid,
-				  .gid = rq->gid,
-				  .group_count = (uint32_t)rq->group_count};
-	char term[64], *const extra[] = {term, NULL};
-	const char *cwd = rq->cwd ? rq->cwd : "";
+	struct agent_exec head = {.key = x->key, .streams = x->streams};
 	struct winsize ws;
-	size_t size = sizeof(head) + rq->group_count * sizeof(uint32_t) + strlen(cwd) + 1;
-	uint8_t *buf, *at;
+	uint8_t *payload;
+	size_t size;
 	int r;
 
-	term_variable(rq, term, sizeof(term));
-	size += strings_size(rq->argv, &head.argc) + strings_size(rq->envp, &head.envc);
-	if (*term) {
-		size += strlen(term) + 1;
-		head.envc++;
-	}
-	if (size > AGENT_EXEC_MAX || head.argc + head.envc > AGENT_STRINGS_MAX)
-		return err_set(e, E2BIG, "the command and its environment are too long");
 	window_size(&ws);
 	head.rows = ws.ws_row;
 	head.cols = ws.ws_col;
-
-	buf = malloc(size);
-	if (!buf)
-		return err_set(e, ENOMEM, "out of memory");
-	at = put(buf, &head, sizeof(head));
-	at = put(at, rq->groups, rq->group_count * sizeof(uint32_t));
-	at = put(at, cwd, strlen(cwd) + 1);
-	at = put_strings(at, rq->argv);
-	at = put_strings(at, rq->envp);
-	if (*term)
-		put_strings(at, extra);
-	r = agent_send(x->control, AGENT_EXEC, buf, size, x->deadline_ns, e);
-	free(buf);
+	r = exec_encode(x->rq, &head, &payload, &size, e);
+	if (r)
+		return r;
+	r = agent_send(x->control, AGENT_EXEC, payload, size, x->deadline_ns, e);
+	free(payload);
 	return r;
 }
-
-/* ------ the connections ------ */
 
 /* Whether the guest needs to hear from, or be heard on, descriptor fd. */
 static bool is_wanted(int fd)
@@ -580,8 +511,6 @@ int exec_run(const struct exec_request *rq, agent_dial_fn *dial, void *ctx, int 
 	int r;
 
 	*status = 1;
-	if (!rq->argv || !rq->argv[0] || rq->group_count > AGENT_GROUPS_MAX)
-		return err_set(e, EINVAL, "no command is given, or too many groups");
 	x = exec_new(rq);
 	if (!x)
 		return err_set(e, ENOMEM, "out of memory");

@@ -44,4 +44,11 @@ struct exec_request {
 int exec_run(const struct exec_request *rq, agent_dial_fn *dial, void *ctx, int *status,
 	     struct err *e);
 
+/* For exec_run: makes the payload of the EXEC for rq. head has the key, the streams and the window
+ * size, and gets the rest. *payload is malloc'ed and becomes the caller's. Returns 0 or -errno with
+ * the message set.
+ */
+int exec_encode(const struct exec_request *rq, struct agent_exec *head, uint8_t **payload,
+		size_t *size, struct err *e);
+
 #endif

@@ -12,9 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The host may not be the only one that reaches the port: with a loopback transport every process
- * of the guest can, and the agent makes root's processes.
- */
 #include <linux/vm_sockets.h>
 
 #include "guest/agent/agent.h"
@@ -118,6 +115,9 @@ int watch(struct agent *a, int fd, enum watch_kind kind, uint32_t index, uint32_
 	return -errno;
 }
 
+/* With a loopback transport every process of the guest can reach the port, and the agent makes
+ * root's processes.
+ */
 static bool from_host(const struct sockaddr_vm *peer)
 {
 	return peer->svm_family != AF_VSOCK || peer->svm_cid == VMADDR_CID_HOST;

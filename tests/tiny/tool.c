@@ -14,7 +14,7 @@
  *   say SOCKET                    send standard input, then print what comes until the end
  *   lock FILE                     print "locked" when it is, hold until standard input ends
  *
- * Each waits for at most 15 seconds in all.
+ * Each lives for at most a minute.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -307,7 +307,7 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	alarm(15);
+	alarm(60);
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)
 		if (!strcmp(argv[1], commands[i].name) && argc == commands[i].args + 2)
 			return commands[i].run(argv + 2);

@@ -529,5 +529,6 @@ int main(void)
 		random_messages,
 	};
 
+	setenv("CK_DEFAULT_TIMEOUT", "120", 0); /* many_commands, with sanitizers */
 	return run_tests("agent", tests, ARRAY_SIZE(tests), start_agent, stop_agent);
 }

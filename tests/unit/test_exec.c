@@ -449,5 +449,6 @@ int main(void)
 		shutdown_by_signal,
 	};
 
+	setenv("CK_DEFAULT_TIMEOUT", "120", 0);
 	return run_tests("exec", tests, ARRAY_SIZE(tests), start_agent, stop_agent);
 }
