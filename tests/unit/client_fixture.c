@@ -115,8 +115,8 @@ struct result run(const struct exec_request *rq, const char *in, size_t in_len)
 	return finish_client(start_client(rq), in, in_len);
 }
 
-void expect(const struct exec_request *rq, const char *in, int status, const char *out,
-	    const char *err)
+void expect_run(const struct exec_request *rq, const char *in, int status, const char *out,
+		const char *err)
 {
 	struct result r = run(rq, in, strlen(in));
 
@@ -128,5 +128,5 @@ void expect(const struct exec_request *rq, const char *in, int status, const cha
 
 void expect_sh(const char *script, int status, const char *out, const char *err)
 {
-	expect(&(struct exec_request){.argv = SH(script)}, "", status, out, err);
+	expect_run(&(struct exec_request){.argv = SH(script)}, "", status, out, err);
 }

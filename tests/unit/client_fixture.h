@@ -43,8 +43,8 @@ struct result run(const struct exec_request *rq, const char *in, size_t in_len);
 void free_result(struct result *r);
 
 /* Runs, and expects this status and these outputs; a client's own error message is on err. */
-void expect(const struct exec_request *rq, const char *in, int status, const char *out,
-	    const char *err);
+void expect_run(const struct exec_request *rq, const char *in, int status, const char *out,
+		const char *err);
 void expect_sh(const char *script, int status, const char *out, const char *err);
 
 /* The exit status of a process, or 1000 + its signal. */

@@ -39,8 +39,8 @@ START_TEST(output_and_status)
 	expect_sh("kill -9 $$", 137, "", "");
 	expect_sh("kill -TERM $$", 143, "", "");
 	expect_sh("cat /dev/stdin; echo a >/dev/stdout; echo b >/dev/stderr", 0, "a\n", "b\n");
-	expect(&(struct exec_request){.argv = SH("read x; echo $x")}, "hello\nrest", 0, "hello\n",
-	       "");
+	expect_run(&(struct exec_request){.argv = SH("read x; echo $x")}, "hello\nrest", 0,
+		   "hello\n", "");
 }
 END_TEST
 
@@ -162,19 +162,20 @@ START_TEST(commands_that_cannot_run)
 {
 	struct exec_request rq = {.argv = ARGV("no-such-command")};
 
-	expect(&rq, "", 127, "", "uvm: cannot run 'no-such-command': No such file or directory\n");
+	expect_run(&rq, "", 127, "",
+		   "uvm: cannot run 'no-such-command': No such file or directory\n");
 	rq.argv = ARGV("/no/such");
-	expect(&rq, "", 127, "", "uvm: cannot run '/no/such': No such file or directory\n");
+	expect_run(&rq, "", 127, "", "uvm: cannot run '/no/such': No such file or directory\n");
 	rq.argv = ARGV("");
-	expect(&rq, "", 127, "", "uvm: cannot run '': No such file or directory\n");
+	expect_run(&rq, "", 127, "", "uvm: cannot run '': No such file or directory\n");
 	rq.argv = ARGV("/etc/passwd");
-	expect(&rq, "", 126, "", "uvm: cannot run '/etc/passwd': Permission denied\n");
+	expect_run(&rq, "", 126, "", "uvm: cannot run '/etc/passwd': Permission denied\n");
 	rq.argv = ARGV("passwd");
 	rq.envp = ARGV("PATH=/etc:/nowhere");
-	expect(&rq, "", 126, "", "uvm: cannot run 'passwd': Permission denied\n");
+	expect_run(&rq, "", 126, "", "uvm: cannot run 'passwd': Permission denied\n");
 	rq = (struct exec_request){.argv = ARGV("true"), .cwd = "/no\nwhere"};
-	expect(&rq, "", 127, "",
-	       "uvm: cannot change the directory to '/no?where': No such file or directory\n");
+	expect_run(&rq, "", 127, "",
+		   "uvm: cannot change the directory to '/no?where': No such file or directory\n");
 }
 END_TEST
 
@@ -183,14 +184,14 @@ START_TEST(surroundings)
 	struct exec_request rq = {.argv = ARGV("pwd"), .cwd = "/usr/lib"};
 	static const uint32_t groups[] = {7, 9};
 
-	expect(&rq, "", 0, "/usr/lib\n", "");
+	expect_run(&rq, "", 0, "/usr/lib\n", "");
 	rq = (struct exec_request){.argv = ARGV("env")};
-	expect(&rq, "", 0,
-	       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
-	       "HOME=/root\n",
-	       "");
+	expect_run(&rq, "", 0,
+		   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+		   "HOME=/root\n",
+		   "");
 	rq.envp = ARGV("A=b c", "PATH=/usr/bin", "HOME=/x", "TERM=y");
-	expect(&rq, "", 0, "A=b c\nPATH=/usr/bin\nHOME=/x\nTERM=y\n", "");
+	expect_run(&rq, "", 0, "A=b c\nPATH=/usr/bin\nHOME=/x\nTERM=y\n", "");
 	/* Descriptors 0 to 2 and the one that lists them; a session and group of its own; nothing
 	 * blocked, SIGPIPE not ignored.
 	 */
@@ -207,7 +208,7 @@ START_TEST(surroundings)
 				   .gid = 567,
 				   .groups = groups,
 				   .group_count = 2};
-	expect(&rq, "", 0, "1234\n567\n567 7 9\n/\n\n", "");
+	expect_run(&rq, "", 0, "1234\n567\n567 7 9\n/\n\n", "");
 }
 END_TEST
 
@@ -247,16 +248,16 @@ START_TEST(request_too_long)
 	struct exec_request rq = {.argv = ARGV("true", big)};
 
 	memset(big, 'x', sizeof(big) - 1);
-	expect(&rq, "", 1, "", "uvm: the command and its environment are too long\n");
+	expect_run(&rq, "", 1, "", "uvm: the command and its environment are too long\n");
 	big[AGENT_EXEC_MAX - 1000] = '\0';
-	expect(&rq, "", 0, "", "");
+	expect_run(&rq, "", 0, "", "");
 	rq = (struct exec_request){.argv = ARGV("true"), .envp = (char *const *)many};
 	for (size_t i = 0; i < AGENT_STRINGS_MAX; i++)
 		many[i] = "a=";
 	many[AGENT_STRINGS_MAX] = NULL;
-	expect(&rq, "", 1, "", "uvm: the command and its environment are too long\n");
+	expect_run(&rq, "", 1, "", "uvm: the command and its environment are too long\n");
 	many[AGENT_STRINGS_MAX - 1] = NULL;
-	expect(&rq, "", 0, "", "");
+	expect_run(&rq, "", 0, "", "");
 }
 END_TEST
 

@@ -116,7 +116,7 @@ START_TEST(terminal_without_one)
 {
 	struct exec_request rq = {.argv = SH("cat; exit 2"), .tty = true};
 
-	expect(&rq, "x\n", 2, "x\r\nx\r\n", "");
+	expect_run(&rq, "x\n", 2, "x\r\nx\r\n", "");
 }
 END_TEST
 
