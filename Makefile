@@ -74,7 +74,7 @@ $B/agent.cpio: $B/agent
 	    echo init | cpio --quiet --reproducible -R 0:0 -o -H newc >../agent.cpio
 
 # The script looks at its cache and builds only what changed.
-$B/vmlinux: guest/kernel/build guest/kernel/config | $B
+$B/vmlinux: guest/kernel/build guest/kernel/config $(wildcard guest/kernel/patches/*) | $B
 	$(call say,KERNEL,$@)
 	$(Q)guest/kernel/build $@
 

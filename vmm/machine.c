@@ -193,42 +193,6 @@ static int load(struct machine *m, struct boot_entry *entry, struct err *e)
 	return r ? r : boot_load(&src, &m->mem, entry, e);
 }
 
-/* Making a VM is for the most part waiting in the kernel (for RCU grace periods); reading the
- * guest's kernel is work. So a thread waits while this one works.
- */
-struct creation {
-	struct machine *m;
-	struct err e;
-	int result;
-};
-
-static void *create(void *arg)
-{
-	struct creation *c = arg;
-
-	c->result = kvm_create_vm(&c->m->kvm, &c->m->mem, true, &c->e);
-	return NULL;
-}
-
-static int load_and_create(struct machine *m, struct boot_entry *entry, struct err *e)
-{
-	struct creation c = {.m = m};
-	pthread_t thread;
-	int r = pthread_create(&thread, NULL, create, &c);
-
-	if (r)
-		return err_set(e, r, "cannot start a thread: %s", strerror(r));
-	r = load(m, entry, e);
-	mark(m, MARK_LOADED);
-	pthread_join(thread, NULL);
-	mark(m, MARK_VM);
-	if (!r && c.result) {
-		*e = c.e;
-		r = c.result;
-	}
-	return r;
-}
-
 static size_t status(void *ctx, char *text, size_t size)
 {
 	struct machine *m = ctx;
@@ -301,7 +265,11 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 	if (!r)
 		r = mem_init(&m->mem, cfg->memory, e);
 	if (!r)
-		r = load_and_create(m, &entry, e);
+		r = load(m, &entry, e);
+	mark(m, MARK_LOADED);
+	if (!r)
+		r = kvm_create_vm(&m->kvm, &m->mem, true, e);
+	mark(m, MARK_VM);
 	if (!r)
 		r = loop_init(&m->loop, e);
 	if (!r)
