@@ -64,6 +64,7 @@ static int load_segment(const struct source *s, const Elf64_Phdr *p, struct kern
 	to = mem_span(s->mem, gpa(p->p_paddr), p->p_memsz);
 	if (!to)
 		return too_big(s, p->p_paddr, p->p_memsz);
+	mem_expect(s->mem, gpa(p->p_paddr), p->p_memsz);
 	/* The rest up to p_memsz is zero already: the memory is new. */
 	k->end = MAX(k->end, p->p_paddr + p->p_memsz);
 	return read_at(s, to, p->p_filesz, p->p_offset);
@@ -180,6 +181,8 @@ static int load_bzimage(const struct source *s, struct kernel *k)
 	to = mem_span(s->mem, gpa(at), MAX(s->size - setup, (uint64_t)h->init_size));
 	if (!to)
 		return too_big(s, at, MAX(s->size - setup, (uint64_t)h->init_size));
+	/* Where it unpacks itself to. */
+	mem_expect(s->mem, gpa(at), MAX(s->size - setup, (uint64_t)h->init_size));
 	k->protocol = BOOT_LINUX64;
 	k->entry = at + ENTRY_64;
 	k->end = at + MAX(s->size - setup, (uint64_t)h->init_size);

@@ -6,12 +6,32 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define HUGE_PAGE (2ull << 20) /* what one entry of an x86 page directory maps */
+
+/* Guest memory that begins at a multiple of a huge page's size in the host too, as it does in the
+ * guest: only then can one entry of the nested page tables map a huge page, and a boot takes tens
+ * of nested page faults instead of thousands.
+ */
+static void *map_aligned(uint64_t size)
+{
+	uint8_t *at = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t before;
+
+	if (at == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)at % HUGE_PAGE;
+	if (before)
+		munmap(at, before);
+	munmap(at + before + size, HUGE_PAGE - before);
+	return at + before;
+}
+
 static int add_region(struct mem *m, uint64_t start, uint64_t size, struct err *e)
 {
-	void *host = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *host = map_aligned(size);
 
-	if (host == MAP_FAILED)
+	if (!host)
 		return err_sys(e, "cannot map %" PRIu64 " MiB of guest memory", size >> 20);
 	/* A core dump of the monitor is for the monitor's authors; the guest's secrets are not. */
 	madvise(host, size, MADV_DONTDUMP);
@@ -61,6 +81,21 @@ void *mem_span(const struct mem *m, gpa_t at, uint64_t len)
 			return len && len <= r->size - offset ? r->host + offset : NULL;
 	}
 	return NULL;
+}
+
+void mem_expect(const struct mem *m, gpa_t at, uint64_t len)
+{
+	for (unsigned int i = 0; i < m->count; i++) {
+		const struct mem_region *r = &m->region[i];
+		uint64_t from = at.v - r->start.v, to;
+
+		if (from >= r->size || !len || len > r->size - from)
+			continue;
+		/* Outwards to whole huge pages; the region's last one may be none. */
+		to = MIN(ALIGN_UP(from + len, HUGE_PAGE), r->size);
+		from -= from % HUGE_PAGE;
+		madvise(r->host + from, to - from, MADV_HUGEPAGE);
+	}
 }
 
 int mem_read(const struct mem *m, gpa_t at, void *to, uint64_t len)

@@ -49,7 +49,8 @@ struct mem {
 };
 
 /* Maps size bytes (a multiple of the page size, MEM_MIN to MEM_MAX) of zeroed, private,
- * anonymous memory that core dumps leave out. Returns 0, or -errno with e set.
+ * anonymous memory that core dumps leave out, each region aligned to a huge page. Returns 0, or
+ * -errno with e set.
  */
 int mem_init(struct mem *m, uint64_t size, struct err *e);
 
@@ -60,6 +61,11 @@ void mem_free(struct mem *m);
  * len 0 gives NULL: there is nothing to point to.
  */
 void *mem_span(const struct mem *m, gpa_t at, uint64_t len);
+
+/* Tells the host that all of [at, at+len) is going to be used, so that huge pages are no waste
+ * there, also where they are given to those only who ask. A hint: nothing depends on it.
+ */
+void mem_expect(const struct mem *m, gpa_t at, uint64_t len);
 
 /* Copy out of and into guest memory. Return 0, or -EFAULT if not all of the range is RAM. */
 int mem_read(const struct mem *m, gpa_t at, void *to, uint64_t len);

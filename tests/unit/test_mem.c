@@ -3,6 +3,7 @@
  * Guest memory and the buses: which addresses lead where.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/unit/util.h"
@@ -39,6 +40,13 @@ static bool is_ram(uint64_t at, uint64_t len)
 	return mem_span(&mem, gpa(at), len);
 }
 
+/* In the host as in the guest, or no huge page of the host could be one of the guest's. */
+static void regions_aligned(void)
+{
+	for (unsigned int i = 0; i < mem.count; i++)
+		ck_assert_uint_eq((uintptr_t)mem.region[i].host % (2u << 20), 0);
+}
+
 START_TEST(small_memory)
 {
 	ck_assert_uint_eq(mem.count, 1);
@@ -46,6 +54,85 @@ START_TEST(small_memory)
 	ck_assert_ptr_eq(mem_span(&mem, gpa(0), 1), mem.region[0].host);
 	ck_assert_ptr_eq(mem_span(&mem, gpa(12345), SMALL - 12345), mem.region[0].host + 12345);
 	ck_assert(all_bytes(mem.region[0].host, SMALL, 0));
+	regions_aligned();
+}
+END_TEST
+
+/* Pages of address space that this process has. */
+static unsigned long address_space(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	unsigned long pages = 0;
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%lu", &pages), 1);
+	fclose(f);
+	return pages;
+}
+
+/* What alignment took of the address space is given back, for sizes that are no multiple of it. */
+START_TEST(odd_sizes)
+{
+	static const uint64_t sizes[] = {MEM_MIN, MEM_MIN + 4096, 3u << 20, 5u << 20};
+
+	address_space(); /* its buffers are there before the count */
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		unsigned long before = address_space();
+
+		ck_ok(mem_init(&mem, sizes[i], &e));
+		ck_assert_uint_eq(address_space() - before, sizes[i] / 4096);
+		regions_aligned();
+		ck_assert(all_bytes(mem.region[0].host, sizes[i], 0));
+		mem_free(&mem);
+		ck_assert_uint_eq(address_space(), before);
+	}
+}
+END_TEST
+
+/* How much of region 0 the host was asked to back by huge pages. */
+static uint64_t asked_for_huge(void)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	uintptr_t from = 0, to = 0, start = (uintptr_t)mem.region[0].host;
+	uint64_t sum = 0;
+	char line[512];
+
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f)) {
+		sscanf(line, "%lx-%lx ", &from, &to);
+		if (!strncmp(line, "VmFlags:", 8) && strstr(line, " hg") && from >= start &&
+		    to <= start + mem.region[0].size)
+			sum += to - from;
+	}
+	fclose(f);
+	return sum;
+}
+
+START_TEST(expected_memory)
+{
+	mem_expect(&mem, gpa(SMALL), 1); /* none of it is RAM, or some, or it wraps */
+	mem_expect(&mem, gpa(SMALL - 1), 2);
+	mem_expect(&mem, gpa(UINT64_MAX), 2);
+	mem_expect(&mem, gpa(0), 0);
+	ck_assert_uint_eq(asked_for_huge(), 0);
+	mem_expect(&mem, gpa((2u << 20) + 4096), 1);
+	if (!asked_for_huge())
+		return; /* this host has none */
+	ck_assert_uint_eq(asked_for_huge(), 2u << 20);
+	mem_expect(&mem, gpa((2u << 20) - 1), 2);
+	ck_assert_uint_eq(asked_for_huge(), 4u << 20);
+	ck_assert(all_bytes(mem.region[0].host, SMALL, 0));
+}
+END_TEST
+
+/* The last huge page of a region whose size is odd is not whole. */
+START_TEST(expected_memory_at_an_odd_end)
+{
+	ck_ok(mem_init(&mem, SMALL + 4096, &e));
+	mem_expect(&mem, gpa(SMALL), 4096);
+	if (asked_for_huge())
+		ck_assert_uint_eq(asked_for_huge(), 4096);
+	mem_free(&mem);
 }
 END_TEST
 
@@ -284,10 +371,11 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const small[] = {small_memory, spans_at_the_end, empty_spans, spans_that_wrap,
-				      copies};
+	const TTest *const small[] = {small_memory,    spans_at_the_end, empty_spans,
+				      spans_that_wrap, copies,		 expected_memory};
 	const TTest *const big[] = {big_memory_has_a_hole};
-	const TTest *const sizes[] = {sizes_around_the_hole, sizes_that_are_refused};
+	const TTest *const sizes[] = {sizes_around_the_hole, sizes_that_are_refused, odd_sizes,
+				      expected_memory_at_an_odd_end};
 	const TTest *const buses[] = {
 		accesses_reach_their_device, nobody_answers,   accesses_that_straddle,
 		overlaps_are_refused,	     limit_of_devices, values,
