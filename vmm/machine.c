@@ -193,6 +193,42 @@ static int load(struct machine *m, struct boot_entry *entry, struct err *e)
 	return r ? r : boot_load(&src, &m->mem, entry, e);
 }
 
+/* Reading the guest's kernel is work, and making a VM mostly waiting, for an RCU grace period of
+ * the host's. Who waits goes first, or on a busy host nobody would wait before the work is done.
+ */
+struct loading {
+	struct machine *m;
+	struct boot_entry *entry;
+	struct err e;
+	int result;
+};
+
+static void *load_thread(void *arg)
+{
+	struct loading *l = arg;
+
+	l->result = load(l->m, l->entry, &l->e);
+	mark(l->m, MARK_LOADED);
+	return NULL;
+}
+
+static int create_and_load(struct machine *m, struct boot_entry *entry, struct err *e)
+{
+	struct loading l = {.m = m, .entry = entry};
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, load_thread, &l);
+
+	if (r)
+		return err_set(e, r, "cannot start a thread: %s", strerror(r));
+	r = kvm_create_vm(&m->kvm, &m->mem, true, e);
+	pthread_join(thread, NULL);
+	mark(m, MARK_VM);
+	if (!l.result)
+		return r;
+	*e = l.e; /* what the user named goes before what the host lacks */
+	return l.result;
+}
+
 static size_t status(void *ctx, char *text, size_t size)
 {
 	struct machine *m = ctx;
@@ -265,11 +301,7 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 	if (!r)
 		r = mem_init(&m->mem, cfg->memory, e);
 	if (!r)
-		r = load(m, &entry, e);
-	mark(m, MARK_LOADED);
-	if (!r)
-		r = kvm_create_vm(&m->kvm, &m->mem, true, e);
-	mark(m, MARK_VM);
+		r = create_and_load(m, &entry, e);
 	if (!r)
 		r = loop_init(&m->loop, e);
 	if (!r)
