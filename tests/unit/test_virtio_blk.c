@@ -684,6 +684,31 @@ START_TEST(files_that_are_none)
 }
 END_TEST
 
+/* An open descriptor is the back end's from then on, whatever comes of it. */
+START_TEST(file_from_a_descriptor)
+{
+	const char *path = tmp_file("image", disk.bytes, DISK);
+	struct blk_file other;
+	struct iovec iov = {guest_data(), BLK_SECTOR};
+	unsigned int fds = open_fds();
+
+	ck_ok(blk_file_open_fd(&file, open(path, O_RDWR | O_CLOEXEC), false, "sda", &e));
+	ck_assert_uint_eq(file.backend.size, DISK);
+	ck_assert(!file.backend.read_only);
+	ck_assert_int_eq(file.backend.read(&file.backend, &iov, 1, BLK_SECTOR), 0);
+	ck_assert(!memcmp(guest_data(), disk.bytes + BLK_SECTOR, BLK_SECTOR));
+	ck_refused(blk_file_open_fd(&other, open(path, O_RDONLY | O_CLOEXEC), true, "sda", &e),
+		   EBUSY, "disk sda: in use by another VM for writing");
+	ck_refused(blk_file_open_fd(&other, open(tmp, O_RDONLY | O_CLOEXEC), true, "sda", &e),
+		   EINVAL, "disk sda: neither");
+	ck_assert_uint_eq(open_fds(), fds + 1);
+	blk_file_close(&file);
+	ck_refused(blk_file_open_fd(&other, open(path, O_RDONLY | O_CLOEXEC), false, "sda", &e),
+		   EBADF, "disk sda");
+	ck_assert_uint_eq(open_fds(), fds);
+}
+END_TEST
+
 static void file_setup(void)
 {
 	tmp_setup();
@@ -724,7 +749,8 @@ int main(void)
 		reset_before_service,
 	};
 	const TTest *const files[] = {
-		file_in_a_device, file_moves_in_pieces, file_locks, file_sizes, files_that_are_none,
+		file_in_a_device, file_moves_in_pieces, file_locks,
+		file_sizes,	  files_that_are_none,	file_from_a_descriptor,
 	};
 	const struct test_group groups[] = {
 		{device, ARRAY_SIZE(device), setup, teardown},
