@@ -13,8 +13,9 @@
 #define BLK_SECTOR 512u
 
 /* What holds the bytes. The device checks a request against size and read_only before it calls;
- * offset and the length of all iovecs together are multiples of BLK_SECTOR, and more than 0.
- * Calls may block; each returns 0 or -errno, after all of it is done.
+ * offset and the length of all iovecs together are multiples of BLK_SECTOR, the length is more than
+ * 0, n at most VIRTQUEUE_MAX. One thread at a time calls. Calls may block; each returns 0 or
+ * -errno, after all of it is done.
  */
 struct blk_backend {
 	int (*read)(struct blk_backend *b, const struct iovec *iov, unsigned int n,
