@@ -53,7 +53,7 @@ static uint8_t perform(struct virtio_blk *b, const struct request *rq, uint64_t 
 		*written = r ? 0 : in_len;
 		return r ? S_IOERR : S_OK;
 	case T_OUT:
-		if (b->backend->read_only || !in_range(b, rq->sector, out_len))
+		if (b->read_only || b->backend->read_only || !in_range(b, rq->sector, out_len))
 			return S_IOERR;
 		n = iov_slice(c->iov, c->readable, sizeof(*rq), out_len, b->part);
 		r = b->backend->write(b->backend, b->part, n, rq->sector * BLK_SECTOR);
@@ -129,6 +129,7 @@ int virtio_blk_init(struct virtio_blk *b, const struct mem *m, struct blk_backen
 {
 	memset(b, 0, sizeof(*b));
 	b->backend = backend;
+	b->read_only = backend->read_only;
 	b->config.capacity = backend->size / BLK_SECTOR;
 	b->config.seg_max = VIRTQUEUE_MAX - 2; /* header and status take a descriptor each */
 	strncpy(b->serial, serial, SERIAL_LEN);
@@ -136,6 +137,41 @@ int virtio_blk_init(struct virtio_blk *b, const struct mem *m, struct blk_backen
 	b->dev.mem = m;
 	b->dev.config = &b->config;
 	b->dev.config_len = sizeof(b->config);
-	b->dev.offered = F_SEG_MAX | F_FLUSH | (backend->read_only ? F_RO : 0);
+	b->dev.offered = F_SEG_MAX | F_FLUSH | (b->read_only ? F_RO : 0);
 	return virtio_init(&b->dev, irq, loop, e);
+}
+
+static int refuse(struct blk_backend *b, const struct iovec *iov, unsigned int n, uint64_t offset)
+{
+	(void)b, (void)iov, (void)n, (void)offset;
+	return -EIO;
+}
+
+static int nothing_to_flush(struct blk_backend *b)
+{
+	(void)b;
+	return 0;
+}
+
+void blk_backend_empty(struct blk_backend *b, bool read_only)
+{
+	*b = (struct blk_backend){
+		.read = refuse, .write = refuse, .flush = nothing_to_flush, .read_only = read_only};
+}
+
+int virtio_blk_set_backend(struct virtio_blk *b, struct blk_backend *backend, struct err *e)
+{
+	uint64_t capacity = backend->size / BLK_SECTOR;
+
+	if (backend->read_only && !b->read_only)
+		return err_set(e, EROFS,
+			       "a drive that was made writable cannot get a read-only disk");
+	virtio_enter(&b->dev);
+	b->backend = backend;
+	if (b->config.capacity != capacity) {
+		b->config.capacity = capacity;
+		virtio_config_changed(&b->dev);
+	}
+	virtio_leave(&b->dev);
+	return 0;
 }

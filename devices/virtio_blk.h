@@ -36,15 +36,29 @@ struct virtio_blk {
 	struct virtio_dev dev;
 	struct blk_config config;
 	struct blk_backend *backend;
+	bool read_only;	 /* as the driver has been told, whatever the back end is now */
 	char serial[21]; /* answer to GET_ID, zero-terminated for us */
 	struct vq_chain chain;
 	struct iovec part[VIRTQUEUE_MAX]; /* the data of the chain, without header and status */
 };
 
 /* Attaches the device to loop. backend and irq stay the caller's. serial: up to 20 characters.
- * Returns 0 or -errno.
+ * A backend of size 0 makes a placeholder: a disk of capacity 0, which answers every read and write
+ * with an error until it is given another back end. Returns 0 or -errno.
  */
 int virtio_blk_init(struct virtio_blk *b, const struct mem *m, struct blk_backend *backend,
 		    const char *serial, struct irq irq, struct loop *loop, struct err *e);
+
+/* The back end of a placeholder: no bytes. read_only is what the drive is declared to be. */
+void blk_backend_empty(struct blk_backend *b, bool read_only);
+
+/* Gives the device another back end, on its loop or while that stands still. Requests before the
+ * call are done and refer to the old one, which the caller may close after it, requests after it go
+ * to the new one; nothing is flushed. If the capacity changes, the driver is told. Whether a
+ * disk is read-only is a feature that the driver has accepted, and stays as it was declared at
+ * virtio_blk_init: a disk that was writable cannot get a read-only back end (-EROFS), one that was
+ * read-only gets any and never writes to it. Returns 0, or -EROFS with e set and nothing changed.
+ */
+int virtio_blk_set_backend(struct virtio_blk *b, struct blk_backend *backend, struct err *e);
 
 #endif

@@ -92,6 +92,16 @@ void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q)
 		interrupt(d, INT_USED);
 }
 
+void virtio_config_changed(struct virtio_dev *d)
+{
+	d->config_generation++;
+	/* A driver reads the configuration before it says that it is ready, and may have. */
+	if (d->status & ST_DRIVER_OK)
+		interrupt(d, INT_CONFIG);
+	else
+		d->config_owed = true;
+}
+
 bool virtio_failed(const struct virtio_dev *d)
 {
 	return d->status & ST_NEEDS_RESET;
@@ -129,7 +139,17 @@ static void reset(struct virtio_dev *d)
 	d->status = 0;
 	d->device_features_sel = d->driver_features_sel = d->queue_sel = 0;
 	__atomic_store_n(&d->interrupt_status, 0, __ATOMIC_SEQ_CST);
+	d->config_owed = false; /* the next driver reads it all */
 	d->reset_owed = true;
+	virtio_again(d);
+}
+
+/* DRIVER_OK. What came before it may wait to be told or served. */
+static void driver_ready(struct virtio_dev *d)
+{
+	d->status |= ST_DRIVER_OK;
+	if (d->config_owed)
+		interrupt(d, INT_CONFIG);
 	virtio_again(d);
 }
 
@@ -150,10 +170,8 @@ static void set_status(struct virtio_dev *d, uint32_t v)
 	if (add & ST_FEATURES_OK && d->status & ST_DRIVER && !(d->features & ~d->offered) &&
 	    d->features & VIRTIO_F_VERSION_1)
 		d->status |= ST_FEATURES_OK;
-	if (add & ST_DRIVER_OK && d->status & ST_FEATURES_OK) {
-		d->status |= ST_DRIVER_OK;
-		virtio_again(d); /* buffers may have been made available before */
-	}
+	if (add & ST_DRIVER_OK && d->status & ST_FEATURES_OK)
+		driver_ready(d);
 }
 
 static struct virtqueue *selected(struct virtio_dev *d)
@@ -246,19 +264,21 @@ static uint32_t read_reg(struct virtio_dev *d, uint64_t reg)
 	case QUEUE_NUM_MAX: return q ? VIRTQUEUE_MAX : 0;
 	case QUEUE_READY: return q && q->ready;
 	case STATUS: return d->status;
-	case CONFIG_GENERATION: return 0; /* the configuration does not change */
+	case CONFIG_GENERATION: return d->config_generation;
 	default:
 		/* No shared memory region: length and base of all ones (4.2.2). */
 		return reg >= SHM_LEN_LOW && reg <= SHM_BASE_HIGH ? UINT32_MAX : 0;
 	}
 }
 
-static void read_config(const struct virtio_dev *d, uint64_t offset, uint8_t *data,
-			unsigned int len)
+static void read_config(struct virtio_dev *d, uint64_t offset, uint8_t *data, unsigned int len)
 {
 	/* data is zeroed, and so is what the driver sees behind the configuration's end. */
-	if (offset < d->config_len)
-		memcpy(data, (const uint8_t *)d->config + offset, MIN(len, d->config_len - offset));
+	if (offset >= d->config_len)
+		return;
+	pthread_mutex_lock(&d->lock);
+	memcpy(data, (const uint8_t *)d->config + offset, MIN(len, d->config_len - offset));
+	pthread_mutex_unlock(&d->lock);
 }
 
 static void mmio_read(void *dev, uint64_t offset, uint8_t *data, unsigned int len)

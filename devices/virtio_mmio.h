@@ -44,8 +44,10 @@ struct virtio_ops {
 struct virtio_dev {
 	const struct virtio_ops *ops;
 	const struct mem *mem;
-	const void
-		*config; /* device configuration space, read-only to the driver, the device's own */
+	/* Device configuration space, read-only to the driver, the device's own; read under the
+	 * lock. Whoever changes it calls virtio_config_changed.
+	 */
+	const void *config;
 	size_t config_len;
 	uint64_t offered; /* feature bits */
 
@@ -56,6 +58,8 @@ struct virtio_dev {
 	struct virtqueue queue[VIRTIO_MAX_QUEUES];
 	bool reset_owed;     /* ops->reset is to run on the loop */
 	unsigned int resets; /* how often it has; the loop's, no lock needed there */
+	uint32_t config_generation;
+	bool config_owed; /* the configuration has changed between a reset and DRIVER_OK */
 
 	unsigned int failures;	   /* how often virtio_fail has been called for */
 	uint32_t interrupt_status; /* atomic */
@@ -80,6 +84,11 @@ void virtio_leave(struct virtio_dev *d);
 
 /* Under the lock: tell the driver of what was pushed to q, if it wants to hear. */
 void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q);
+
+/* Under the lock, in which the configuration space has been changed: the driver reads another
+ * generation (4.2.2.1) and is told, once it is ready.
+ */
+void virtio_config_changed(struct virtio_dev *d);
 
 /* Under the lock: the driver broke the rules. DEVICE_NEEDS_RESET (2.1.2), nothing is served
  * until then; why is logged once per failure.

@@ -84,7 +84,7 @@ static struct virtio_blk blk;
 
 #define DISK_SECTORS 64u
 
-static void disk_setup(void)
+static void idle_disk_setup(void)
 {
 	static uint8_t image[DISK_SECTORS * BLK_SECTOR];
 
@@ -95,6 +95,11 @@ static void disk_setup(void)
 	ck_ok(virtio_blk_init(&blk, &driver.guest.mem, &file.backend, "", driver.irq, &worker.loop,
 			      &e));
 	driver.dev = &blk.dev;
+}
+
+static void disk_setup(void)
+{
+	idle_disk_setup();
 	ck_ok(worker_start(&worker, &e));
 }
 
@@ -191,6 +196,59 @@ START_TEST(disk_reset_while_busy)
 }
 END_TEST
 
+/* The disk's loop gives it back ends in turn, of capacities whose halves tell them apart. */
+static struct blk_backend in_turn[2];
+static struct loop_source swap_source;
+
+static void swap_backend(struct loop_source *s, uint32_t events)
+{
+	static unsigned int turn;
+
+	(void)events;
+	event_take(s->fd);
+	ck_ok(virtio_blk_set_backend(&blk, &in_turn[turn++ % 2], &e));
+}
+
+static uint64_t read_capacity(void)
+{
+	for (;;) {
+		uint32_t before = reg_read(&driver, REG_CONFIG_GENERATION);
+		uint64_t low = reg_read(&driver, REG_CONFIG);
+		uint64_t high = reg_read(&driver, REG_CONFIG + 4);
+
+		if (reg_read(&driver, REG_CONFIG_GENERATION) == before)
+			return high << 32 | low;
+	}
+}
+
+/* A driver that reads as 4.2.2.1 and 2.5.1 say never sees half of a change. */
+START_TEST(capacity_changes)
+{
+	bool seen[2] = {false, false};
+
+	in_turn[0] = in_turn[1] = file.backend;
+	in_turn[0].size = 0x100000001ull * BLK_SECTOR;
+	in_turn[1].size = 0x200000002ull * BLK_SECTOR;
+	ck_ok(virtio_blk_set_backend(&blk, &in_turn[1], &e));
+	swap_source.ready = swap_backend;
+	ck_ok(swap_source.fd = event_new(&e));
+	ck_ok(loop_add(&worker.loop, &swap_source, EPOLLIN));
+	ck_ok(worker_start(&worker, &e));
+	driver_start(&driver, 0, 1, 16);
+	while (!seen[0] || !seen[1] || reg_read(&driver, REG_CONFIG_GENERATION) < 10 * ROUNDS) {
+		uint64_t capacity;
+
+		event_post(swap_source.fd);
+		capacity = read_capacity();
+		ck_that(capacity == 0x100000001ull || capacity == 0x200000002ull);
+		seen[capacity == 0x200000002ull] = true;
+	}
+	worker_stop(&worker);
+	loop_del(&worker.loop, &swap_source);
+	close(swap_source.fd);
+}
+END_TEST
+
 /* --- a console --- */
 
 static struct serial serial;
@@ -247,10 +305,12 @@ int main(void)
 {
 	const TTest *const plain[] = {stop_from_another_thread, first_end_wins};
 	const TTest *const disk[] = {disk_under_two_vcpus, disk_reset_while_busy};
+	const TTest *const idle_disk[] = {capacity_changes};
 	const TTest *const terminal[] = {console_under_two_vcpus};
 	const struct test_group groups[] = {
 		{plain, ARRAY_SIZE(plain), NULL, NULL},
 		{disk, ARRAY_SIZE(disk), disk_setup, disk_teardown},
+		{idle_disk, ARRAY_SIZE(idle_disk), idle_disk_setup, disk_teardown},
 		{terminal, ARRAY_SIZE(terminal), tmp_setup, tmp_teardown},
 	};
 

@@ -549,6 +549,121 @@ START_TEST(reset_before_service)
 }
 END_TEST
 
+/* --- another back end --- */
+
+static struct blk_backend empty;
+
+static void placeholder_init(bool ro)
+{
+	teardown();
+	blk_backend_empty(&empty, ro);
+	device_init(&empty);
+	driver_start(&d, 0, 1, 8);
+	event_count(d.irq.fd);
+}
+
+static uint64_t capacity(void)
+{
+	return reg_read(&d, REG_CONFIG) | (uint64_t)reg_read(&d, REG_CONFIG + 4) << 32;
+}
+
+START_TEST(placeholder_without_disk)
+{
+	uint32_t len;
+
+	placeholder_init(false);
+	ck_assert_uint_eq(capacity(), 0);
+	ck_assert(!(blk.dev.offered & F_RO));
+	for (uint64_t sector = 0; sector < 2; sector++) {
+		ck_assert_uint_eq(request(T_IN, sector, BLK_SECTOR, &len), S_IOERR);
+		ck_assert_uint_eq(len, 1);
+		ck_assert_uint_eq(request(T_OUT, sector, BLK_SECTOR, &len), S_IOERR);
+	}
+	ck_assert_uint_eq(request(T_IN, 0, 0, NULL), S_IOERR);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, NULL), S_OK);
+	ck_assert_uint_eq(request(T_GET_ID, 0, 20, NULL), S_OK);
+	ck_assert(!virtio_failed(&blk.dev));
+	placeholder_init(true);
+	ck_assert(blk.dev.offered & F_RO);
+}
+END_TEST
+
+START_TEST(placeholder_gets_a_disk)
+{
+	placeholder_init(false);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_IOERR);
+	reg_write(&d, REG_INTERRUPT_ACK, 3);
+	event_count(d.irq.fd);
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+	ck_assert_uint_eq(event_count(d.irq.fd), 1);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 2);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 1);
+	ck_assert_uint_eq(capacity(), SECTORS);
+	ck_assert_uint_eq(request(T_IN, 0, DISK, NULL), S_OK);
+	ck_assert(!memcmp(guest_data(), disk.bytes, DISK));
+	ck_assert_uint_eq(request(T_OUT, SECTORS - 1, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, NULL), S_OK);
+	ck_assert_uint_eq(disk.flushes, 1);
+	/* And loses it again. */
+	ck_ok(virtio_blk_set_backend(&blk, &empty, &e));
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 2);
+	ck_assert_uint_eq(capacity(), 0);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.reads, 1);
+}
+END_TEST
+
+/* A capacity of more than 32 bits is whole in both halves. */
+START_TEST(large_capacity)
+{
+	placeholder_init(false);
+	disk.backend.size = (0x100000000ull + 7) * BLK_SECTOR;
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+	ck_assert_uint_eq(capacity(), 0x100000007ull);
+}
+END_TEST
+
+/* What a live fork does: another back end for the same disk, of which the driver sees nothing. */
+START_TEST(same_capacity)
+{
+	struct blk_backend other = disk.backend;
+
+	other.read = NULL;
+	teardown();
+	device_init(&other);
+	driver_start(&d, 0, 1, 8);
+	event_count(d.irq.fd);
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+	ck_assert_uint_eq(event_count(d.irq.fd), 0);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 0);
+	ck_assert_uint_eq(request(T_IN, 1, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(disk.reads, 1);
+}
+END_TEST
+
+/* The feature bit was fixed when the driver accepted it. */
+START_TEST(read_only_stays_as_declared)
+{
+	placeholder_init(false);
+	disk.backend.read_only = true;
+	ck_refused(virtio_blk_set_backend(&blk, &disk.backend, &e), EROFS, "read-only");
+	ck_assert_uint_eq(capacity(), 0);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 0);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 0);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.reads, 0);
+	/* A disk that was declared read-only is not written to, even where that could be done. */
+	placeholder_init(true);
+	disk.backend.read_only = false;
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(request(T_OUT, 0, BLK_SECTOR, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.writes, 0);
+	disk.backend.read_only = true;
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+}
+END_TEST
+
 /* --- the file back end --- */
 
 /* The kernel may move less than it is asked for, and be interrupted. */
@@ -747,6 +862,11 @@ int main(void)
 		short_header,
 		malformed_chain,
 		reset_before_service,
+		placeholder_without_disk,
+		placeholder_gets_a_disk,
+		large_capacity,
+		same_capacity,
+		read_only_stays_as_declared,
 	};
 	const TTest *const files[] = {
 		file_in_a_device, file_moves_in_pieces, file_locks,

@@ -130,6 +130,60 @@ START_TEST(config_space)
 }
 END_TEST
 
+static void change_config(void)
+{
+	virtio_enter(&fake.dev);
+	fake.config[0]++;
+	virtio_config_changed(&fake.dev);
+	virtio_leave(&fake.dev);
+}
+
+/* 4.2.2.1: another generation, and an interrupt. */
+START_TEST(config_changes)
+{
+	driver_start(&d, 0, 1, 8);
+	event_count(d.irq.fd);
+	change_config();
+	ck_assert_uint_eq(event_count(d.irq.fd), 1);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 2);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 1);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG), 0x04030202);
+	reg_write(&d, REG_INTERRUPT_ACK, 2);
+	change_config();
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 2);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 2);
+	/* A reset is no reason to show an old generation again. */
+	driver_reset(&d);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 0);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 2);
+}
+END_TEST
+
+/* A driver that is not ready is not interrupted; it may have read the old configuration, so it is
+ * told as soon as it is.
+ */
+START_TEST(config_changes_before_ready)
+{
+	driver_negotiate(&d, VIRTIO_F_VERSION_1);
+	change_config();
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG_GENERATION), 1);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 0);
+	ck_assert_uint_eq(event_count(d.irq.fd), 0);
+	reg_write(&d, REG_STATUS, ST_ACKNOWLEDGE | ST_DRIVER | ST_FEATURES_OK | ST_DRIVER_OK);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 2);
+	ck_assert_uint_eq(event_count(d.irq.fd), 1);
+	/* Once; and one that starts after the change has nothing to be told. */
+	driver_reset(&d);
+	driver_start(&d, 0, 1, 8);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS) & 2, 0);
+	driver_reset(&d);
+	change_config();
+	driver_reset(&d);
+	driver_start(&d, 0, 1, 8);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS) & 2, 0);
+}
+END_TEST
+
 START_TEST(no_config_space)
 {
 	fake.dev.config = NULL;
@@ -572,6 +626,8 @@ int main(void)
 		features_offered,
 		no_shared_memory,
 		config_space,
+		config_changes,
+		config_changes_before_ready,
 		no_config_space,
 		wrong_widths_and_alignment,
 		good_sequence,
