@@ -52,8 +52,8 @@ int blk_overlay_open(struct blk_overlay *o, int fd, bool read_only, struct blk_b
 		     const char *name, struct err *e);
 
 /* Writes the layer out, makes it read-only and lets others lock it so: it can be the below of new
- * layers, in this process and others. No request may be in progress. On one that is read-only it
- * does nothing. Returns 0, or -errno with the layer as writable as before.
+ * layers, in this process and others. Until the device has its new back end, no request may be in
+ * progress or come: a write would fail. On one that is read-only it does nothing. Returns 0, or -errno with the layer as writable as before.
  */
 int blk_overlay_freeze(struct blk_overlay *o, struct err *e);
 
