@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@ static int file_read(struct blk_backend *b, const struct iovec *iov, unsigned in
 static int file_write(struct blk_backend *b, const struct iovec *iov, unsigned int n,
 		      uint64_t offset)
 {
+	if (b->read_only)
+		return -EROFS; /* the descriptor of a frozen one could */
 	return blk_io_write(CONTAINER_OF(b, struct blk_file, backend)->fd, iov, n, offset);
 }
 
@@ -75,6 +78,18 @@ int blk_file_open(struct blk_file *f, const char *path, bool read_only, struct e
 		return err_sys(e, "cannot open disk %s", path);
 	}
 	return blk_file_open_fd(f, fd, read_only, path, e);
+}
+
+int blk_file_freeze(struct blk_file *f, struct err *e)
+{
+	int r = f->backend.read_only ? 0 : file_flush(&f->backend);
+
+	if (r)
+		return err_set(e, -r, "cannot write out a disk: %s", strerror(-r));
+	r = blk_io_lock(f->fd, true, "image", e);
+	if (!r)
+		f->backend.read_only = true;
+	return r;
 }
 
 void blk_file_close(struct blk_file *f)
