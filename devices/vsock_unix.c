@@ -160,17 +160,27 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 
 /* --- what the device asks for --- */
 
+/* A stream to whoever serves the port. Returns a descriptor or -errno. */
+static int connect_port(struct vsock_unix *u, uint32_t port)
+{
+	char name[64];
+
+	for (struct vsock_service *s = u->services; s; s = s->next)
+		if (s->port == port)
+			return s->connect(s->ctx);
+	snprintf(name, sizeof(name), "%s_%u", u->name, port);
+	return sock_connect(u->dir, name, 1);
+}
+
 static int unix_connect(struct vsock_host *h, uint32_t port, struct vsock_conn **conn)
 {
 	struct vsock_unix *u = CONTAINER_OF(h, struct vsock_unix, host);
-	char name[64];
 	struct stream *s;
 	int fd;
 
 	if (u->streams >= VSOCK_MAX_CONNS)
 		return -EMFILE;
-	snprintf(name, sizeof(name), "%s_%u", u->name, port);
-	fd = sock_connect(u->dir, name, 1);
+	fd = connect_port(u, port);
 	if (fd < 0)
 		return fd;
 	s = stream_new(u, fd, stream_ready);
@@ -262,6 +272,12 @@ int vsock_unix_init(struct vsock_unix *u, int dir, const char *name, struct virt
 	if (r)
 		close(u->listener.fd);
 	return r ? err_set(e, -r, "cannot watch a socket: %s", strerror(-r)) : 0;
+}
+
+void vsock_unix_serve(struct vsock_unix *u, struct vsock_service *s)
+{
+	s->next = u->services;
+	u->services = s;
 }
 
 void vsock_unix_close(struct vsock_unix *u)

@@ -15,9 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AGENT_PORT    1024u	  /* vsock: the agent listens here, and HELLO goes to the host's */
+#define AGENT_PORT    1024u	  /* vsock: the agent listens here; its link goes to the host's */
 #define AGENT_MAGIC   0x416d7675u /* "uvmA" as bytes */
-#define AGENT_VERSION 1u
+#define AGENT_VERSION 2u
 
 /* Limits. A message beyond them is refused by its header alone. */
 #define AGENT_EXEC_MAX	   (128u << 10) /* bytes of an EXEC's payload */
@@ -27,6 +27,8 @@
 #define AGENT_SESSIONS	   64u		/* commands at a time */
 #define AGENT_CONNECTIONS  256u		/* connections that are not (yet) a stream of a session */
 #define AGENT_HANDSHAKE_MS 10000u	/* how long either side may have to wait for an answer */
+#define AGENT_FREEZE_MS	   2000u	/* how long the agent may take to stop every process */
+#define AGENT_HOSTNAME_MAX 64u		/* bytes of a host name, as Linux has it */
 
 /* Opens every message; length bytes of payload follow. */
 struct agent_header {
@@ -46,11 +48,16 @@ enum agent_type {
 	AGENT_PING = 5,	    /* nothing; answered by INFO */
 	AGENT_SHUTDOWN = 6, /* struct agent_shutdown; answered by OK, then the guest ends */
 
+	/* To the agent, on the link only. Each is answered by OK or ERROR, which leaves it open. */
+	AGENT_FREEZE = 7,   /* nothing; OK: no process but the agent runs any more */
+	AGENT_THAW = 8,	    /* nothing; they run again */
+	AGENT_IDENTITY = 9, /* struct agent_identity: who the guest is from now on; thaws, too */
+
 	/* From the agent. */
-	AGENT_HELLO = 0x81,   /* struct agent_info, to the host's port: exec works from now on */
+	AGENT_HELLO = 0x81,   /* struct agent_info, opens the link: exec works from now on */
 	AGENT_INFO = 0x82,    /* struct agent_info */
 	AGENT_OK = 0x83,      /* nothing */
-	AGENT_ERROR = 0x84,   /* struct agent_error and a text; the agent closes after it */
+	AGENT_ERROR = 0x84,   /* struct agent_error and a text; the agent closes after most */
 	AGENT_STARTED = 0x85, /* struct agent_started: the program runs */
 	AGENT_EXITED = 0x86,  /* struct agent_exited; the agent closes after it */
 };
@@ -123,6 +130,16 @@ struct agent_shutdown {
 	uint32_t mode; /* enum agent_shutdown_mode */
 };
 
+/* What a guest that was cloned from a memory image must not share with the others. */
+struct agent_identity {
+	uint64_t wall_ns;	/* CLOCK_REALTIME of the host, now */
+	uint8_t entropy[64];	/* from a good random source, for this guest alone */
+	uint8_t machine_id[16]; /* as random; the agent makes UUIDs of version 4 of both */
+	uint8_t boot_id[16];
+	uint32_t flags;			       /* 0 */
+	char hostname[AGENT_HOSTNAME_MAX + 4]; /* ends in a NUL; empty: as it was */
+};
+
 /* Times are CLOCK_BOOTTIME of the guest in nanoseconds. */
 struct agent_info {
 	uint32_t sessions;    /* in use */
@@ -178,6 +195,12 @@ _Static_assert(offsetof(struct agent_attach, stream) == 16, "attach.stream");
 _Static_assert(sizeof(struct agent_signal) == 8, "signal");
 _Static_assert(sizeof(struct agent_resize) == 4, "resize");
 _Static_assert(sizeof(struct agent_shutdown) == 4, "shutdown");
+_Static_assert(sizeof(struct agent_identity) == 176, "identity");
+_Static_assert(offsetof(struct agent_identity, entropy) == 8, "identity.entropy");
+_Static_assert(offsetof(struct agent_identity, machine_id) == 72, "identity.machine_id");
+_Static_assert(offsetof(struct agent_identity, boot_id) == 88, "identity.boot_id");
+_Static_assert(offsetof(struct agent_identity, flags) == 104, "identity.flags");
+_Static_assert(offsetof(struct agent_identity, hostname) == 108, "identity.hostname");
 _Static_assert(sizeof(struct agent_info) == 32, "info");
 _Static_assert(offsetof(struct agent_info, uptime_ns) == 8, "info.uptime_ns");
 _Static_assert(sizeof(struct agent_error) == 8, "error");

@@ -180,19 +180,6 @@ static int unexpected(const struct agent_message *m, struct err *e)
 		       m->head.type);
 }
 
-int agent_hello(int fd, struct agent_info *info, struct err *e)
-{
-	struct agent_message m;
-	int r = agent_await(fd, &m, agent_deadline(), e);
-
-	if (r)
-		return r;
-	if (m.head.type != AGENT_HELLO)
-		return unexpected(&m, e);
-	*info = m.info;
-	return 0;
-}
-
 /* One request on a connection of its own; m gets the answer. */
 static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
 	       size_t length, struct agent_message *m, struct err *e)
@@ -207,19 +194,6 @@ static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void 
 		r = agent_await(fd, m, deadline, e);
 	close(fd);
 	return r;
-}
-
-int agent_ping(agent_dial_fn *dial, void *ctx, struct agent_info *info, struct err *e)
-{
-	struct agent_message m;
-	int r = ask(dial, ctx, AGENT_PING, NULL, 0, &m, e);
-
-	if (r)
-		return r;
-	if (m.head.type != AGENT_INFO)
-		return unexpected(&m, e);
-	*info = m.info;
-	return 0;
 }
 
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e)

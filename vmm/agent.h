@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * agent: the host's side of the guest agent's protocol: messages out, messages in, and the orders
- * that need no session. exec.h runs commands.
+ * that need no session. exec.h runs commands, link.h holds the connection that the agent makes.
  *
  * The guest is taken as hostile: what it sends is bounded, checked against the one layout that its
  * type has, and waited for no longer than AGENT_HANDSHAKE_MS.
@@ -61,12 +61,6 @@ int agent_error(const struct agent_message *m, struct err *e);
 
 /* When an answer to a request that is sent now is overdue. */
 uint64_t agent_deadline(void);
-
-/* Waits for the HELLO on a connection that the guest has made; fd stays the caller's. */
-int agent_hello(int fd, struct agent_info *info, struct err *e);
-
-/* Asks whether the agent is there, and how it is. */
-int agent_ping(agent_dial_fn *dial, void *ctx, struct agent_info *info, struct err *e);
 
 /* Tells the guest to power off or reboot. 0: it was told so, not that it has done it. */
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e);

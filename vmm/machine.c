@@ -99,9 +99,14 @@ static int add_vsock(struct machine *m, struct err *e)
 				      &m->loop, e);
 	if (!r)
 		r = plug_virtio(m, &m->vsock.dev, 0, e);
-	m->hello.ready = agent_ready;
-	m->hello.ctx = m;
-	return r ? r : hello_init(&m->hello, m->rundir->dir, RUNDIR_VSOCK, &m->loop, e);
+	if (r)
+		return r;
+	m->link_service = (struct vsock_service){
+		.port = AGENT_PORT, .connect = link_connect, .ctx = &m->link};
+	vsock_unix_serve(&m->vsock_host, &m->link_service);
+	m->link.ready = agent_ready;
+	m->link.ctx = m;
+	return link_init(&m->link, &m->loop, e);
 }
 
 static int add_serial(struct machine *m, struct err *e)

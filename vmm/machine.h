@@ -19,9 +19,9 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/end.h"
-#include "vmm/hello.h"
 #include "vmm/kvm.h"
 #include "vmm/layout.h"
+#include "vmm/link.h"
 #include "vmm/mem.h"
 #include "vmm/rundir.h"
 #include "vmm/vcpu.h"
@@ -75,7 +75,8 @@ struct machine {
 	struct serial serial;
 	struct vsock_unix vsock_host;
 	struct virtio_vsock vsock;
-	struct hello hello;
+	struct link link;
+	struct vsock_service link_service;
 	struct control control;
 	struct disk *disk; /* config.disks of them */
 	struct vcpu_host vcpu_host;

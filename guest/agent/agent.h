@@ -33,7 +33,8 @@
 
 enum conn_state {
 	CONN_FREE = 0,
-	CONN_OPEN,   /* messages come in */
+	CONN_CALLING, /* the link, on which HELLO is still to be sent */
+	CONN_OPEN,    /* messages come in */
 	CONN_PARKED, /* has sent ATTACH for a session that is not known yet; what follows is data */
 };
 
@@ -91,6 +92,7 @@ struct agent {
 	pid_t stop_asker;	       /* the process that asked for it by a signal, or 0 */
 	unsigned int stop_step;	       /* how far that has got: the next of the steps to take */
 	uint64_t stop_deadline_ms;     /* when that is to be */
+	struct conn *link;	       /* the connection that the agent has made, or NULL */
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];
 	/* One for each session: the payload of its EXEC. */
@@ -98,7 +100,7 @@ struct agent {
 };
 
 /* What an event is about: the kind, an index into a table, and for sessions which descriptor. */
-enum watch_kind { WATCH_LISTEN = 1, WATCH_SIGNALS, WATCH_HELLO, WATCH_CONN, WATCH_SESSION };
+enum watch_kind { WATCH_LISTEN = 1, WATCH_SIGNALS, WATCH_CONN, WATCH_SESSION };
 enum watch_part {
 	PART_REPORT = 0,
 	PART_PUMP_FROM = 1,			       /* + pump index */
@@ -121,6 +123,9 @@ void agent_stop(struct agent *a, enum agent_shutdown_mode mode, pid_t asker);
 
 /* Takes over a new connection, or refuses and closes it. */
 void conn_accept(struct agent *a, int fd);
+
+/* Takes over the connection to the host as the link; greeted: HELLO was sent on it. */
+void conn_link(struct agent *a, int fd, bool greeted);
 
 /* Something happened on it: reads, acts, answers. It may be closed afterwards. */
 void conn_event(struct agent *a, struct conn *c, uint32_t events);

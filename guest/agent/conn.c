@@ -15,11 +15,18 @@
 /* Messages of one connection before the others have their turn. */
 #define TURN_MESSAGES 16
 
+/* What a connection is when a message comes on it. */
+enum place {
+	PLACE_CLIENT = 1u << 0,	 /* one that the host has made */
+	PLACE_SESSION = 1u << 1, /* the same after EXEC */
+	PLACE_LINK = 1u << 2,	 /* the one that the agent has made */
+};
+
 struct message_type {
 	uint16_t type;
 	uint32_t min; /* bytes of payload */
 	uint32_t max;
-	bool session; /* only after EXEC, on its connection; the rest only without one */
+	uint32_t places; /* where it may come, enum place */
 	void (*handle)(struct agent *a, struct conn *c);
 };
 
@@ -90,17 +97,22 @@ static void handle_shutdown(struct agent *a, struct conn *c)
 }
 
 static const struct message_type message_types[] = {
-	{AGENT_EXEC, sizeof(struct agent_exec), AGENT_EXEC_MAX, false, handle_exec},
-	{AGENT_ATTACH, sizeof(struct agent_attach), sizeof(struct agent_attach), false,
+	{AGENT_EXEC, sizeof(struct agent_exec), AGENT_EXEC_MAX, PLACE_CLIENT, handle_exec},
+	{AGENT_ATTACH, sizeof(struct agent_attach), sizeof(struct agent_attach), PLACE_CLIENT,
 	 handle_attach},
-	{AGENT_SIGNAL, sizeof(struct agent_signal), sizeof(struct agent_signal), true,
+	{AGENT_SIGNAL, sizeof(struct agent_signal), sizeof(struct agent_signal), PLACE_SESSION,
 	 handle_signal},
-	{AGENT_RESIZE, sizeof(struct agent_resize), sizeof(struct agent_resize), true,
+	{AGENT_RESIZE, sizeof(struct agent_resize), sizeof(struct agent_resize), PLACE_SESSION,
 	 handle_resize},
-	{AGENT_PING, 0, 0, false, handle_ping},
-	{AGENT_SHUTDOWN, sizeof(struct agent_shutdown), sizeof(struct agent_shutdown), false,
+	{AGENT_PING, 0, 0, PLACE_CLIENT, handle_ping},
+	{AGENT_SHUTDOWN, sizeof(struct agent_shutdown), sizeof(struct agent_shutdown), PLACE_CLIENT,
 	 handle_shutdown},
 };
+
+static enum place place_of(const struct agent *a, const struct conn *c)
+{
+	return c == a->link ? PLACE_LINK : c->session ? PLACE_SESSION : PLACE_CLIENT;
+}
 
 static const struct message_type *find_type(uint16_t type)
 {
@@ -122,6 +134,8 @@ void conn_close(struct agent *a, struct conn *c)
 	c->session = NULL;
 	if (s)
 		session_abandon(a, s);
+	if (c == a->link)
+		a->link = NULL;
 	close(c->fd);
 	conn_release(c);
 }
@@ -162,7 +176,7 @@ static struct conn *evict(struct agent *a, uint64_t now)
 	struct conn *oldest = NULL;
 
 	for (struct conn *c = a->conns; c < a->conns + AGENT_CONNECTIONS; c++)
-		if (!c->session && (!oldest || c->since_ms < oldest->since_ms))
+		if (!c->session && c != a->link && (!oldest || c->since_ms < oldest->since_ms))
 			oldest = c;
 	if (!oldest || now - oldest->since_ms < AGENT_HANDSHAKE_MS)
 		return NULL;
@@ -190,6 +204,17 @@ void conn_accept(struct agent *a, int fd)
 		conn_fail(a, c, ENOMEM, "out of memory");
 }
 
+/* At the start, when the table is empty. */
+void conn_link(struct agent *a, int fd, bool greeted)
+{
+	struct conn *c = a->conns;
+
+	*c = (struct conn){.state = greeted ? CONN_OPEN : CONN_CALLING, .fd = fd};
+	a->link = c;
+	if (watch(a, fd, WATCH_CONN, 0, 0))
+		conn_close(a, c);
+}
+
 /* Judges a header. Returns whether its payload may come. */
 static bool header_ok(struct agent *a, struct conn *c)
 {
@@ -205,7 +230,7 @@ static bool header_ok(struct agent *a, struct conn *c)
 	} else if (!t) {
 		why = "unknown message type";
 		code = EOPNOTSUPP;
-	} else if (t->session != !!c->session) {
+	} else if (!(t->places & place_of(a, c))) {
 		why = "message out of place";
 	} else if (c->head.length < t->min || c->head.length > t->max) {
 		why = "payload is too short or too long for its type";
@@ -252,10 +277,24 @@ static int receive(struct agent *a, struct conn *c)
 	return c->got >= sizeof(c->head) && c->got == sizeof(c->head) + c->head.length;
 }
 
+/* The link may be connected now, or never. Returns whether messages can come. */
+static bool greet(struct agent *a, struct conn *c)
+{
+	int r = hello_send(c->fd, a->config->start_ns);
+
+	if (!r)
+		c->state = CONN_OPEN;
+	else if (r != -EAGAIN)
+		conn_close(a, c);
+	return !r;
+}
+
 void conn_event(struct agent *a, struct conn *c, uint32_t events)
 {
 	int messages = 0;
 
+	if (c->state == CONN_CALLING && !greet(a, c))
+		return;
 	if (c->state == CONN_PARKED) {
 		if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) && peer_gone(c->fd))
 			conn_close(a, c);

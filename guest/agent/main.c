@@ -25,7 +25,7 @@ static int vsock(struct sockaddr_vm *addr, unsigned cid)
 	return socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-/* Begins the connection for HELLO. Returns a socket or -1. */
+/* Begins the link. Returns a socket or -1. */
 static int call_host(void)
 {
 	struct sockaddr_vm addr;
@@ -37,6 +37,18 @@ static int call_host(void)
 		return -1;
 	}
 	return fd;
+}
+
+/* The link is there by now, as a rule; else serve() tries again. */
+static void say_hello(struct serve_config *config)
+{
+	int r = hello_send(config->link_fd, config->start_ns);
+
+	config->greeted = !r;
+	if (!r || r == -EAGAIN)
+		return;
+	close(config->link_fd);
+	config->link_fd = -1;
 }
 
 /* Returns a socket, or -1 after a line on the console. */
@@ -72,12 +84,12 @@ int main(void)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	boot_begin(&boot);
-	config.hello_fd = call_host();
+	config.link_fd = call_host();
 	if (boot_root(&boot))
 		return 1; /* the kernel panics, and the monitor sees that */
 	config.listen_fd = listen_vsock();
-	if (config.hello_fd >= 0 && !hello_send(config.hello_fd, config.start_ns))
-		config.hello_fd = -1;
+	if (config.link_fd >= 0)
+		say_hello(&config);
 	boot_finish(&boot);
 	r = serve(&agent, &config);
 	if (r < 0) {

@@ -73,8 +73,9 @@ int hello_send(int fd, uint64_t start_ns)
 	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
 
 	info.ready_ns = info.uptime_ns;
-	if (sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-	    (errno == ENOTCONN || errno == EAGAIN)) {
+	if (sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return 0;
+	if (errno == ENOTCONN || errno == EAGAIN) {
 		int error = 0;
 		socklen_t size = sizeof(error);
 
@@ -82,8 +83,7 @@ int hello_send(int fd, uint64_t start_ns)
 		if (!getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) && !error)
 			return -EAGAIN;
 	}
-	close(fd);
-	return 0;
+	return -EPIPE;
 }
 
 struct agent_info agent_info(const struct agent *a)
@@ -168,7 +168,6 @@ static void handle_event(struct agent *a, const struct epoll_event *ev)
 	switch ((enum watch_kind)(ev->data.u64 >> 48)) {
 	case WATCH_LISTEN: accept_one(a); break;
 	case WATCH_SIGNALS: take_signals(a); break;
-	case WATCH_HELLO: hello_send(a->config->hello_fd, a->config->start_ns); break;
 	case WATCH_CONN: conn_event(a, &a->conns[index], ev->events); break;
 	case WATCH_SESSION: session_event(a, &a->sessions[index], part, ev->events); break;
 	}
@@ -279,8 +278,8 @@ int serve(struct agent *a, const struct serve_config *config)
 	r = watch(a, a->signals, WATCH_SIGNALS, 0, 0);
 	if (!r && config->listen_fd >= 0)
 		r = watch(a, config->listen_fd, WATCH_LISTEN, 0, 0);
-	if (!r && config->hello_fd >= 0)
-		r = watch(a, config->hello_fd, WATCH_HELLO, 0, 0);
+	if (!r && config->link_fd >= 0)
+		conn_link(a, config->link_fd, config->greeted);
 	while (!r && !(a->stop && stopped(a)))
 		r = turn(a);
 	for (struct conn *c = a->conns; c < a->conns + AGENT_CONNECTIONS; c++)

@@ -8,6 +8,7 @@
 #ifndef UVM_AGENT_SERVE_H
 #define UVM_AGENT_SERVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "guest/protocol.h"
@@ -16,7 +17,8 @@ struct agent; /* agent.h; static storage, all zero */
 
 struct serve_config {
 	int listen_fd; /* a listening stream socket of any family, non-blocking; -1: only reap */
-	int hello_fd;  /* a connecting socket on which HELLO is to be sent, taken over; or -1 */
+	int link_fd;   /* a socket that is or will be connected to the host, taken over; or -1 */
+	bool greeted;  /* HELLO was sent on it */
 	uint64_t start_ns; /* see struct agent_info */
 	/* Signals every process but the caller. Called with SIGTERM when a shutdown begins, and
 	 * with SIGKILL for those that are left after a while.
@@ -27,8 +29,9 @@ struct serve_config {
 /* CLOCK_BOOTTIME in nanoseconds. */
 uint64_t boot_ns(void);
 
-/* Sends HELLO on fd without waiting and closes it. Returns 0, or -EAGAIN when the connection is
- * not made yet and fd still open. Nobody listening is no error: the host need not care.
+/* Sends HELLO on fd without waiting. Returns 0, -EAGAIN when the connection is not made yet, or
+ * -errno when it never will be. Nobody listening is no error of the guest's: the host need not
+ * care.
  */
 int hello_send(int fd, uint64_t start_ns);
 

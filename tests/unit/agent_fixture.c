@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
@@ -96,7 +97,7 @@ static _Noreturn void agent_main(void)
 {
 	static struct agent agent;
 	struct serve_config config = {
-		.listen_fd = listener, .hello_fd = -1, .signal_all = signal_children};
+		.listen_fd = listener, .link_fd = -1, .signal_all = signal_children};
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -108,12 +109,29 @@ static _Noreturn void agent_main(void)
 	_exit(r < 0 ? 100 : r);
 }
 
+int ping_agent(struct agent_info *i, struct err *e)
+{
+	struct agent_message m;
+	int fd, r = dial_agent(NULL, &fd, 1, e);
+
+	if (r)
+		return r;
+	r = agent_send(fd, AGENT_PING, NULL, 0, agent_deadline(), e);
+	if (!r)
+		r = agent_await(fd, &m, agent_deadline(), e);
+	close(fd);
+	if (!r && m.head.type != AGENT_INFO)
+		return err_set(e, EPROTO, "an answer of type %u to PING", m.head.type);
+	*i = m.info;
+	return r;
+}
+
 static struct agent_info info(void)
 {
 	struct agent_info i;
 	struct err e;
 
-	ck_assert_msg(!agent_ping(dial_agent, NULL, &i, &e), "%s", e.text);
+	ck_assert_msg(!ping_agent(&i, &e), "%s", e.text);
 	return i;
 }
 

@@ -27,6 +27,9 @@ void stop_agent(void);
 /* An agent_dial_fn to the agent under test; needs no ctx. */
 int dial_agent(void *ctx, int *fds, unsigned int n, struct err *e);
 
+/* Asks the agent how it is. Returns 0 or -errno. */
+int ping_agent(struct agent_info *i, struct err *e);
+
 /* Waits until the agent is as it was at the start. It must get there by itself. */
 void settle(void);
 

@@ -373,22 +373,6 @@ START_TEST(refused_stream)
 }
 END_TEST
 
-START_TEST(hello)
-{
-	struct agent_info info;
-	struct err e;
-	int pair[2];
-
-	ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-	ck_assert_int_eq(hello_send(pair[1], 5), 0);
-	ck_assert_int_eq(agent_hello(pair[0], &info, &e), 0);
-	ck_assert_uint_eq(info.start_ns, 5);
-	ck_assert(info.ready_ns > 5 && info.uptime_ns == info.ready_ns);
-	ck_assert_int_eq(agent_hello(pair[0], &info, &e), -ECONNRESET);
-	close(pair[0]);
-}
-END_TEST
-
 START_TEST(shutdown_by_message)
 {
 	struct client c =
@@ -445,7 +429,6 @@ int main(void)
 		request_too_long,
 		hostile_agent,
 		refused_stream,
-		hello,
 		shutdown_by_message,
 		shutdown_by_signal,
 	};

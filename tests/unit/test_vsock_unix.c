@@ -386,6 +386,51 @@ START_TEST(listener_does_not_accept)
 }
 END_TEST
 
+/* --- a port inside the monitor --- */
+
+static int served = -1; /* our end of the stream */
+
+static int serve_port(void *ctx)
+{
+	int pair[2];
+
+	ck_assert_ptr_eq(ctx, &served);
+	if (served >= 0)
+		return -EBUSY;
+	ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+	served = pair[0];
+	return pair[1];
+}
+
+START_TEST(guest_reaches_the_monitor)
+{
+	struct vsock_service s80 = {.port = 80, .connect = serve_port, .ctx = &served};
+	struct vsock_service s82 = {.port = 82};
+	int listener = listen_80();
+
+	vsock_unix_serve(&backend, &s80);
+	vsock_unix_serve(&backend, &s82);
+	send_op(REQUEST, 1000, 80);
+	expect(RESPONSE, 1000, 80);
+	ck_assert_int_ge(served, 0);
+	send_data(1000, 80, "ping", 4);
+	ck_assert_str_eq(get(served), "ping");
+	put(served, "pong");
+	expect_data("pong");
+	/* It may refuse; a socket of that name is not asked then. Other ports are as before. */
+	send_op(REQUEST, 1001, 80);
+	expect(RST, 1001, 80);
+	ck_assert_int_eq(accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), -1);
+	ck_assert_uint_eq(backend.streams, 1);
+	send_op(REQUEST, 1002, 81);
+	expect(RST, 1002, 81);
+	send_op(RST, 1000, 80);
+	ck_assert_str_eq(get(served), "(end)");
+	end(served);
+	close(listener);
+}
+END_TEST
+
 /* --- closing, a half at a time --- */
 
 START_TEST(guest_shuts_its_half)
@@ -606,17 +651,29 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		socket_is_the_owners, connect_and_talk,
-		line_in_fragments,    bytes_behind_the_line,
-		ok_comes_first,	      lines_that_are_refused,
-		line_with_a_nul,      gone_before_the_line,
-		shut_before_the_line, gone_after_the_line,
-		guest_refuses,	      guest_reaches_a_program,
-		nobody_listens,	      listener_does_not_accept,
-		guest_shuts_its_half, program_shuts_its_half,
-		program_closes,	      device_reset_ends_every_stream,
-		bulk_to_the_guest,    bulk_from_the_guest,
-		hundreds_at_a_time,   limit_of_streams,
+		socket_is_the_owners,
+		connect_and_talk,
+		line_in_fragments,
+		bytes_behind_the_line,
+		ok_comes_first,
+		lines_that_are_refused,
+		line_with_a_nul,
+		gone_before_the_line,
+		shut_before_the_line,
+		gone_after_the_line,
+		guest_refuses,
+		guest_reaches_a_program,
+		nobody_listens,
+		listener_does_not_accept,
+		guest_reaches_the_monitor,
+		guest_shuts_its_half,
+		program_shuts_its_half,
+		program_closes,
+		device_reset_ends_every_stream,
+		bulk_to_the_guest,
+		bulk_from_the_guest,
+		hundreds_at_a_time,
+		limit_of_streams,
 	};
 	const TTest *const early[] = {no_driver};
 	const struct test_group groups[] = {
