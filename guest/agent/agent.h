@@ -9,9 +9,12 @@
  *
  *   serve.c    the loop: new connections, signals, reaping, the way down
  *   conn.c     a connection until it becomes a stream: messages in, messages out
+ *   link.c     orders on the one connection that the agent made itself: freeze, thaw, identity
  *   session.c  one command: its streams, its process, its end
  *   spawn.c    fork and exec
  *   pump.c     bytes
+ *   freezer.c  stops all processes
+ *   identity.c what tells this guest from others
  *
  * Memory is this one structure: fixed tables, no allocation. Pages of the request buffers are
  * touched only when a request needs them and are given back when it was a large one.
@@ -48,7 +51,7 @@ struct conn {
 		struct agent_signal signal;
 		struct agent_resize resize;
 		struct agent_shutdown shutdown;
-	} body;			 /* EXEC's goes to its session's buffer */
+	} body;			 /* EXEC's and IDENTITY's go elsewhere, see payload_of() */
 	struct session *session; /* whose control connection this is, or NULL */
 	uint64_t since_ms;	 /* when it was accepted */
 };
@@ -67,7 +70,7 @@ enum session_state {
 
 struct session {
 	enum session_state state;
-	struct conn *control; /* NULL only when free */
+	struct conn *control; /* NULL only when free or detached */
 	uint32_t tag;	      /* of the EXEC, for all that is said about it */
 	uint32_t length;      /* of the EXEC's payload */
 	uint64_t since_ms;    /* when the EXEC came */
@@ -86,13 +89,16 @@ struct agent {
 	const struct serve_config *config;
 	int epoll;
 	int signals; /* signalfd */
+	int null;    /* /dev/null */
 	bool busy;   /* some session is */
 	uint64_t ready_ns;
-	enum agent_shutdown_mode stop; /* 0: not asked to */
-	pid_t stop_asker;	       /* the process that asked for it by a signal, or 0 */
-	unsigned int stop_step;	       /* how far that has got: the next of the steps to take */
-	uint64_t stop_deadline_ms;     /* when that is to be */
-	struct conn *link;	       /* the connection that the agent has made, or NULL */
+	enum agent_shutdown_mode stop;	/* 0: not asked to */
+	pid_t stop_asker;		/* the process that asked for it by a signal, or 0 */
+	unsigned int stop_step;		/* how far that has got: the next of the steps to take */
+	uint64_t stop_deadline_ms;	/* when that is to be */
+	struct conn *link;		/* the connection that the agent has made, or NULL */
+	bool frozen;			/* nothing but the link is served */
+	struct agent_identity identity; /* the payload of an IDENTITY */
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];
 	/* One for each session: the payload of its EXEC. */
@@ -136,7 +142,10 @@ void conn_event(struct agent *a, struct conn *c, uint32_t events);
 void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *payload,
 	       uint32_t length);
 
-/* Sends ERROR with code (a positive errno) and closes. A session it controlled is abandoned. */
+/* Sends ERROR with code (a positive errno). */
+void conn_error(struct conn *c, int code, const char *text);
+
+/* Does so and closes. A session it controlled is abandoned. */
 void conn_fail(struct agent *a, struct conn *c, int code, const char *text);
 
 /* Closes it. A session it controlled is abandoned. */
@@ -144,6 +153,11 @@ void conn_close(struct agent *a, struct conn *c);
 
 /* Frees its slot; the descriptor lives on with whoever took it over. */
 void conn_release(struct conn *c);
+
+/* A FREEZE, THAW or IDENTITY is complete. */
+void link_freeze(struct agent *a, struct conn *c);
+void link_thaw(struct agent *a, struct conn *c);
+void link_identity(struct agent *a, struct conn *c);
 
 /* Begins a session for an EXEC whose header came on c. NULL: there are too many. */
 struct session *session_begin(struct agent *a, struct conn *c);
@@ -172,6 +186,12 @@ void session_reaped(struct agent *a, pid_t pid, int wait_status);
 /* Both do nothing unless the process runs. signo is valid. */
 void session_signal(const struct session *s, const struct agent_signal *m);
 void session_resize(const struct session *s, const struct agent_resize *m);
+
+/* Its client is another guest's. A process that runs goes on: its input ends, its output is read
+ * and dropped, how it ends is told to nobody. Does nothing to a session that has no process, or is
+ * detached already.
+ */
+void session_detach(struct agent *a, struct session *s);
 
 /* Its client is gone: kills its process group and frees it. Leaves the control connection. */
 void session_abandon(struct agent *a, struct session *s);

@@ -107,6 +107,10 @@ static const struct message_type message_types[] = {
 	{AGENT_PING, 0, 0, PLACE_CLIENT, handle_ping},
 	{AGENT_SHUTDOWN, sizeof(struct agent_shutdown), sizeof(struct agent_shutdown), PLACE_CLIENT,
 	 handle_shutdown},
+	{AGENT_FREEZE, 0, 0, PLACE_LINK, link_freeze},
+	{AGENT_THAW, 0, 0, PLACE_LINK, link_thaw},
+	{AGENT_IDENTITY, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_LINK,
+	 link_identity},
 };
 
 static enum place place_of(const struct agent *a, const struct conn *c)
@@ -155,7 +159,7 @@ void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *p
 		shutdown(c->fd, SHUT_RDWR);
 }
 
-void conn_fail(struct agent *a, struct conn *c, int code, const char *text)
+void conn_error(struct conn *c, int code, const char *text)
 {
 	struct {
 		struct agent_error error;
@@ -165,6 +169,11 @@ void conn_fail(struct agent *a, struct conn *c, int code, const char *text)
 
 	memcpy(m.text, text, n);
 	conn_send(c, AGENT_ERROR, c->head.tag, &m, (uint32_t)(sizeof(m.error) + n));
+}
+
+void conn_fail(struct agent *a, struct conn *c, int code, const char *text)
+{
+	conn_error(c, code, text);
 	conn_close(a, c);
 }
 
@@ -248,6 +257,16 @@ static bool header_ok(struct agent *a, struct conn *c)
 	return false;
 }
 
+/* Where the payload goes of the message that comes in. */
+static void *payload_of(struct agent *a, struct conn *c)
+{
+	switch (c->head.type) {
+	case AGENT_EXEC: return session_buffer(a, c->session);
+	case AGENT_IDENTITY: return &a->identity; /* there is one link */
+	default: return &c->body;
+	}
+}
+
 /* Receives once for the current message. Returns 1 when it is complete, 0 when there may be more
  * to receive, -1 when there is nothing now or the connection is closed.
  */
@@ -259,7 +278,7 @@ static int receive(struct agent *a, struct conn *c)
 
 	if (c->got >= sizeof(c->head)) {
 		want += c->head.length;
-		to = c->head.type == AGENT_EXEC ? session_buffer(a, c->session) : (void *)&c->body;
+		to = payload_of(a, c);
 		to += c->got - sizeof(c->head);
 	}
 	n = recv(c->fd, to, want - c->got, MSG_DONTWAIT);

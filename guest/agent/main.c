@@ -75,7 +75,13 @@ int main(void)
 {
 	static struct agent agent;
 	static struct boot boot;
-	struct serve_config config = {.start_ns = boot_ns(), .signal_all = signal_all};
+	static struct freezer freezer;
+	struct identity identity;
+	struct serve_config config = {.start_ns = boot_ns(),
+				      .signal_all = signal_all,
+				      .freezer = &freezer,
+				      .take_identity = identity_take,
+				      .identity = &identity};
 	int r;
 
 	if (getpid() != 1) {
@@ -91,6 +97,8 @@ int main(void)
 	if (config.link_fd >= 0)
 		say_hello(&config);
 	boot_finish(&boot);
+	freezer_open(&freezer, "/sys/fs/cgroup");
+	identity_open(&identity, boot.root && boot.read_only);
 	r = serve(&agent, &config);
 	if (r < 0) {
 		say("cannot serve", NULL, -r);

@@ -2,6 +2,7 @@
 #include "guest/agent/serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -273,7 +274,8 @@ int serve(struct agent *a, const struct serve_config *config)
 	a->ready_ns = boot_ns();
 	a->epoll = epoll_create1(EPOLL_CLOEXEC);
 	a->signals = open_signals();
-	if (a->epoll < 0 || a->signals < 0)
+	a->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (a->epoll < 0 || a->signals < 0 || a->null < 0)
 		return -errno;
 	r = watch(a, a->signals, WATCH_SIGNALS, 0, 0);
 	if (!r && config->listen_fd >= 0)
@@ -285,6 +287,7 @@ int serve(struct agent *a, const struct serve_config *config)
 	for (struct conn *c = a->conns; c < a->conns + AGENT_CONNECTIONS; c++)
 		if (c->state != CONN_FREE)
 			conn_close(a, c);
+	close(a->null);
 	close(a->signals);
 	close(a->epoll);
 	return r ? r : (int)a->stop;

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "guest/agent/freezer.h"
+#include "guest/agent/identity.h"
 #include "guest/protocol.h"
 
 struct agent; /* agent.h; static storage, all zero */
@@ -24,6 +26,11 @@ struct serve_config {
 	 * with SIGKILL for those that are left after a while.
 	 */
 	void (*signal_all)(int signo);
+	struct freezer *freezer;
+	/* identity_take, with identity; tests have no other machine to turn theirs into. */
+	int (*take_identity)(const struct identity *id, const struct agent_identity *m,
+			     const char **why);
+	const struct identity *identity;
 };
 
 /* CLOCK_BOOTTIME in nanoseconds. */

@@ -3,7 +3,8 @@
  * A session owns its process from the fork until it is reaped, and its streams until they have
  * carried what the process wrote. Two things can end it: its process' exit, after which the client
  * gets all of the output and then EXITED, or the loss of its control connection, after which the
- * process group is killed and nobody waits for anything.
+ * process group is killed and nobody waits for anything. In a copy of the guest it is detached from
+ * both, and lasts until the process has ended.
  */
 #include "guest/agent/agent.h"
 
@@ -15,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,14 +105,32 @@ void session_abandon(struct agent *a, struct session *s)
 	session_free(a, s);
 }
 
-/* Ends a session whose client has been told how it went. */
+/* Ends a session whose client, if there is one, has been told how it went. */
 static void session_end(struct agent *a, struct session *s)
 {
 	struct conn *c = s->control;
 
-	c->session = NULL;
 	session_free(a, s);
+	if (!c)
+		return;
+	c->session = NULL;
 	conn_close(a, c);
+}
+
+void session_detach(struct agent *a, struct session *s)
+{
+	if (!s->control || (s->state != SESSION_STARTING && s->state != SESSION_RUNNING))
+		return;
+	close_fd(&s->report);
+	s->state = SESSION_RUNNING;
+	s->control->session = NULL;
+	s->control = NULL;
+	if (pump_active(&s->pump[0]))
+		shutdown(s->pump[0].from, SHUT_RDWR); /* and the pump finds its end */
+	for (int i = s->tty ? 3 : AGENT_STDOUT; i < SESSION_PUMPS; i++)
+		if (pump_active(&s->pump[i]))
+			dup3(a->null, s->pump[i].to, O_CLOEXEC); /* closes the socket, too */
+	s->busy = a->busy = true; /* nothing holds the pumps back any more */
 }
 
 struct session *session_find(struct agent *a, const struct agent_key *key)
@@ -263,7 +283,7 @@ static void session_start(struct agent *a, struct session *s)
 		return;
 	}
 	s->report = take(&p.report[0]);
-	pid = spawn(&s->command, &p.child, p.report[1]);
+	pid = spawn(&s->command, &p.child, p.report[1], a->config->freezer);
 	close_plumbing(&p);
 	if (pid < 0) {
 		conn_fail(a, s->control, -pid, "cannot make a process");
@@ -358,7 +378,8 @@ static void send_exited(const struct session *s)
 		m.kind = AGENT_EXIT_SIGNAL;
 		m.value = (uint32_t)WTERMSIG(s->wait_status);
 	}
-	conn_send(s->control, AGENT_EXITED, s->tag, &m, sizeof(m));
+	if (s->control)
+		conn_send(s->control, AGENT_EXITED, s->tag, &m, sizeof(m));
 }
 
 static bool session_pumps(const struct session *s)

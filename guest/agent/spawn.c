@@ -193,10 +193,10 @@ static _Noreturn void child_main(struct child *ch, const struct stdio *io)
 	give_up(ch, "cannot run", ch->argv[0]);
 }
 
-pid_t spawn(const struct command *c, const struct stdio *io, int report)
+pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f)
 {
 	struct child ch = {.c = c, .report = report};
-	pid_t pid = fork();
+	pid_t pid = freezer_fork(f);
 
 	if (!pid)
 		child_main(&ch, io);

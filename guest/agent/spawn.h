@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "guest/agent/freezer.h"
 #include "guest/protocol.h"
 
 /* The command, as pointers into the payload of an EXEC. */
@@ -29,16 +30,16 @@ struct stdio {
 	bool tty; /* they are a terminal, which becomes the controlling one */
 };
 
-/* Forks. The child is the leader of a new session with default signals and nothing of the agent's;
- * it takes up its directory and user and runs the program, looked up in the PATH of its own
- * environment. When that fails, it writes the payload of an ERROR message to report, a pipe that
- * closes on exec, and is gone: so the end of file on report says that the program runs.
+/* Forks (f decides how). The child is the leader of a new session with default signals and nothing
+ * of the agent's; it takes up its directory and user and runs the program, looked up in the PATH of
+ * its own environment. When that fails, it writes the payload of an ERROR message to report, a pipe
+ * that closes on exec, and is gone: so the end of file on report says that the program runs.
  *
  * fork and not vfork: the agent would stand still while the program's file is read, which a
  * file system served from inside the guest could make last for ever.
  *
  * Returns the process id, or -errno.
  */
-pid_t spawn(const struct command *c, const struct stdio *io, int report);
+pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f);
 
 #endif

@@ -5,15 +5,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,8 +27,15 @@
 
 pid_t agent_pid;
 
+int link_fd = -1;
+bool has_freezer;
+struct identity_record *identity_record;
+
+static struct agent agent; /* used by the child */
+static char cgroup[PATH_MAX];
 static int listener;
-static int idle_fds; /* what the agent has open when nothing goes on */
+static uint32_t idle_conns; /* the link, and that of the question */
+static int idle_fds;	    /* what the agent has open when nothing goes on */
 static struct sockaddr_un address;
 static socklen_t address_size;
 
@@ -93,11 +104,25 @@ static int count_fds(pid_t pid)
 	return n;
 }
 
-static _Noreturn void agent_main(void)
+static int record_identity(const struct identity *id, const struct agent_identity *m,
+			   const char **why)
 {
-	static struct agent agent;
-	struct serve_config config = {
-		.listen_fd = listener, .link_fd = -1, .signal_all = signal_children};
+	(void)id;
+	identity_record->times++;
+	identity_record->last = *m;
+	*why = "as the test wants";
+	return identity_record->result;
+}
+
+static _Noreturn void agent_main(int link)
+{
+	static struct freezer freezer;
+	struct serve_config config = {.listen_fd = listener,
+				      .link_fd = link,
+				      .start_ns = 5,
+				      .signal_all = signal_children,
+				      .freezer = &freezer,
+				      .take_identity = record_identity};
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -105,8 +130,16 @@ static _Noreturn void agent_main(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
+	freezer_open(&freezer, has_freezer ? cgroup : "/nonexistent");
 	r = serve(&agent, &config);
 	_exit(r < 0 ? 100 : r);
+}
+
+void read_agent_identity(struct agent_identity *m)
+{
+	struct iovec to = {m, sizeof(*m)}, from = {&agent.identity, sizeof(*m)};
+
+	ck_assert_int_eq(process_vm_readv(agent_pid, &to, 1, &from, 1, 0), sizeof(*m));
 }
 
 int ping_agent(struct agent_info *i, struct err *e)
@@ -135,7 +168,74 @@ static struct agent_info info(void)
 	return i;
 }
 
-void start_agent(void)
+static void write_text(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+
+	ck_assert_msg(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text), "%s",
+		      file);
+	close(fd);
+}
+
+static bool find_cgroup2(char *path, size_t size)
+{
+	FILE *mounts = fopen("/proc/self/mounts", "re");
+	char line[PATH_MAX * 2], type[64];
+	bool found = false;
+
+	while (mounts && !found && fgets(line, sizeof(line), mounts))
+		found = sscanf(line, "%*s %4095s %63s", path, type) == 2 &&
+			!strcmp(type, "cgroup2") && strlen(path) + 64 < size;
+	if (mounts)
+		fclose(mounts);
+	return found;
+}
+
+const char *make_cgroup(void)
+{
+	char root[PATH_MAX], file[PATH_MAX + 32];
+
+	if (!find_cgroup2(root, sizeof(root)))
+		return NULL;
+	snprintf(cgroup, sizeof(cgroup), "%.3000s/uvm-test-%d", root, getpid());
+	snprintf(file, sizeof(file), "%s/cgroup.freeze", cgroup);
+	if (mkdir(cgroup, 0755) || access(file, W_OK))
+		return NULL;
+	return cgroup;
+}
+
+void remove_cgroup(void)
+{
+	DIR *dir = opendir(cgroup);
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir)))
+		if (d->d_type == DT_DIR && d->d_name[0] != '.')
+			unlinkat(dirfd(dir), d->d_name, AT_REMOVEDIR);
+	if (dir)
+		closedir(dir);
+	rmdir(cgroup);
+}
+
+/* The agent, in the cgroup that is its root. */
+static void fork_agent(int link)
+{
+	char file[PATH_MAX + 32];
+
+	agent_pid = fork();
+	ck_assert(agent_pid >= 0);
+	if (agent_pid)
+		return;
+	if (has_freezer) {
+		snprintf(file, sizeof(file), "%s/cgroup.procs", cgroup);
+		write_text(file, "0");
+	}
+	if (link_fd >= 0)
+		close(link_fd);
+	agent_main(link);
+}
+
+static void start(int link)
 {
 	/* A shell's background jobs ignore some, which a command of the agent's would inherit. */
 	for (int signo = 1; signo < 32; signo++)
@@ -150,15 +250,38 @@ void start_agent(void)
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	ck_assert(!bind(listener, (struct sockaddr *)&address, address_size));
 	ck_assert(!listen(listener, 4096));
-	agent_pid = fork();
-	ck_assert(agent_pid >= 0);
-	if (!agent_pid)
-		agent_main();
+	fork_agent(link);
+	idle_conns = 1 + (link >= 0);
 	/* Its answer on one connection says that it has closed those before. */
 	info();
-	while (info().connections > 1)
+	while (info().connections > idle_conns)
 		continue;
 	idle_fds = count_fds(agent_pid);
+}
+
+void start_agent(void)
+{
+	start(-1);
+}
+
+void start_linked_agent(void)
+{
+	int pair[2];
+
+	identity_record = mmap(NULL, sizeof(*identity_record), PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert(identity_record != MAP_FAILED);
+	ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	fcntl(pair[1], F_SETFL, O_NONBLOCK);
+	link_fd = pair[0];
+	start(pair[1]);
+	close(pair[1]);
+}
+
+void start_freezable_agent(void)
+{
+	has_freezer = make_cgroup();
+	start_linked_agent();
 }
 
 void settle(void)
@@ -172,12 +295,12 @@ void settle(void)
 		kids = children(agent_pid, 0);
 		fds = count_fds(agent_pid);
 		/* One of the pings may still be open. */
-		if (!i.sessions && i.connections == 1 && !kids && fds <= idle_fds + 1)
+		if (!i.sessions && i.connections <= idle_conns && !kids && fds <= idle_fds + 1)
 			return;
 		sched_yield();
 	}
 	ck_abort_msg("left behind: %u sessions, %u connections, %d processes, %d descriptors",
-		     i.sessions, i.connections - 1, kids, fds - idle_fds);
+		     i.sessions, i.connections - idle_conns, kids, fds - idle_fds);
 }
 
 void await_sessions(uint32_t n)
@@ -203,4 +326,6 @@ void stop_agent(void)
 		waitpid(agent_pid, NULL, 0);
 	}
 	close(listener);
+	if (has_freezer)
+		remove_cgroup();
 }

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * freezer: stops every process of the guest but the agent, and lets them go on.
+ *
+ * Processes that the agent makes begin in a cgroup of their own, and the kernel can freeze that
+ * with all that comes of them: no process sees it, no signal is involved. The agent stays in the
+ * root cgroup, which cannot be frozen. Processes that move themselves elsewhere (container engines
+ * do) are stopped too: what is frozen is every cgroup below the root; and if there is one that
+ * cannot be stopped, freezing fails and all go on.
+ */
+#ifndef UVM_AGENT_FREEZER_H
+#define UVM_AGENT_FREEZER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Cgroups directly below the root, at the most. Ours is all there is as a rule. */
+#define FREEZER_GROUPS 16
+
+struct freezer {
+	int root;	/* directory of the cgroup file system */
+	int home;	/* the cgroup in which processes begin, or -1: there is no freezer */
+	bool escaped;	/* a process began elsewhere */
+	unsigned int n; /* cgroups that are being frozen, or are */
+	struct {
+		int freeze; /* their cgroup.freeze */
+		int events; /* their cgroup.events */
+	} group[FREEZER_GROUPS];
+};
+
+/* Makes the cgroup "uvm" in the cgroup v2 file system that is mounted at path. What is missing for
+ * that shows when it is needed.
+ */
+void freezer_open(struct freezer *f, const char *path);
+
+/* As fork, with the child in the cgroup: by clone3, because to move a process that exists costs a
+ * wait for every CPU. Where that is refused, it is a fork.
+ */
+pid_t freezer_fork(struct freezer *f);
+
+/* Stops every process but the caller, which is the one that calls freezer_fork and inherits all
+ * orphans. Returns 0, or -errno with *why a text that is never freed, and every process running.
+ * Takes no longer than AGENT_FREEZE_MS.
+ */
+int freezer_freeze(struct freezer *f, const char **why);
+
+void freezer_thaw(struct freezer *f);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The link's orders, by which a guest is copied. FREEZE brings it to a state in which no process
+ * runs and the agent waits for nothing but the link. That is what is saved; the guest itself gets
+ * THAW, each copy IDENTITY. Because nothing else is served in between, not even an event that was
+ * there before, a copy has its identity before anything in it can tell that it is one.
+ */
+#include "guest/agent/agent.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void thaw(struct agent *a)
+{
+	if (a->frozen)
+		freezer_thaw(a->config->freezer);
+	a->frozen = false;
+}
+
+/* Until the order comes that ends it, or the link is lost. */
+static void serve_frozen(struct agent *a)
+{
+	while (a->frozen && a->link) {
+		struct pollfd p = {.fd = a->link->fd, .events = POLLIN};
+
+		if (poll(&p, 1, -1) > 0)
+			conn_event(a, a->link, 0);
+	}
+	thaw(a);
+}
+
+void link_freeze(struct agent *a, struct conn *c)
+{
+	bool again = a->frozen;
+	const char *why = "the guest is shutting down";
+	int r = a->stop ? -ESHUTDOWN : 0;
+
+	if (!r && !again)
+		r = freezer_freeze(a->config->freezer, &why);
+	if (r) {
+		conn_error(c, -r, why);
+		return;
+	}
+	a->frozen = true;
+	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+	if (!again)
+		serve_frozen(a);
+}
+
+void link_thaw(struct agent *a, struct conn *c)
+{
+	thaw(a);
+	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+}
+
+/* Connections that were waiting to be accepted. Their first message may be there: it was meant for
+ * the guest that this one is a copy of. Asked before, because accept would sleep: see watch().
+ */
+static void drop_waiting(int listen_fd)
+{
+	struct pollfd p = {.fd = listen_fd, .events = POLLIN};
+	int fd;
+
+	while (poll(&p, 1, 0) == 1 && (fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		close(fd);
+}
+
+/* All connections but the link are the other guest's. Commands that run go on without a client;
+ * what was not begun is forgotten.
+ */
+static void detach(struct agent *a)
+{
+	for (struct session *s = a->sessions; s < a->sessions + AGENT_SESSIONS; s++)
+		session_detach(a, s);
+	for (struct conn *c = a->conns; c < a->conns + AGENT_CONNECTIONS; c++)
+		if (c->state != CONN_FREE && c != a->link)
+			conn_close(a, c);
+	drop_waiting(a->config->listen_fd);
+}
+
+static const char *check(const struct agent_identity *m)
+{
+	if (m->flags)
+		return "IDENTITY has unknown flags";
+	if (strnlen(m->hostname, sizeof(m->hostname)) > AGENT_HOSTNAME_MAX)
+		return "IDENTITY's host name is too long";
+	return NULL;
+}
+
+void link_identity(struct agent *a, struct conn *c)
+{
+	const char *why = check(&a->identity);
+	int r = why ? -EINVAL : 0;
+
+	if (!r)
+		r = a->config->take_identity(a->config->identity, &a->identity, &why);
+	explicit_bzero(&a->identity, sizeof(a->identity));
+	if (r) { /* and whoever is stopped stays so */
+		conn_error(c, -r, why);
+		return;
+	}
+	detach(a);
+	thaw(a);
+	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+}
