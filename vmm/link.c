@@ -10,7 +10,9 @@
 
 #include "vmm/log.h"
 
-/* Arms the timer, or disarms it (0). */
+/* Arms the timer. Nobody disarms it: without a request its end means nothing, and the next request
+ * arms it anew.
+ */
 static void set_timer(struct link *l, unsigned int ms)
 {
 	struct itimerspec t = {
@@ -27,7 +29,6 @@ static void finish(struct link *l, int result, struct err *e)
 	if (!done)
 		return;
 	l->done = NULL;
-	set_timer(l, 0);
 	done(l->done_ctx, result, e);
 }
 

@@ -370,7 +370,7 @@ START_TEST(timeout_and_late_answer)
 END_TEST
 
 /* The timer of a request that was answered does not end the next. */
-START_TEST(timer_is_disarmed)
+START_TEST(timer_of_the_last_request)
 {
 	connect_agent();
 	ck_ok(request(AGENT_FREEZE, NULL, 0, 1));
@@ -494,7 +494,7 @@ int main(void)
 		requests_that_cannot_be,
 		link_ends_during_a_request,
 		timeout_and_late_answer,
-		timer_is_disarmed,
+		timer_of_the_last_request,
 		other_answers,
 		request_from_the_last_ones_end,
 		guest_does_not_read,
