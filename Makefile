@@ -21,18 +21,19 @@ HARDEN   = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protecti
 CFLAGS  ?= -O2 -g
 LDHARDEN = -Wl,-z,relro,-z,now,-z,noexecstack
 
-VMM_SRC  = $(wildcard vmm/*.c devices/*.c)
+VMM_SRC  = $(wildcard vmm/*.c devices/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test bench-boot clean install
-all: $B/uvm $B/vmlinux $B/rootfs.ext4
+.PHONY: all help demo test bench-boot bench-clone clean install
+all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
 	@echo 'make            build uvm, the guest kernel and a root file system under $B/'
 	@echo 'make demo       install what is missing, build, and show the main job'
 	@echo 'make test       install what is missing, build, and run every test this machine can'
 	@echo 'make bench-boot compare boot costs, in the lab'
+	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make install    uvm into $$(DESTDIR)$$(PREFIX)/bin'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
@@ -48,11 +49,19 @@ $B/uvm: $(VMM_OBJ) $B/musl-pie.specs
 	$(Q)gcc -specs $B/musl-pie.specs $(CFLAGS) $(LDHARDEN) -o $@.debug $(VMM_OBJ)
 	$(Q)strip -o $@ $@.debug
 
+# From the tables that parse the command line. Written beside, so that none is half there.
+$B/uvm.1: $B/uvm
+	$(Q)$B/uvm help --man >$@.new && mv $@.new $@
+
 $B/vmm/%.o: vmm/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
 $B/devices/%.o: devices/%.c $B/musl-pie.specs
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+$B/snapshot/%.o: snapshot/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
@@ -89,6 +98,7 @@ $B:
 
 include tests/tests.mk
 include tests/tiny/tiny.mk
+include tests/bench/bench.mk
 
 setup-%:
 	@tools/setup $*
@@ -99,15 +109,20 @@ demo: setup-demo
 	@tools/demo
 
 test: setup-test
-	@$(MAKE) --no-print-directory all unit tiny $B/san/uvm
+	@$(MAKE) --no-print-directory all unit tiny $B/tests/linux/probe $B/san/uvm
 	@tests/run all
 
 bench-boot: setup-bench
 	@$(MAKE) --no-print-directory all
 	@tests/bench/boot
 
-install: $B/uvm
+bench-clone: setup-bench
+	@$(MAKE) --no-print-directory all bench
+	@tests/bench/clone
+
+install: $B/uvm $B/uvm.1
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
+	install -D -m 644 $B/uvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/uvm.1
 
 clean:
 	rm -rf $B

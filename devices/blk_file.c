@@ -80,18 +80,6 @@ int blk_file_open(struct blk_file *f, const char *path, bool read_only, struct e
 	return blk_file_open_fd(f, fd, read_only, path, e);
 }
 
-int blk_file_freeze(struct blk_file *f, struct err *e)
-{
-	int r = f->backend.read_only ? 0 : file_flush(&f->backend);
-
-	if (r)
-		return err_set(e, -r, "cannot write out a disk: %s", strerror(-r));
-	r = blk_io_lock(f->fd, true, "image", e);
-	if (!r)
-		f->backend.read_only = true;
-	return r;
-}
-
 void blk_file_close(struct blk_file *f)
 {
 	close(f->fd);

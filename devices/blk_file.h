@@ -24,13 +24,6 @@ int blk_file_open(struct blk_file *f, const char *path, bool read_only, struct e
  */
 int blk_file_open_fd(struct blk_file *f, int fd, bool read_only, const char *name, struct err *e);
 
-/* Makes what was written durable, and the disk read-only in place with a lock to match, so that
- * layers can be put above it (blk_overlay): what a live fork does with a disk that was written
- * directly. As with blk_overlay_freeze no request may be in progress or come meanwhile. Returns 0,
- * or -errno with the disk as writable as before.
- */
-int blk_file_freeze(struct blk_file *f, struct err *e);
-
 void blk_file_close(struct blk_file *f);
 
 #endif

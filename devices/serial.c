@@ -239,3 +239,29 @@ size_t serial_input(struct serial *s, const uint8_t *data, size_t len)
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
+
+#define FIELD(m) STATE_SCALAR(struct serial, m, 1)
+const struct state_table serial_table = {
+	.name = "serial",
+	.version = 1,
+	.fields = (const struct state_field[]){
+		FIELD(ier), FIELD(lcr), FIELD(mcr), FIELD(lsr_errors), FIELD(scr), FIELD(fcr),
+		FIELD(divisor), FIELD(thr_event), STATE_ARRAY(struct serial, queue, 1), FIELD(head),
+		FIELD(count), {0}}};
+#undef FIELD
+
+int serial_state(struct serial *s, struct state_visitor *v, struct err *e)
+{
+	int r = state_visit(v, &serial_table, 0, s, e);
+
+	if (r || !state_loading(v))
+		return r;
+	if (s->head >= SERIAL_QUEUE || s->count > SERIAL_QUEUE || s->ier & ~IER_ALL ||
+	    s->mcr & ~MCR_ALL)
+		return state_invalid(v, &serial_table, 0, "no serial port is in such a state", e);
+	s->pending = false;
+	s->starved = true; /* the new host's side may have input waiting */
+	update(s, true);
+	tell_room(s);
+	return 0;
+}

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#include "snapshot/state.h"
 #include "vmm/bus.h"
 #include "vmm/irq.h"
 
@@ -47,6 +48,12 @@ struct serial {
 void serial_init(struct serial *s, struct irq irq, const struct serial_host *host);
 
 extern const struct bus_ops serial_ops; /* dev is a struct serial; SERIAL_PORTS long */
+
+/* Saves or loads the registers and what has been received; nobody uses the port meanwhile. A
+ * loaded port signals its interrupt again if it has a cause, for the signal itself may be lost.
+ */
+extern const struct state_table serial_table;
+int serial_state(struct serial *s, struct state_visitor *v, struct err *e);
 
 /* Input for the guest. Returns how many bytes were taken, 0 to len; any thread. */
 size_t serial_input(struct serial *s, const uint8_t *data, size_t len);

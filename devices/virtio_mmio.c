@@ -120,15 +120,18 @@ void virtio_fail(struct virtio_dev *d, const char *why)
 		interrupt(d, INT_CONFIG);
 }
 
-static void doorbell(struct loop_source *s, uint32_t events)
+void virtio_poll(struct virtio_dev *d)
 {
-	struct virtio_dev *d = CONTAINER_OF(s, struct virtio_dev, doorbell);
-
-	(void)events;
-	event_take(s->fd);
 	if (virtio_enter(d))
 		d->ops->serve(d);
 	virtio_leave(d);
+}
+
+static void doorbell(struct loop_source *s, uint32_t events)
+{
+	(void)events;
+	event_take(s->fd);
+	virtio_poll(CONTAINER_OF(s, struct virtio_dev, doorbell));
 }
 
 static void reset(struct virtio_dev *d)
@@ -140,6 +143,8 @@ static void reset(struct virtio_dev *d)
 	d->device_features_sel = d->driver_features_sel = d->queue_sel = 0;
 	__atomic_store_n(&d->interrupt_status, 0, __ATOMIC_SEQ_CST);
 	d->config_owed = false; /* the next driver reads it all */
+	if (d->config_field)
+		*d->config_field = 0;
 	d->reset_owed = true;
 	virtio_again(d);
 }
@@ -281,6 +286,18 @@ static void read_config(struct virtio_dev *d, uint64_t offset, uint8_t *data, un
 	pthread_mutex_unlock(&d->lock);
 }
 
+/* 4.2.2.2: a field of 32 bits is written as such. */
+static void write_config(struct virtio_dev *d, uint64_t offset, uint32_t v, unsigned int len)
+{
+	uint64_t field = (uintptr_t)d->config_field - (uintptr_t)d->config;
+
+	if (!d->config_field || len != 4 || offset != field)
+		return;
+	pthread_mutex_lock(&d->lock);
+	*d->config_field = v;
+	pthread_mutex_unlock(&d->lock);
+}
+
 static void mmio_read(void *dev, uint64_t offset, uint8_t *data, unsigned int len)
 {
 	struct virtio_dev *d = dev;
@@ -307,7 +324,11 @@ static void mmio_write(void *dev, uint64_t offset, const uint8_t *data, unsigned
 	struct virtio_dev *d = dev;
 	uint32_t v = (uint32_t)bus_value(data, len);
 
-	if (offset >= CONFIG || len != 4 || offset % 4)
+	if (offset >= CONFIG) {
+		write_config(d, offset - CONFIG, v, len);
+		return;
+	}
+	if (len != 4 || offset % 4)
 		return;
 	if (offset == INTERRUPT_ACK) {
 		__atomic_fetch_and(&d->interrupt_status, ~v, __ATOMIC_SEQ_CST);
@@ -341,4 +362,55 @@ void virtio_close(struct virtio_dev *d)
 {
 	loop_del(d->loop, &d->doorbell);
 	close(d->doorbell.fd);
+}
+
+#define FIELD(m) STATE_SCALAR(struct virtio_dev, m, 1)
+const struct state_table virtio_table = {
+	.name = "virtio",
+	.version = 2,
+	.fields = (const struct state_field[]){FIELD(features), FIELD(status),
+					       FIELD(device_features_sel), FIELD(driver_features_sel),
+					       FIELD(queue_sel), FIELD(interrupt_status),
+					       STATE_SCALAR(struct virtio_dev, config_generation, 2),
+					       STATE_SCALAR(struct virtio_dev, config_owed, 2), {0}}};
+#undef FIELD
+
+#define ST_ALL                                                                                     \
+	(ST_ACKNOWLEDGE | ST_DRIVER | ST_DRIVER_OK | ST_FEATURES_OK | ST_NEEDS_RESET | ST_FAILED)
+
+/* Whether a driver can have brought the device there, step by step (set_status). */
+static bool reachable(const struct virtio_dev *d)
+{
+	uint32_t st = d->status;
+
+	if (st & ~ST_ALL || d->interrupt_status & ~(INT_USED | INT_CONFIG))
+		return false;
+	if (st & ST_DRIVER_OK && !(st & ST_FEATURES_OK))
+		return false;
+	if (st & ST_FEATURES_OK &&
+	    (d->features & ~d->offered || !(d->features & VIRTIO_F_VERSION_1)))
+		return false;
+	return true;
+}
+
+int virtio_state(struct virtio_dev *d, uint32_t instance, struct state_visitor *v, struct err *e)
+{
+	int r = state_visit(v, &virtio_table, instance, d, e);
+
+	for (unsigned int i = 0; i < d->ops->queues && !r; i++)
+		r = state_visit(v, &virtqueue_table, instance * VIRTIO_MAX_QUEUES + i, &d->queue[i],
+				e);
+	if (r || !state_loading(v))
+		return r;
+	if (!reachable(d))
+		return state_invalid(v, &virtio_table, instance, "no device of this kind is in such a state",
+				     e);
+	for (unsigned int i = 0; i < d->ops->queues; i++)
+		if (virtqueue_resume(&d->queue[i], d->mem, d->features))
+			return state_invalid(v, &virtqueue_table, instance * VIRTIO_MAX_QUEUES + i,
+					     "its size or address is impossible", e);
+	if (d->interrupt_status)
+		irq_raise(&d->irq);
+	virtio_again(d);
+	return 0;
 }

@@ -49,6 +49,8 @@ struct virtio_dev {
 	 */
 	const void *config;
 	size_t config_len;
+	/* The field of it that the driver may write, as a whole, or NULL. 0 after a reset. */
+	uint32_t *config_field;
 	uint64_t offered; /* feature bits */
 
 	pthread_mutex_t lock;
@@ -95,6 +97,17 @@ void virtio_config_changed(struct virtio_dev *d);
  */
 void virtio_fail(struct virtio_dev *d, const char *why);
 bool virtio_failed(const struct virtio_dev *d);
+
+/* Saves or loads the transport's part of a device and its queues; the device's loop and the vCPUs
+ * stand still. Whoever saves has let a reset that is owed happen before (virtio_enter). A loaded
+ * device is served once before anything else (what was notified may have been lost), and raises its
+ * interrupt again if the driver has not acknowledged it. instance: the device's slot.
+ */
+extern const struct state_table virtio_table;
+int virtio_state(struct virtio_dev *d, uint32_t instance, struct state_visitor *v, struct err *e);
+
+/* Serves the device here and now, while neither its loop nor a vCPU runs. */
+void virtio_poll(struct virtio_dev *d);
 
 /* Makes ops->serve run again soon. Any thread. */
 void virtio_again(struct virtio_dev *d);

@@ -89,6 +89,8 @@ struct vsock_config { /* 5.10.4 */
 
 /* Resets for packets of no connection: a few; what does not fit is not answered. */
 #define VSOCK_STRAYS 16
+/* And for connections that a snapshot has and this VM has not, which are owed one each. */
+#define VSOCK_RESETS (VSOCK_STRAYS + VSOCK_MAX_CONNS)
 
 struct vsock_stray {
 	uint32_t host_port, guest_port;
@@ -102,7 +104,7 @@ struct virtio_vsock {
 	struct vsock_conn *active_first, *active_last;
 	unsigned int conns;
 	uint32_t next_port; /* for connections that the host makes */
-	struct vsock_stray stray[VSOCK_STRAYS];
+	struct vsock_stray stray[VSOCK_RESETS];
 	unsigned int strays;
 	struct vq_chain chain;
 	struct iovec part[VIRTQUEUE_MAX];
@@ -111,6 +113,17 @@ struct virtio_vsock {
 /* Attaches the device to loop. Returns 0 or -errno. */
 int virtio_vsock_init(struct virtio_vsock *v, const struct mem *m, uint32_t guest_cid,
 		      struct vsock_host *host, struct irq irq, struct loop *loop, struct err *e);
+
+/* Saves or loads the device, whose loop stands still. Of its connections only one lives on in
+ * another VM: the guest's to host port keep_port, for whose other end the back end makes a new
+ * stream by its connect. All others are reset by the loaded device, each by a packet of its own: so
+ * no transport reset event is needed, which would end the one as well.
+ */
+int virtio_vsock_state(struct virtio_vsock *v, uint32_t instance, uint32_t keep_port,
+		       struct state_visitor *visitor, struct err *e);
+/* Whether the connection to keep_port is at rest: open both ways, nothing on its way. */
+bool virtio_vsock_kept(struct virtio_vsock *v, uint32_t keep_port);
+extern const struct state_table virtio_vsock_table;
 
 /* For the back end, on the loop, between virtio_enter and virtio_leave. */
 

@@ -47,6 +47,29 @@ int virtqueue_enable(struct virtqueue *q, const struct mem *m, uint64_t features
 	return 0;
 }
 
+#define FIELD(m) STATE_SCALAR(struct virtqueue, m, 1)
+const struct state_table virtqueue_table = {
+	.name = "virtqueue",
+	.version = 1,
+	.fields = (const struct state_field[]){FIELD(size), FIELD(desc_at.v), FIELD(avail_at.v),
+					       FIELD(used_at.v), FIELD(ready), FIELD(next_avail),
+					       FIELD(next_used), FIELD(signalled_used), {0}}};
+#undef FIELD
+
+int virtqueue_resume(struct virtqueue *q, const struct mem *m, uint64_t features)
+{
+	struct virtqueue saved = *q;
+	int r;
+
+	if (!saved.ready)
+		return saved.size > VIRTQUEUE_MAX ? -EINVAL : 0;
+	r = virtqueue_enable(q, m, features);
+	q->next_avail = saved.next_avail;
+	q->next_used = saved.next_used;
+	q->signalled_used = saved.signalled_used;
+	return r;
+}
+
 void virtqueue_reset(struct virtqueue *q)
 {
 	memset(q, 0, sizeof(*q));

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "snapshot/state.h"
 #include "vmm/mem.h"
 
 #define VIRTQUEUE_MAX 256 /* entries; also the longest chain */
@@ -55,6 +56,10 @@ int virtqueue_enable(struct virtqueue *q, const struct mem *m, uint64_t features
 
 /* Forgets everything but its maximum. */
 void virtqueue_reset(struct virtqueue *q);
+
+/* What of a queue is saved, and how a loaded one starts where it was: checks as virtqueue_enable. */
+extern const struct state_table virtqueue_table;
+int virtqueue_resume(struct virtqueue *q, const struct mem *m, uint64_t features);
 
 /* Takes the next chain. Returns 1 with it, 0 if there is none, or -EINVAL if the driver broke a
  * rule (an index too far ahead or out of range, a loop, a buffer outside RAM, a readable

@@ -164,6 +164,31 @@ static void describe_pvpanic(struct aml *a)
 	aml_close(a, dev);
 }
 
+#define NOTIFY_CHANGED 0x80 /* as the specification of the generation id has it */
+
+/* The generation id, and the generic event device (5.6.9) that passes its interrupt on: a
+ * hardware-reduced machine has no other source of ACPI events. _EVT gets the number of the line,
+ * of which there is one.
+ */
+static void describe_vmgenid(struct aml *a)
+{
+	static const uint32_t address[] = {LAYOUT_VMGENID, 0};
+	struct aml_mark dev = aml_open_device(a, "VGEN"), method;
+
+	aml_name_string(a, "_HID", "VMGENCTR"); /* the id that Linux's driver knows */
+	aml_name_string(a, "_CID", "VM_Gen_Counter");
+	aml_name_package(a, "ADDR", address, ARRAY_SIZE(address));
+	aml_close(a, dev);
+
+	dev = aml_open_device(a, "GED_");
+	aml_name_string(a, "_HID", "ACPI0013");
+	aml_crs(a, &(struct aml_resources){.gsi = LAYOUT_EVENT_GSI});
+	method = aml_open_method(a, "_EVT", 1);
+	aml_notify(a, "VGEN", NOTIFY_CHANGED);
+	aml_close(a, method);
+	aml_close(a, dev);
+}
+
 static void describe_virtio(struct aml *a, unsigned int slot)
 {
 	struct aml_mark dev;
@@ -182,7 +207,7 @@ static void describe_virtio(struct aml *a, unsigned int slot)
 
 static uint64_t write_dsdt(struct writer *w, unsigned int virtio)
 {
-	static const uint8_t s5[] = {POWER_SLEEP_TYPE_OFF, 0, 0, 0};
+	static const uint32_t s5[] = {POWER_SLEEP_TYPE_OFF, 0, 0, 0};
 	struct header *h = table_begin(w, "DSDT", 6, sizeof(*h));
 	struct aml_mark scope;
 	struct aml a;
@@ -193,6 +218,7 @@ static uint64_t write_dsdt(struct writer *w, unsigned int virtio)
 	scope = aml_open_scope(&a, "\\_SB_");
 	describe_com1(&a);
 	describe_pvpanic(&a);
+	describe_vmgenid(&a);
 	for (unsigned int i = 0; i < virtio; i++)
 		describe_virtio(&a, i);
 	aml_close(&a, scope);
@@ -257,7 +283,7 @@ static uint64_t write_xsdt(struct writer *w, const uint64_t *tables, unsigned in
 
 int acpi_write(const struct mem *m, unsigned int cpus, unsigned int virtio, struct err *e)
 {
-	struct writer w = {.size = LAYOUT_RESET_VECTOR - LAYOUT_ACPI};
+	struct writer w = {.size = LAYOUT_VMGENID - LAYOUT_ACPI};
 	struct rsdp *rsdp;
 	uint64_t dsdt, tables[2], xsdt = 0;
 

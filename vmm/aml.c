@@ -14,7 +14,9 @@ enum {
 	OP_SCOPE = 0x10,
 	OP_BUFFER = 0x11,
 	OP_PACKAGE = 0x12,
+	OP_METHOD = 0x14,
 	OP_EXT = 0x5b,
+	OP_NOTIFY = 0x86,
 	OP_EXT_DEVICE = 0x82,
 	RES_IO = 0x47,
 	RES_END = 0x79,
@@ -94,6 +96,17 @@ struct aml_mark aml_open_device(struct aml *a, const char name[4])
 	return mark;
 }
 
+struct aml_mark aml_open_method(struct aml *a, const char name[4], uint8_t arguments)
+{
+	struct aml_mark mark;
+
+	put8(a, OP_METHOD);
+	mark = open_package(a);
+	put(a, name, 4);
+	put8(a, arguments); /* and not serialised */
+	return mark;
+}
+
 static void put_int(struct aml *a, uint64_t v)
 {
 	if (v <= 1) {
@@ -145,7 +158,7 @@ void aml_name_eisaid(struct aml *a, const char name[4], const char *id)
 	put32(a, __builtin_bswap32(v));
 }
 
-void aml_name_package(struct aml *a, const char name[4], const uint8_t *values, unsigned int n)
+void aml_name_package(struct aml *a, const char name[4], const uint32_t *values, unsigned int n)
 {
 	struct aml_mark mark;
 
@@ -156,6 +169,13 @@ void aml_name_package(struct aml *a, const char name[4], const uint8_t *values, 
 	for (unsigned int i = 0; i < n; i++)
 		put_int(a, values[i]);
 	aml_close(a, mark);
+}
+
+void aml_notify(struct aml *a, const char device[4], uint8_t value)
+{
+	put8(a, OP_NOTIFY);
+	put(a, device, 4);
+	put_int(a, value);
 }
 
 void aml_crs(struct aml *a, const struct aml_resources *r)

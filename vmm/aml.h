@@ -25,15 +25,19 @@ struct aml_mark {
 
 struct aml_mark aml_open_scope(struct aml *a, const char *path); /* "\\_SB_" */
 struct aml_mark aml_open_device(struct aml *a, const char name[4]);
+struct aml_mark aml_open_method(struct aml *a, const char name[4], uint8_t arguments);
 void aml_close(struct aml *a, struct aml_mark mark);
 
 /* Name (name, value): an integer; a string; an EISA id of the form "PNP0501"; a package of up
- * to 63 small integers.
+ * to 63 integers.
  */
 void aml_name_int(struct aml *a, const char name[4], uint64_t value);
 void aml_name_string(struct aml *a, const char name[4], const char *value);
 void aml_name_eisaid(struct aml *a, const char name[4], const char *id);
-void aml_name_package(struct aml *a, const char name[4], const uint8_t *values, unsigned int n);
+void aml_name_package(struct aml *a, const char name[4], const uint32_t *values, unsigned int n);
+
+/* Notify (device, value), in a method. */
+void aml_notify(struct aml *a, const char device[4], uint8_t value);
 
 /* Name (_CRS, ResourceTemplate () {...}): what a device occupies. Zero size: none of that kind;
  * gsi -1: no interrupt (else edge triggered, active high, exclusive).

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "guest/protocol.h"
+#include "vmm/control.h"
 #include "vmm/sock.h"
 #include "vmm/util.h"
 
@@ -68,26 +69,96 @@ static ssize_t read_answer(int fd, char *text, size_t size)
 	return -EMSGSIZE;
 }
 
-int client_request(int fd, const char *request, char *text, size_t size, struct err *e)
+/* Takes "ok" off a whole answer of got bytes, or makes its error the message. */
+static int take_status(const char *request, char *text, ssize_t got, struct err *e)
 {
 	static const char error[] = "error ";
-	char line[64];
-	int n = snprintf(line, sizeof(line), "%s\n", request);
-	ssize_t got;
 
-	got = write_all(fd, line, (size_t)n);
-	if (!got)
-		got = read_answer(fd, text, size);
 	if (got < 0)
 		return err_set(e, (int)-got, "the monitor does not answer '%s': %s", request,
 			       strerror((int)-got));
 	if (!strncmp(text, error, strlen(error)))
-		return err_set(e, EPROTO, "the monitor refuses '%s': %s", request,
-			       text + strlen(error));
+		return err_set(e, EPROTO, "the monitor refuses '%s': %.*s", request,
+			       (int)strcspn(text + strlen(error), "\n"), text + strlen(error));
 	if (strncmp(text, "ok\n", 3))
 		return err_set(e, EPROTO, "the monitor's answer to '%s' makes no sense", request);
 	memmove(text, text + 3, (size_t)got - 3 + 1);
 	return 0;
+}
+
+int client_request(int fd, const char *request, char *text, size_t size, struct err *e)
+{
+	char line[CONTROL_LINE + 1];
+	int n = snprintf(line, sizeof(line), "%s\n", request);
+	ssize_t got = write_all(fd, line, (size_t)n);
+
+	if (!got)
+		got = read_answer(fd, text, size);
+	return take_status(request, text, got, e);
+}
+
+static int send_with(int fd, const char *line, size_t n, int pass)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
+			      .cmsg_level = SOL_SOCKET,
+			      .cmsg_type = SCM_RIGHTS}};
+	struct iovec iov = {(void *)(uintptr_t)line, n};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (pass >= 0) {
+		memcpy(CMSG_DATA(&control.head), &pass, sizeof(pass));
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -errno;
+}
+
+/* Reads until the empty line, without progress lines, which are handed on. */
+static ssize_t read_slowly(int fd, void (*progress)(void *ctx, uint64_t done, uint64_t all),
+			   void *ctx, char *text, size_t size)
+{
+	size_t n = 0, line = 0; /* where the line being read begins */
+
+	while (n < size - 1) {
+		unsigned long long done, all;
+		ssize_t got = recv(fd, text + n, 1, 0);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -ECONNRESET;
+		if (text[n++] != '\n')
+			continue;
+		text[n] = 0;
+		if (n - line == 1)
+			return (ssize_t)n;
+		if (sscanf(text + line, "progress %llu %llu", &done, &all) == 2) {
+			if (progress)
+				progress(ctx, done, all);
+			n = line;
+		}
+		line = n;
+	}
+	return -EMSGSIZE;
+}
+
+int client_request_long(int fd, const char *request, int pass,
+			void (*progress)(void *ctx, uint64_t done, uint64_t all), void *ctx,
+			char *text, size_t size, struct err *e)
+{
+	char line[CONTROL_LINE + 1];
+	size_t n = (size_t)snprintf(line, sizeof(line), "%s\n", request);
+	ssize_t got;
+
+	if (n > CONTROL_LINE)
+		return err_set(e, ENAMETOOLONG, "'%s' is too long", request);
+	got = send_with(fd, line, n, pass);
+	if (!got)
+		got = read_slowly(fd, progress, ctx, text, size);
+	return take_status(request, text, got, e);
 }
 
 void client_value(const char *text, const char *key, char *value, size_t size)

@@ -6,6 +6,8 @@
 #ifndef UVM_VMM_CLIENT_H
 #define UVM_VMM_CLIENT_H
 
+#include <stdint.h>
+
 #include "vmm/rundir.h"
 
 #define CLIENT_TIMEOUT_MS 10000 /* for an answer that a live peer gives at once */
@@ -17,6 +19,13 @@ int client_control(const struct rundir *vm, struct err *e);
  * 0, or -errno: what the monitor says as an error, or that it does not answer in time.
  */
 int client_request(int fd, const char *request, char *text, size_t size, struct err *e);
+
+/* As client_request for what takes its time: no time limit but the connection's life. pass: a
+ * descriptor to send along, or -1. progress is called with the bytes done and to do, or is NULL.
+ */
+int client_request_long(int fd, const char *request, int pass,
+			void (*progress)(void *ctx, uint64_t done, uint64_t all), void *ctx,
+			char *text, size_t size, struct err *e);
 
 /* The value of key in an answer of "<key> <value>" lines, cut to size; empty if it is not there. */
 void client_value(const char *text, const char *key, char *value, size_t size);

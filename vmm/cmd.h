@@ -31,7 +31,11 @@ struct cmd {
 	void (*defaults)(void *cfg); /* cfg is zeroed before; or NULL */
 };
 
-extern const struct cmd cmd_boot, cmd_check, cmd_console, cmd_exec, cmd_kill, cmd_ps, cmd_stop;
+extern const struct cmd cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_exec, cmd_fork, cmd_kill,
+	cmd_ps, cmd_snapshot, cmd_stop;
+
+/* Prints s as a JSON string: a path may hold any byte but NUL. */
+void cmd_print_json(const char *s);
 
 /* For a command given the wrong number of operands. Returns EXIT_USAGE. */
 int cmd_usage(const struct cmd *c, struct err *e);

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "vmm/client.h"
@@ -18,6 +17,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/exec.h"
+#include "vmm/tty.h"
 #include "vmm/util.h"
 
 #define EXEC_MAX_ENV 256
@@ -102,21 +102,6 @@ static const struct opt ps_options[] = {
 	{0},
 };
 
-/* A path may hold any byte but NUL; JSON strings may not. */
-static void print_json_string(const char *s)
-{
-	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			printf("\\%c", *s);
-		else if ((unsigned char)*s < 0x20)
-			printf("\\u%04x", (unsigned int)(unsigned char)*s);
-		else
-			putchar(*s);
-	}
-	putchar('"');
-}
-
 static void print_vm(const struct ps_config *c, const char *id, const char *answer)
 {
 	char pid[16], state[16], agent[16], cpus[16], memory[24], uptime[24], kernel[4096];
@@ -136,7 +121,7 @@ static void print_vm(const struct ps_config *c, const char *id, const char *answ
 	printf("%s{\"id\":\"%s\",\"pid\":%s,\"state\":\"%s\",\"agent\":\"%s\",\"cpus\":%s,"
 	       "\"memory\":%s,\"uptime_ms\":%s,\"kernel\":",
 	       c->count ? ",\n " : "", id, pid, state, agent, cpus, memory, uptime);
-	print_json_string(kernel);
+	cmd_print_json(kernel);
 	putchar('}');
 }
 
@@ -356,9 +341,8 @@ static const char *pass_bytes(int fd)
 
 static int run_console(void *cfg, int argc, char **argv, struct err *e)
 {
-	bool terminal = isatty(STDIN_FILENO);
 	char answer[CONTROL_ANSWER];
-	struct termios saved, raw;
+	struct tty tty;
 	struct rundir vm;
 	int status = with_vm(&cmd_console, argc, argv, e, &vm), fd;
 
@@ -369,16 +353,9 @@ static int run_console(void *cfg, int argc, char **argv, struct err *e)
 	if (fd < 0 || client_request(fd, "console", answer, sizeof(answer), e))
 		return EXIT_FAIL;
 	fprintf(stderr, "uvm: attached to the console of '%s'; Ctrl-] detaches\n", vm.id);
-	if (terminal && !tcgetattr(STDIN_FILENO, &saved)) {
-		raw = saved;
-		cfmakeraw(&raw);
-		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-	} else {
-		terminal = false;
-	}
+	tty_raw(&tty, STDIN_FILENO);
 	err_set(e, 0, "%s", pass_bytes(fd));
-	if (terminal)
-		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+	tty_restore(&tty, STDIN_FILENO);
 	close(fd);
 	rundir_close(&vm);
 	return EXIT_OK;

@@ -180,7 +180,7 @@ static bool cut_at_escape(struct console_port *p)
 {
 	uint8_t *key = memchr(p->typed, CONSOLE_ESCAPE, p->typed_len);
 
-	if (!key || (p == &p->console->own && !p->console->raw))
+	if (!key || (p == &p->console->own && !p->console->tty.raw))
 		return false;
 	p->typed_len = (size_t)(key - p->typed);
 	return true;
@@ -288,17 +288,6 @@ struct serial_host console_host(struct console *c)
 	return (struct serial_host){.send = send_byte, .room = room, .ctx = c};
 }
 
-static void make_raw(struct console *c)
-{
-	struct termios t;
-
-	if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &c->saved))
-		return;
-	t = c->saved;
-	cfmakeraw(&t);
-	c->raw = tcsetattr(STDIN_FILENO, TCSANOW, &t) == 0;
-}
-
 static int open_stdio(struct console *c, struct err *e)
 {
 	int r;
@@ -314,7 +303,7 @@ static int open_stdio(struct console *c, struct err *e)
 		c->own.in.fd = -1;
 		return 0;
 	}
-	make_raw(c);
+	tty_raw(&c->tty, STDIN_FILENO);
 	return 0;
 }
 
@@ -345,7 +334,7 @@ int console_init(struct console *c, const struct console_config *cfg, struct ser
 	c->end = end;
 	c->head = c->count = 0;
 	c->dropped = 0;
-	c->woken = c->raw = c->out_file = false;
+	c->woken = c->tty.raw = c->out_file = false;
 	c->log_dir = -1;
 	c->logged = 0;
 	c->own.in.fd = -1;
@@ -376,6 +365,5 @@ void console_close(struct console *c)
 	while (p.fd < 0 || poll(&p, 1, 1000) > 0)
 		if (!write_chunk(c))
 			break;
-	if (c->raw)
-		tcsetattr(STDIN_FILENO, TCSANOW, &c->saved);
+	tty_restore(&c->tty, STDIN_FILENO);
 }

@@ -11,11 +11,11 @@
 #define UVM_VMM_CONSOLE_H
 
 #include <pthread.h>
-#include <termios.h>
 
 #include "devices/serial.h"
 #include "vmm/end.h"
 #include "vmm/loop.h"
+#include "vmm/tty.h"
 
 #define CONSOLE_RING	(64u << 10)
 #define CONSOLE_CLIENTS 8
@@ -51,8 +51,7 @@ struct console {
 	uint32_t logged;
 	struct console_port own;
 	struct console_port client[CONSOLE_CLIENTS]; /* in.fd -1: free */
-	bool raw;				     /* the terminal's mode was changed */
-	struct termios saved;
+	struct tty tty; /* standard input's, while it is in raw mode */
 };
 
 enum console_mode {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,9 +11,18 @@
 #include "vmm/rundir.h"
 #include "vmm/sock.h"
 
+static void drop_passed(struct control_client *cl)
+{
+	if (cl->passed >= 0)
+		close(cl->passed);
+	cl->passed = -1;
+}
+
 static void client_close(struct control_client *cl)
 {
 	loop_del(cl->control->loop, &cl->source);
+	drop_passed(cl);
+	cl->serial++;
 	close(cl->source.fd);
 	cl->source.fd = -1;
 	loop_watch(cl->control->loop, &cl->control->listener, EPOLLIN);
@@ -57,38 +67,154 @@ static void do_console(struct control_client *cl)
 	console_attach(c->console, fd);
 }
 
+static struct control_ticket ticket_of(const struct control_client *cl)
+{
+	return (struct control_ticket){(unsigned int)(cl - cl->control->client), cl->serial};
+}
+
+/* After a request whose answer comes by control_answer: it was not begun if r is an error. The
+ * client waits from before it is begun, for the answer may come at once.
+ */
+static void refuse(struct control_client *cl, int r, const struct err *e)
+{
+	char text[sizeof(e->text) + 16];
+
+	if (!r)
+		return;
+	cl->waiting = false;
+	answer(cl, text, (size_t)snprintf(text, sizeof(text), "error %s\n\n", e->text));
+}
+
+static void snapshot(struct control_client *cl, const char *name, bool stop)
+{
+	struct control *c = cl->control;
+	int at = cl->passed, r;
+	struct err e;
+
+	cl->passed = -1;
+	cl->waiting = true;
+	r = at < 0 ? err_set(&e, EINVAL, "no directory came with the request")
+		   : c->snapshot(c->ctx, ticket_of(cl), at, name, stop, &e);
+	refuse(cl, r, &e);
+}
+
+static void do_snapshot(struct control_client *cl, const char *argument)
+{
+	snapshot(cl, argument, false);
+}
+
+static void do_snapshot_stop(struct control_client *cl, const char *argument)
+{
+	snapshot(cl, argument, true);
+}
+
+static void do_fork(struct control_client *cl, const char *argument)
+{
+	struct control *c = cl->control;
+	struct err e;
+	char *end;
+	unsigned long n = strtoul(argument, &end, 10);
+	bool good = end != argument && n <= UINT32_MAX && (!*end || *end == ' ');
+
+	cl->waiting = true;
+	refuse(cl,
+	       good ? c->fork(c->ctx, ticket_of(cl), *end ? end + 1 : end, (unsigned int)n, &e)
+		    : err_set(&e, EINVAL, "fork takes a number and a name"),
+	       &e);
+}
+
 static const struct {
 	const char *name;
 	void (*serve)(struct control_client *cl);
+	void (*serve_argument)(struct control_client *cl, const char *argument);
 } requests[] = {
-	{"status", do_status},
-	{"poweroff", do_poweroff},
-	{"console", do_console},
+	{"status", do_status, NULL},
+	{"poweroff", do_poweroff, NULL},
+	{"console", do_console, NULL},
+	{"snapshot", NULL, do_snapshot},
+	{"snapshot-stop", NULL, do_snapshot_stop},
+	{"fork", NULL, do_fork},
 };
 
 static void serve_line(struct control_client *cl, const char *line)
 {
 	static const char unknown[] = "error unknown request\n\n";
+	size_t len = strcspn(line, " ");
+	const char *argument = line[len] ? line + len + 1 : NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
-		if (!strcmp(line, requests[i].name)) {
+		if (strlen(requests[i].name) != len || memcmp(line, requests[i].name, len) ||
+		    !argument != !requests[i].serve_argument)
+			continue;
+		if (argument)
+			requests[i].serve_argument(cl, argument);
+		else
 			requests[i].serve(cl);
-			return;
-		}
+		return;
 	}
 	answer(cl, unknown, sizeof(unknown) - 1);
+}
+
+static struct control_client *holder(struct control *c, struct control_ticket ticket)
+{
+	struct control_client *cl = &c->client[ticket.client];
+
+	return cl->source.fd >= 0 && cl->serial == ticket.serial && cl->waiting ? cl : NULL;
+}
+
+void control_answer(struct control *c, struct control_ticket ticket, const char *text, size_t n)
+{
+	struct control_client *cl = holder(c, ticket);
+
+	if (!cl)
+		return;
+	cl->waiting = false;
+	answer(cl, text, n);
+}
+
+void control_progress(struct control *c, struct control_ticket ticket, const char *line, size_t n)
+{
+	struct control_client *cl = holder(c, ticket);
+
+	if (cl) /* a reader that is slow misses some */
+		(void)!send(cl->source.fd, line, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* As recv; keeps a descriptor that comes along. */
+static ssize_t receive(struct control_client *cl)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {cl->line + cl->len, sizeof(cl->line) - cl->len};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(cl->source.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *h = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+
+	if (!h || h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+		return n;
+	/* The space is rounded up, so there may be two. The last is kept. */
+	for (size_t at = CMSG_LEN(0); at + sizeof(int) <= h->cmsg_len; at += sizeof(int)) {
+		drop_passed(cl);
+		memcpy(&cl->passed, (char *)h + at, sizeof(int));
+	}
+	return n;
 }
 
 static void client_ready(struct loop_source *s, uint32_t events)
 {
 	struct control_client *cl = CONTAINER_OF(s, struct control_client, source);
-	ssize_t n = recv(s->fd, cl->line + cl->len, sizeof(cl->line) - cl->len, MSG_DONTWAIT);
+	ssize_t n = receive(cl);
 	char *end;
 
 	(void)events;
 	if (n < 0 && errno == EAGAIN)
 		return;
-	if (n <= 0) {
+	if (n <= 0 || cl->waiting) { /* who waits has nothing to say */
 		client_close(cl);
 		return;
 	}
@@ -121,8 +247,10 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
-	c->client[i] =
-		(struct control_client){.control = c, .source = {.fd = fd, .ready = client_ready}};
+	c->client[i] = (struct control_client){.control = c,
+					       .source = {.fd = fd, .ready = client_ready},
+					       .passed = -1,
+					       .serial = c->client[i].serial};
 	if (loop_add(c->loop, &c->client[i].source, EPOLLIN)) {
 		close(fd);
 		c->client[i].source.fd = -1;

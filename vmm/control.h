@@ -8,6 +8,10 @@
  *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console
  *   poweroff   ends the VM at once, as if its power were cut, disks in order
  *   console    the connection becomes the serial console, both ways, after the empty line
+ *   snapshot NAME        writes a snapshot called NAME into the directory whose descriptor came
+ *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it. Key
+ *                        paused_us. Lines "progress <bytes done> <bytes in all>" come before "ok".
+ *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
  *
  * The connection stays open for further requests, each sent after the answer to the one before,
  * and closes when the VM ends, so that a client can wait for that by reading. The socket belongs to
@@ -21,14 +25,23 @@
 #include "vmm/loop.h"
 
 #define CONTROL_CLIENTS 32
-#define CONTROL_LINE	64   /* the longest request, newline included */
+#define CONTROL_LINE	512  /* the longest request, newline included */
 #define CONTROL_ANSWER	8192 /* the longest answer */
 
 struct control_client {
 	struct control *control;
 	struct loop_source source; /* fd -1: free */
+	int passed;		   /* a descriptor that came with the line; -1: none */
+	bool waiting;		   /* for an answer that takes its time */
+	uint32_t serial;	   /* of those that had this place */
 	char line[CONTROL_LINE];
 	size_t len;
+};
+
+/* A client that waits; it may be gone when the answer comes. */
+struct control_ticket {
+	unsigned int client;
+	uint32_t serial;
 };
 
 struct control {
@@ -37,6 +50,13 @@ struct control {
 	struct console *console;
 	/* Writes the status lines, "<key> <value>\n" each, into text; returns their length. */
 	size_t (*status)(void *ctx, char *text, size_t size);
+	/* Begin what takes its time, and return 0; control_answer follows, or has been called from
+	 * in here. Or -errno with a message, and no answer. at becomes theirs.
+	 */
+	int (*snapshot)(void *ctx, struct control_ticket ticket, int at, const char *name,
+			bool stop, struct err *e);
+	int (*fork)(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
+		    struct err *e);
 	void *ctx;
 	struct loop_source listener;
 	struct control_client client[CONTROL_CLIENTS];
@@ -44,5 +64,9 @@ struct control {
 
 /* Listens in the run directory dir; the members above listener are set by the caller. */
 int control_init(struct control *c, int dir, struct err *e);
+
+/* Sends the answer to a client that waits, if it is still there; and a line before that. */
+void control_answer(struct control *c, struct control_ticket ticket, const char *text, size_t n);
+void control_progress(struct control *c, struct control_ticket ticket, const char *line, size_t n);
 
 #endif

@@ -11,8 +11,15 @@
 
 #include "vmm/kvm.h"
 
+/* What a guest is told its CPU can. */
+enum cpuid_template {
+	CPUID_HOST,	/* all that this host's CPU and KVM can */
+	CPUID_BASELINE, /* x86-64-v2 and what is common since; so that snapshots move between hosts */
+};
+
 /* Makes the table for cpus vCPUs; the caller frees it. Returns 0 or -errno. */
-int cpuid_make(const struct kvm *k, unsigned int cpus, struct kvm_cpuid2 **table, struct err *e);
+int cpuid_make(const struct kvm *k, unsigned int cpus, enum cpuid_template template,
+	       struct kvm_cpuid2 **table, struct err *e);
 
 /* Puts vCPU id's own number into the table, in place, before KVM_SET_CPUID2. */
 void cpuid_number(struct kvm_cpuid2 *table, unsigned int id);
@@ -21,5 +28,16 @@ void cpuid_number(struct kvm_cpuid2 *table, unsigned int id);
  * KVM_CAP_TSC_DEADLINE_TIMER, which KVM_GET_SUPPORTED_CPUID does not report (api.rst, 4.46).
  */
 void cpuid_adapt(struct kvm_cpuid2 *table, unsigned int cpus, bool deadline);
+
+/* And this: takes out what is not in the baseline. Bits by which a CPU says how its speculation is
+ * controlled stay: a guest must know them to defend itself.
+ */
+void cpuid_limit(struct kvm_cpuid2 *table);
+
+/* Whether a guest that was given this table can run where KVM supports that one: writes a list of
+ * the features that are missing to text, cut to size; another vendor's CPU is one. Returns how many.
+ */
+unsigned int cpuid_missing(const struct kvm_cpuid2 *guest, const struct kvm_cpuid2 *supported,
+			   char *text, size_t size);
 
 #endif

@@ -26,9 +26,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <termios.h>
 #include <unistd.h>
 
+#include "vmm/tty.h"
 #include "vmm/util.h"
 
 #define FLOW_BYTES 65536
@@ -56,8 +56,7 @@ struct exec {
 	int signals;	     /* signalfd */
 	sigset_t old_mask;
 	struct sigaction old_pipe;
-	bool raw; /* the terminal is; old_termios has to come back */
-	struct termios old_termios;
+	struct tty tty;
 	uint64_t deadline_ns; /* for the first answer */
 	bool started;
 	bool exited;
@@ -451,23 +450,11 @@ static int take_over(struct exec *x, struct err *e)
 	return x->signals < 0 ? err_sys(e, "signalfd") : 0;
 }
 
-static void make_raw(struct exec *x)
-{
-	struct termios raw;
-
-	if (!x->rq->tty || tcgetattr(0, &x->old_termios))
-		return;
-	raw = x->old_termios;
-	cfmakeraw(&raw);
-	x->raw = !tcsetattr(0, TCSANOW, &raw);
-}
-
 static void give_back(struct exec *x)
 {
 	struct signalfd_siginfo late;
 
-	if (x->raw)
-		tcsetattr(0, TCSANOW, &x->old_termios);
+	tty_restore(&x->tty, 0);
 	/* What came too late was meant for the command, not for us. */
 	if (x->signals >= 0) {
 		while (read(x->signals, &late, sizeof(late)) > 0)
@@ -518,7 +505,8 @@ int exec_run(const struct exec_request *rq, agent_dial_fn *dial, void *ctx, int 
 	if (!r)
 		r = open_session(x, dial, ctx, e);
 	if (!r) {
-		make_raw(x);
+		if (rq->tty)
+			tty_raw(&x->tty, 0);
 		r = run_session(x, e);
 	}
 	give_back(x);

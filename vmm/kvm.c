@@ -81,7 +81,9 @@ int kvm_open(struct kvm *k, struct err *e)
 
 int kvm_cap(const struct kvm *k, int cap)
 {
-	return MAX(kvm_ioctl(k->dev, KVM_CHECK_EXTENSION, (void *)(long)cap), 0);
+	int r = kvm_ioctl(k->dev, KVM_CHECK_EXTENSION, (void *)(long)cap);
+
+	return MAX(r, 0);
 }
 
 /* Both PICs' interrupt masks full: uvm describes an IOAPIC only, so a kernel never initialises

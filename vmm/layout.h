@@ -17,6 +17,7 @@
 #define LAYOUT_CMDLINE_MAX  2048u    /* with the zero: x86 Linux's COMMAND_LINE_SIZE */
 #define LAYOUT_LOW_END	    0x9fc00u /* above: where a PC has its EBDA and ROMs */
 #define LAYOUT_ACPI	    0xe0000u /* RSDP on the first byte: inside the area that kernels scan */
+#define LAYOUT_VMGENID	    0xfff00u /* 16 bytes, behind the ACPI tables */
 #define LAYOUT_RESET_VECTOR 0xffff0u /* where a PC's firmware starts, in real mode */
 #define LAYOUT_ACPI_END	    0x100000u
 #define LAYOUT_KERNEL_MIN   0x100000u /* kernels load at 1 MiB or above */
@@ -35,6 +36,7 @@
 #define LAYOUT_LAPIC	   0xfee00000u
 #define LAYOUT_COM1	   0x3f8u
 #define LAYOUT_COM1_GSI	   4u
+#define LAYOUT_EVENT_GSI   3u /* ACPI events */
 #define LAYOUT_POWER	   0x600u /* devices/power.h */
 #define LAYOUT_PVPANIC	   0x505u
 #define LAYOUT_I8042	   0x60u

@@ -12,7 +12,8 @@
 #include "devices/power.h"
 #include "guest/image.h"
 #include "vmm/boot.h"
-#include "vmm/cpuid.h"
+#include "vmm/machine_state.h"
+#include "vmm/vcpu_state.h"
 
 #define GUEST_CID 3 /* the first that is free (virtio 1.2, 5.10.4) */
 
@@ -35,19 +36,35 @@ static int new_line(struct machine *m, unsigned int gsi, struct irq *irq, struct
 
 static unsigned int virtio_devices(const struct machine *m)
 {
-	return m->config.disks + 1;
+	return m->config.disks + 1 + m->config.balloon;
+}
+
+static uint64_t slot_base(unsigned int slot)
+{
+	return LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
 }
 
 /* Makes a virtio device reachable: its registers on the bus, its doorbell in KVM. */
 static int plug_virtio(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
 {
-	uint64_t base = LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
+	uint64_t base = slot_base(slot);
 	int r = bus_add(&m->mmio, base, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
 
 	return r ? r : kvm_bind_doorbell(&m->kvm, base + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
 }
 
-static int open_disks(struct machine *m, struct err *e)
+static int open_disk(struct machine *m, const struct machine_source *src, unsigned int i,
+		     struct err *e)
+{
+	if (src && src->parent)
+		return disk_adopt(&m->disk[i], &src->parent->disk[i], m->rundir, e);
+	if (src)
+		return disk_clone(&m->disk[i], src->snapshot, i, m->rundir, e);
+	return disk_open(&m->disk[i], &m->config.disk[i], m->rundir, e);
+}
+
+/* src NULL: as the command line says. */
+static int open_disks(struct machine *m, const struct machine_source *src, struct err *e)
 {
 	const struct machine_config *cfg = &m->config;
 	int r = 0;
@@ -56,7 +73,7 @@ static int open_disks(struct machine *m, struct err *e)
 	if (!m->disk)
 		return err_set(e, ENOMEM, "out of memory");
 	for (unsigned int i = 0; i < cfg->disks && !r; i++)
-		r = blk_file_open(&m->disk[i].file, cfg->disk[i].path, cfg->disk[i].read_only, e);
+		r = open_disk(m, src, i, e);
 	return r;
 }
 
@@ -72,18 +89,45 @@ static int add_disk(struct machine *m, unsigned int i, struct err *e)
 	if (!r)
 		r = new_line(m, LAYOUT_VIRTIO_GSI + i + 1, &irq, e);
 	if (!r)
-		r = virtio_blk_init(&d->blk, &m->mem, &d->file.backend, serial, irq,
+		r = virtio_blk_init(&d->blk, &m->mem, disk_backend(d), serial, irq,
 				    &d->worker.loop, e);
 	return r ? r : plug_virtio(m, &d->blk.dev, i + 1, e);
 }
 
-static void agent_ready(void *ctx)
+/* Without a doorbell in KVM, which would cost each VM more at its start than it could save: the
+ * driver notifies a few times every two seconds at most.
+ */
+static int add_balloon(struct machine *m, struct err *e)
 {
-	struct machine *m = ctx;
+	unsigned int slot = machine_balloon_slot(m);
+	struct irq irq;
+	int r = new_line(m, LAYOUT_VIRTIO_GSI + slot, &irq, e);
 
+	if (!r)
+		r = virtio_balloon_init(&m->balloon, &m->mem, irq, &m->loop, e);
+	return r ? r : bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
+			       &m->balloon.dev, e);
+}
+
+void machine_ready(struct machine *m)
+{
 	mark(m, MARK_READY);
 	if (m->ready)
 		m->ready(m->ready_ctx);
+}
+
+static void first_hello(void *ctx)
+{
+	machine_ready(ctx);
+}
+
+/* A connection of the agent's: a new one, or, while a state is loaded, the one that is in it. */
+static int agent_connects(void *ctx)
+{
+	struct machine *m = ctx;
+	struct err e;
+
+	return m->loading ? link_restore(&m->link, &e) : link_connect(&m->link);
 }
 
 static int add_vsock(struct machine *m, struct err *e)
@@ -102,9 +146,9 @@ static int add_vsock(struct machine *m, struct err *e)
 	if (r)
 		return r;
 	m->link_service = (struct vsock_service){
-		.port = AGENT_PORT, .connect = link_connect, .ctx = &m->link};
+		.port = AGENT_PORT, .connect = agent_connects, .ctx = m};
 	vsock_unix_serve(&m->vsock_host, &m->link_service);
-	m->link.ready = agent_ready;
+	m->link.ready = first_hello;
 	m->link.ctx = m;
 	return link_init(&m->link, &m->loop, e);
 }
@@ -131,6 +175,17 @@ static int add_power(struct machine *m, struct err *e)
 	return r ? r : bus_add(&m->pio, LAYOUT_I8042, I8042_PORTS, &i8042_ops, &m->end, e);
 }
 
+/* Every VM gets an id of its own, also one that goes on from another's memory. */
+static int add_vmgenid(struct machine *m, struct err *e)
+{
+	struct vmgenid *v = &m->vmgenid;
+	int r = new_line(m, LAYOUT_EVENT_GSI, &v->irq, e);
+
+	v->mem = &m->mem;
+	v->at = gpa(LAYOUT_VMGENID);
+	return r ? r : vmgenid_renew(v, e);
+}
+
 static int add_devices(struct machine *m, struct err *e)
 {
 	int r = add_power(m, e);
@@ -138,21 +193,23 @@ static int add_devices(struct machine *m, struct err *e)
 	if (!r)
 		r = add_serial(m, e);
 	if (!r)
+		r = add_vmgenid(m, e);
+	if (!r)
 		r = add_vsock(m, e);
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = add_disk(m, i, e);
+	if (!r && m->config.balloon)
+		r = add_balloon(m, e);
 	return r;
 }
 
 static int add_vcpus(struct machine *m, const struct boot_entry *entry, struct err *e)
 {
 	struct kvm_cpuid2 *cpuid;
-	int r = cpuid_make(&m->kvm, m->config.cpus, &cpuid, e);
+	int r = cpuid_make(&m->kvm, m->config.cpus, m->config.cpu_template, &cpuid, e);
 
 	if (r)
 		return r;
-	m->vcpu_host = (struct vcpu_host){
-		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .end = &m->end};
 	for (unsigned int i = 0; i < m->config.cpus && !r; i++) {
 		cpuid_number(cpuid, i);
 		r = vcpu_init(&m->vcpu[i], i, &m->vcpu_host, cpuid, e);
@@ -278,8 +335,27 @@ static int watch_signals(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch signals: %s", strerror(-r)) : 0;
 }
 
+static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, bool stop,
+		       struct err *e)
+{
+	struct machine *m = ctx;
+
+	return freeze_snapshot(&m->freeze, ticket, at, name, stop, e);
+}
+
+static int do_fork(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
+		   struct err *e)
+{
+	struct machine *m = ctx;
+
+	return freeze_fork(&m->freeze, ticket, name, n, e);
+}
+
 static int add_control(struct machine *m, struct err *e)
 {
+	freeze_init(&m->freeze, m);
+	m->control.snapshot = do_snapshot;
+	m->control.fork = do_fork;
 	m->control.loop = &m->loop;
 	m->control.end = &m->end;
 	m->control.console = &m->console;
@@ -288,19 +364,54 @@ static int add_control(struct machine *m, struct err *e)
 	return control_init(&m->control, m->rundir->dir, e);
 }
 
+/* What comes before the memory has its content. */
+static void begin(struct machine *m, const struct machine_config *cfg, struct rundir *rundir)
+{
+	m->config = *cfg;
+	m->rundir = rundir;
+	m->end.loop = &m->loop;
+	m->console.out.fd = -1;
+	if (!m->mark[MARK_START])
+		mark(m, MARK_START);
+}
+
+/* What comes after the VM exists: its devices, which nobody has used yet. */
+static int build(struct machine *m, struct err *e)
+{
+	int r = loop_init(&m->loop, e);
+
+	if (!r)
+		r = watch_signals(m, e);
+	if (!r)
+		r = console_init(&m->console, &m->config.console, &m->serial, &m->loop, &m->end, e);
+	if (!r)
+		r = add_devices(m, e);
+	if (!r)
+		r = add_control(m, e);
+	m->vcpu_host = (struct vcpu_host){
+		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .end = &m->end};
+	return r;
+}
+
+/* At the end, before anybody is told of this VM; or the terminal as it was. */
+static int built(struct machine *m, int r, struct err *e)
+{
+	if (!r)
+		r = rundir_write_pid(m->rundir, e);
+	if (r)
+		console_close(&m->console);
+	return r;
+}
+
 int machine_init(struct machine *m, const struct machine_config *cfg, struct rundir *rundir,
 		 struct err *e)
 {
 	struct boot_entry entry;
 	int r;
 
-	m->config = *cfg;
-	m->rundir = rundir;
-	m->end.loop = &m->loop;
-	m->console.out.fd = -1;
-	mark(m, MARK_START);
+	begin(m, cfg, rundir);
 	/* What the user named comes first, so that a wrong name is said before anything is made. */
-	r = open_disks(m, e);
+	r = open_disks(m, NULL, e);
 	if (!r)
 		r = kvm_open(&m->kvm, e);
 	if (!r)
@@ -308,22 +419,67 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 	if (!r)
 		r = create_and_load(m, &entry, e);
 	if (!r)
-		r = loop_init(&m->loop, e);
-	if (!r)
-		r = watch_signals(m, e);
-	if (!r)
-		r = console_init(&m->console, &cfg->console, &m->serial, &m->loop, &m->end, e);
-	if (!r)
-		r = add_devices(m, e);
-	if (!r)
-		r = add_control(m, e);
+		r = build(m, e);
 	if (!r)
 		r = add_vcpus(m, &entry, e);
-	if (!r) /* before anybody is told of this VM */
-		r = rundir_write_pid(m->rundir, e);
-	if (r)
-		console_close(&m->console); /* the terminal as it was */
+	return built(m, r, e);
+}
+
+static int map_memory(struct machine *m, const struct machine_source *src, struct err *e)
+{
+	struct memfile_layer layer[MEMFILE_LAYERS];
+	int r;
+
+	m->snapshot = src->snapshot;
+	if (src->parent) { /* inherited by fork(2), copy-on-write */
+		m->mem = src->parent->mem;
+		m->recorded = true;
+		return 0;
+	}
+	r = memfile_map(&m->mem, m->config.memory, layer, snapshot_layers(src->snapshot, layer), e);
+	if (!r && m->config.agent)
+		m->recorded = snapshot_populate(src->snapshot, &m->mem);
 	return r;
+}
+
+static int fill_placeholders(struct machine *m, struct err *e)
+{
+	unsigned int filled = 0;
+	int r = 0;
+
+	for (unsigned int i = 0; i < m->config.disks && filled < m->config.fills && !r; i++)
+		if (!m->disk[i].now.files)
+			r = disk_fill(&m->disk[i], &m->config.fill[filled++], m->rundir, e);
+	return r || filled == m->config.fills
+		       ? r
+		       : err_set(e, EINVAL, "%u disks, but the snapshot has %u placeholders for them",
+				 m->config.fills, filled);
+}
+
+int machine_restore(struct machine *m, const struct machine_config *cfg,
+		    const struct machine_source *src, struct rundir *rundir, struct err *e)
+{
+	int r;
+
+	begin(m, cfg, rundir);
+	r = open_disks(m, src, e);
+	if (!r)
+		r = kvm_open(&m->kvm, e);
+	if (!r)
+		r = map_memory(m, src, e);
+	mark(m, MARK_LOADED);
+	if (!r)
+		r = kvm_create_vm(&m->kvm, &m->mem, true, e);
+	mark(m, MARK_VM);
+	if (!r)
+		r = build(m, e);
+	m->loading = true;
+	if (!r)
+		r = machine_load(m, src->state, src->check, e);
+	m->loading = false;
+	if (!r)
+		r = fill_placeholders(m, e);
+	return built(m, r, e);
 }
 
 static void stop_threads(struct machine *m)
@@ -334,15 +490,39 @@ static void stop_threads(struct machine *m)
 		worker_stop(&m->disk[i].worker);
 }
 
-int machine_run(struct machine *m, struct err *e)
+static int start_threads(struct machine *m, struct err *e)
 {
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = worker_start(&m->disk[i].worker, e);
-	mark(m, MARK_RUN);
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)
 		r = vcpu_start(&m->vcpu[i], e);
+	return r;
+}
+
+bool machine_pause(struct machine *m)
+{
+	stop_threads(m);
+	return end_get(&m->end) == END_NONE;
+}
+
+void machine_resume(struct machine *m)
+{
+	struct err e;
+
+	for (unsigned int i = 0; i < m->vcpus; i++)
+		vcpu_stood_still(&m->vcpu[i]);
+	if (start_threads(m, &e))
+		end_set(&m->end, END_FAULT, "cannot go on after a pause: %s", e.text);
+}
+
+int machine_run(struct machine *m, struct err *e)
+{
+	int r;
+
+	mark(m, MARK_RUN);
+	r = start_threads(m, e);
 	if (!r) {
 		r = loop_run(&m->loop);
 		if (r)
@@ -350,6 +530,7 @@ int machine_run(struct machine *m, struct err *e)
 	}
 	mark(m, MARK_END);
 	stop_threads(m);
+	m->mark[MARK_EXIT] = m->vcpu[0].first_exit;
 	console_close(&m->console);
 	return r;
 }
@@ -357,7 +538,8 @@ int machine_run(struct machine *m, struct err *e)
 void machine_print_marks(const struct machine *m, FILE *out)
 {
 	static const char *const name[MARKS] = {"start",     "kernel loaded", "VM created",
-						"vCPUs run", "agent ready",   "end"};
+						"vCPUs run", "first exit",    "agent ready",
+						"end"};
 	uint64_t before = m->mark[MARK_START];
 
 	fprintf(out, "%-16s %12s %12s\n", "timing", "at (ms)", "took (ms)");

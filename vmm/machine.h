@@ -11,56 +11,54 @@
 
 #include <stdio.h>
 
-#include "devices/blk_file.h"
 #include "devices/serial.h"
-#include "devices/virtio_blk.h"
+#include "devices/virtio_balloon.h"
 #include "devices/virtio_vsock.h"
+#include "devices/vmgenid.h"
 #include "devices/vsock_unix.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
+#include "vmm/cpuid.h"
+#include "vmm/disk.h"
 #include "vmm/end.h"
+#include "vmm/freeze.h"
 #include "vmm/kvm.h"
 #include "vmm/layout.h"
 #include "vmm/link.h"
 #include "vmm/mem.h"
 #include "vmm/rundir.h"
+#include "snapshot/snapshot.h"
 #include "vmm/vcpu.h"
-#include "vmm/worker.h"
 
-#define MACHINE_MAX_DISKS (LAYOUT_VIRTIO_MAX - 1) /* one slot is the vsock device's */
-
-struct disk_config {
-	const char *path;
-	bool read_only;
-};
+/* One slot is the vsock device's, one the balloon's. */
+#define MACHINE_MAX_DISKS (LAYOUT_VIRTIO_MAX - 2)
 
 struct machine_config {
 	const char *kernel, *initrd; /* paths; initrd may be NULL */
 	bool agent;		     /* start the agent that is in this program, if no initrd */
 	bool has_root;		     /* disk 0 is the guest's root file system */
+	bool balloon;		     /* but in snapshots from before there was one */
 	const char *cmdline;	     /* added to what the machine itself says; or NULL */
 	struct disk_config disk[MACHINE_MAX_DISKS];
 	unsigned int disks;
+	struct disk_config fill[MACHINE_MAX_DISKS]; /* of a clone: for its placeholders, in order */
+	unsigned int fills;
 	uint64_t memory; /* bytes */
 	uint32_t cpus;
+	enum cpuid_template cpu_template;
 	struct console_config console;
 };
 
 /* Moments in the start of a VM, for --timing. */
 enum machine_mark {
-	MARK_START,  /* machine_init called */
+	MARK_START,  /* the command began */
 	MARK_LOADED, /* kernel, initrd and tables in guest memory */
 	MARK_VM,     /* the VM exists, with its memory and interrupt controllers */
 	MARK_RUN,    /* vCPUs started */
+	MARK_EXIT,   /* the first of them has left the guest */
 	MARK_READY,  /* the agent answered */
 	MARK_END,    /* the VM ended */
 	MARKS,
-};
-
-struct disk {
-	struct blk_file file;
-	struct virtio_blk blk;
-	struct worker worker;
 };
 
 struct machine {
@@ -73,20 +71,34 @@ struct machine {
 	struct bus pio, mmio;
 	struct console console;
 	struct serial serial;
+	struct vmgenid vmgenid;
 	struct vsock_unix vsock_host;
 	struct virtio_vsock vsock;
 	struct link link;
 	struct vsock_service link_service;
 	struct control control;
+	struct freeze freeze;
 	struct disk *disk; /* config.disks of them */
+	struct virtio_balloon balloon;
 	struct vcpu_host vcpu_host;
 	struct vcpu vcpu[VCPU_MAX];
 	unsigned int vcpus;
+	bool loading;			 /* machine_restore is at work */
+	const struct snapshot *snapshot; /* what its memory was mapped from, or NULL */
+	bool recorded;			 /* a clone's: what it writes first is known */
 	struct loop_source signals; /* SIGINT, SIGTERM, SIGHUP */
 	uint64_t mark[MARKS];	    /* now_ns() at each, 0: not yet */
 	/* Called on the main loop when the agent is ready; may be NULL. Set by the caller. */
 	void (*ready)(void *ctx);
 	void *ready_ctx;
+};
+
+/* What a VM goes on from instead of booting a kernel. */
+struct machine_source {
+	const struct state_reader *state;
+	const struct snapshot *snapshot; /* memory and disks are mapped from it, or were (a fork's) */
+	const struct machine *parent;	 /* a fork: the machine that this process had before */
+	bool check;			 /* whether this host is good for it has to be found out */
 };
 
 /* Builds the VM of this configuration (strings stay the caller's and outlive it), without
@@ -96,10 +108,32 @@ struct machine {
 int machine_init(struct machine *m, const struct machine_config *cfg, struct rundir *rundir,
 		 struct err *e);
 
+/* The same, in the state of the source, whose frame gives cfg what a clone cannot choose
+ * (machine_load_config). The source's parts outlive the machine.
+ */
+int machine_restore(struct machine *m, const struct machine_config *cfg,
+		    const struct machine_source *src, struct rundir *rundir, struct err *e);
+
+/* The guest is ready to be used: marks the moment and calls m->ready. */
+void machine_ready(struct machine *m);
+
+/* From the main loop: stops every vCPU between two instructions and every disk between two requests.
+ * Returns false if the VM has come to its end. machine_resume lets all go on; if it cannot, the VM
+ * ends with a fault.
+ */
+bool machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+
 /* Runs it to its end, which m->end tells, and stops every thread. Returns 0, or -errno if it
  * could not be started.
  */
 int machine_run(struct machine *m, struct err *e);
+
+/* The balloon's virtio slot, behind the disks: they have the same ones with it and without. */
+static inline unsigned int machine_balloon_slot(const struct machine *m)
+{
+	return m->config.disks + 1;
+}
 
 /* Prints when each mark was reached and what came between, as lines. */
 void machine_print_marks(const struct machine *m, FILE *out);

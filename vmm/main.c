@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "vmm/cmd.h"
+#include "vmm/man.h"
 #include "vmm/util.h"
 
 #ifndef UVM_VERSION
@@ -16,7 +17,8 @@
 #endif
 
 static const struct cmd *const commands[] = {
-	&cmd_check, &cmd_boot, &cmd_exec, &cmd_ps, &cmd_console, &cmd_stop, &cmd_kill,
+	&cmd_check,  &cmd_boot,	&cmd_snapshot, &cmd_clone, &cmd_fork,
+	&cmd_exec,   &cmd_ps,	&cmd_console,  &cmd_stop,  &cmd_kill,
 };
 
 #define DESCRIPTORS 8192
@@ -53,6 +55,20 @@ static const struct cmd *find(const char *name)
 	return NULL;
 }
 
+void cmd_print_json(const char *s)
+{
+	putchar('"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			printf("\\%c", *s);
+		else if ((unsigned char)*s < 0x20)
+			printf("\\u%04x", (unsigned int)(unsigned char)*s);
+		else
+			putchar(*s);
+	}
+	putchar('"');
+}
+
 int cmd_usage(const struct cmd *c, struct err *e)
 {
 	err_set(e, 0, "usage: uvm %s%s%s%s; see 'uvm help %s'", c->name,
@@ -82,6 +98,10 @@ static int help(int argc, char **argv, struct err *e)
 {
 	const struct cmd *c = argc > 2 ? find(argv[2]) : NULL;
 
+	if (argc == 3 && !strcmp(argv[2], "--man")) {
+		man_print(commands, ARRAY_SIZE(commands));
+		return EXIT_OK;
+	}
 	if (argc > 2 && !c) {
 		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[2]);
 		return EXIT_USAGE;

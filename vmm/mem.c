@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define PAGE	  4096ull
 #define HUGE_PAGE (2ull << 20) /* what one entry of an x86 page directory maps */
 
 /* Guest memory that begins at a multiple of a huge page's size in the host too, as it does in the
@@ -27,9 +28,20 @@ static void *map_aligned(uint64_t size)
 	return at + before;
 }
 
-static int add_region(struct mem *m, uint64_t start, uint64_t size, struct err *e)
+/* fd -1: of zeros; else the file's bytes behind those of the regions before. */
+static int add_region(struct mem *m, uint64_t start, uint64_t size, int fd, struct err *e)
 {
 	void *host = map_aligned(size);
+
+	if (host && fd >= 0 &&
+	    mmap(host, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+		 (off_t)m->size) == MAP_FAILED) {
+		int error = errno;
+
+		munmap(host, size);
+		errno = error;
+		host = NULL;
+	}
 
 	if (!host)
 		return err_sys(e, "cannot map %" PRIu64 " MiB of guest memory", size >> 20);
@@ -42,6 +54,11 @@ static int add_region(struct mem *m, uint64_t start, uint64_t size, struct err *
 
 int mem_init(struct mem *m, uint64_t size, struct err *e)
 {
+	return mem_init_file(m, size, -1, e);
+}
+
+int mem_init_file(struct mem *m, uint64_t size, int fd, struct err *e)
+{
 	uint64_t low = MIN(size, MEM_HOLE_START);
 	int r;
 
@@ -52,9 +69,9 @@ int mem_init(struct mem *m, uint64_t size, struct err *e)
 		return err_set(e, EINVAL,
 			       "memory of %" PRIu64 " KiB is outside %llu MiB to %llu GiB",
 			       size >> 10, MEM_MIN >> 20, MEM_MAX >> 30);
-	r = add_region(m, 0, low, e);
+	r = add_region(m, 0, low, fd, e);
 	if (!r && size > low)
-		r = add_region(m, MEM_HOLE_END, size - low, e);
+		r = add_region(m, MEM_HOLE_END, size - low, fd, e);
 	if (r)
 		mem_free(m);
 	return r;
@@ -96,6 +113,23 @@ void mem_expect(const struct mem *m, gpa_t at, uint64_t len)
 		from -= from % HUGE_PAGE;
 		madvise(r->host + from, to - from, MADV_HUGEPAGE);
 	}
+}
+
+int mem_release(const struct mem *m, void *host, uint64_t len)
+{
+	for (unsigned int i = 0; i < m->count; i++) {
+		const struct mem_region *r = &m->region[i];
+		uint64_t from = (uintptr_t)host - (uintptr_t)r->host, to;
+
+		if (from >= r->size || len > r->size - from)
+			continue;
+		to = (from + len) / PAGE * PAGE;
+		from = ALIGN_UP(from, PAGE);
+		if (from >= to)
+			return 0;
+		return madvise(r->host + from, to - from, MADV_DONTNEED) ? -errno : 0;
+	}
+	return -EFAULT;
 }
 
 int mem_read(const struct mem *m, gpa_t at, void *to, uint64_t len)

@@ -54,6 +54,11 @@ struct mem {
  */
 int mem_init(struct mem *m, uint64_t size, struct err *e);
 
+/* The same, filled from a file at least that long, whose pages are the guest's own once written
+ * (MAP_PRIVATE): the regions one behind the other from its start. fd may be closed after.
+ */
+int mem_init_file(struct mem *m, uint64_t size, int fd, struct err *e);
+
 /* Unmaps it. Only after every user of its pointers is gone. */
 void mem_free(struct mem *m);
 
@@ -66,6 +71,15 @@ void *mem_span(const struct mem *m, gpa_t at, uint64_t len);
  * there, also where they are given to those only who ask. A hint: nothing depends on it.
  */
 void mem_expect(const struct mem *m, gpa_t at, uint64_t len);
+
+/* Gives the whole pages inside [host, host+len), as mem_span gave it, back to this host. The guest
+ * keeps the memory: what is touched again holds zeros, or, where the guest's memory was mapped from
+ * a file (mem_init_file, a snapshot's layers), the file's page again. Whoever shares the old pages
+ * by fork(2) keeps them. May run beside vCPUs; what they write to the range meanwhile may be lost.
+ * Returns 0, -EFAULT if not all of the range lies in one region, or -errno of the host's, after
+ * which the content of the range is as it was or as above.
+ */
+int mem_release(const struct mem *m, void *host, uint64_t len);
 
 /* Copy out of and into guest memory. Return 0, or -EFAULT if not all of the range is RAM. */
 int mem_read(const struct mem *m, gpa_t at, void *to, uint64_t len);

@@ -92,7 +92,7 @@ int probe_run(struct kvm *k, struct probe *p, struct err *e)
 	if (!r)
 		r = kvm_create_vm(k, &m, true, e);
 	if (!r)
-		r = cpuid_make(k, 1, &cpuid, e);
+		r = cpuid_make(k, 1, CPUID_HOST, &cpuid, e);
 	if (!r)
 		r = vcpu_init(&v, 0, &host, cpuid, e);
 	if (!r) {

@@ -132,12 +132,13 @@ static void remove_locked(struct rundir *r)
 
 static int create_locked(struct rundir *r)
 {
+	bool there = mkdirat(r->root, r->id, 0700);
 	int error;
 
-	if (mkdirat(r->root, r->id, 0700) && errno != EEXIST)
+	if (there && errno != EEXIST)
 		return -errno;
 	error = take_lock(r);
-	if (!error)
+	if (there && !error)
 		empty(r); /* of what a dead VM of this id left */
 	return error;
 }
@@ -195,6 +196,13 @@ int rundir_write_pid(const struct rundir *r, struct err *e)
 	return error ? err_set(e, -error, "cannot write the pid file of '%s': %s", r->id,
 			       strerror(-error))
 		     : 0;
+}
+
+void rundir_release(struct rundir *r)
+{
+	close(r->lock);
+	close(r->dir);
+	close(r->root);
 }
 
 void rundir_remove(struct rundir *r)

@@ -44,6 +44,11 @@ int rundir_create(struct rundir *r, const char *id, struct err *e);
 /* Writes the process id for clients, once the process is the one that stays. */
 int rundir_write_pid(const struct rundir *r, struct err *e);
 
+/* Lets go of the descriptors: for the process that made the directory for a child, which holds the
+ * lock too.
+ */
+void rundir_release(struct rundir *r);
+
 /* Removes the directory with all in it, then the lock. */
 void rundir_remove(struct rundir *r);
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -37,7 +38,12 @@ static int vcpu_call(const struct vcpu *v, unsigned long request, void *arg, con
 int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,
 	      struct err *e)
 {
-	*v = (struct vcpu){.id = id, .host = host};
+	size_t size = sizeof(*cpuid) + cpuid->nent * sizeof(cpuid->entries[0]);
+
+	*v = (struct vcpu){.id = id, .host = host, .cpuid = malloc(size)};
+	if (!v->cpuid)
+		return err_set(e, ENOMEM, "out of memory");
+	memcpy(v->cpuid, cpuid, size);
 	v->fd = kvm_create_vcpu(host->kvm, id, &v->run, e);
 	if (v->fd < 0)
 		return v->fd;
@@ -184,20 +190,29 @@ static bool serve_exit(struct vcpu *v)
 	}
 }
 
+/* Once stop is set (and with it immediate_exit), it ends when KVM_RUN says EINTR and not before: an
+ * exit that was just served is completed by entering again (api.rst, KVM_EXIT_IO), and the
+ * instruction would else be lost to whoever saves the vCPU's state.
+ */
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
 
-	while (!__atomic_load_n(&v->stop, __ATOMIC_ACQUIRE)) {
+	for (;;) {
 		int r = ioctl(v->fd, KVM_RUN, NULL);
 
-		if (r < 0 && (errno == EINTR || errno == EAGAIN))
+		if (r < 0 && (errno == EINTR || errno == EAGAIN)) {
+			if (__atomic_load_n(&v->stop, __ATOMIC_ACQUIRE))
+				break;
 			continue;
+		}
 		if (r < 0) {
 			end_set(v->host->end, END_FAULT, "KVM_RUN failed for vCPU %u: %s", v->id,
 				strerror(errno));
 			break;
 		}
+		if (!v->first_exit)
+			v->first_exit = now_ns();
 		if (!serve_exit(v))
 			break;
 	}
@@ -216,6 +231,8 @@ int vcpu_start(struct vcpu *v, struct err *e)
 	int r;
 
 	sigaction(KICK, &sa, NULL); /* no SA_RESTART: KVM_RUN must return */
+	v->stop = false;
+	v->run->immediate_exit = 0;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	r = pthread_create(&v->thread, &attr, vcpu_thread, v);
@@ -242,4 +259,5 @@ void vcpu_close(struct vcpu *v)
 {
 	munmap(v->run, v->host->kvm->run_size);
 	close(v->fd);
+	free(v->cpuid);
 }

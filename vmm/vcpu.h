@@ -36,6 +36,8 @@ struct vcpu_host {
 	const struct bus *pio, *mmio;
 	struct end *end;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
+	bool tsc_known;	 /* restoring: the offset below is known, one for all vCPUs */
+	uint64_t tsc_offset;
 };
 
 struct vcpu {
@@ -43,19 +45,24 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run; /* shared with the kernel */
 	struct vcpu_host *host;
+	struct kvm_cpuid2 *cpuid; /* as given to KVM; its own */
 	pthread_t thread;
 	bool running;
 	bool stop; /* atomic */
+	uint64_t first_exit; /* when it was, for --timing; 0: none yet */
 };
 
-/* Makes vCPU id with this CPUID; every vCPU but 0 waits for the guest's INIT and SIPI. */
+/* Makes vCPU id with this CPUID (copied); every vCPU but 0 waits for the guest's INIT and SIPI. */
 int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,
 	      struct err *e);
 
 /* Points it at a kernel's entry. Structures that the state refers to: vmm/layout.h. */
 int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct err *e);
 
-/* Starts the thread; stops it and waits for its end. vcpu_stop on one not started is fine. */
+/* Starts the thread; stops it and waits for its end. vcpu_stop on one not started is fine. A vCPU
+ * that has been stopped stands between two instructions: its state can be taken, and it can be
+ * started again.
+ */
 int vcpu_start(struct vcpu *v, struct err *e);
 void vcpu_stop(struct vcpu *v);
 

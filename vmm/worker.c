@@ -24,6 +24,7 @@ int worker_start(struct worker *w, struct err *e)
 	pthread_attr_t attr;
 	int r;
 
+	w->loop.stop = false; /* of an earlier worker_stop */
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	r = pthread_create(&w->thread, &attr, run, w);

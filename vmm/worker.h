@@ -19,7 +19,7 @@ struct worker {
 int worker_init(struct worker *w, struct err *e);
 int worker_start(struct worker *w, struct err *e);
 
-/* Waits for what is in progress. On one that was not started it does nothing. */
+/* Waits for what is in progress. On one that was not started it does nothing. May be started again. */
 void worker_stop(struct worker *w);
 
 #endif

@@ -98,6 +98,7 @@ struct agent {
 	uint64_t stop_deadline_ms;	/* when that is to be */
 	struct conn *link;		/* the connection that the agent has made, or NULL */
 	bool frozen;			/* nothing but the link is served */
+	int priority; /* the agent's, when it is not frozen; getpriority(2) */
 	struct agent_identity identity; /* the payload of an IDENTITY */
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];

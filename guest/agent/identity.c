@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -53,21 +54,24 @@ bool identity_is_machine_id(const char *text, size_t len)
 	return true;
 }
 
-/* A file of ours with this text, mounted over target. Returns its descriptor or -1. */
-static int cover(const char *file, const char *target, const char *text, size_t len)
+/* A file of ours with this text, mounted over target. Returns it, mapped and writable, or NULL. */
+static char *cover(const char *file, const char *target, const char *text, size_t len)
 {
 	int fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+	char *map = MAP_FAILED;
 
-	if (fd >= 0 && write(fd, text, len) == (ssize_t)len &&
-	    !mount(file, target, NULL, MS_BIND, NULL))
-		return fd;
-	say("cannot make this guest's", target, errno);
+	if (fd >= 0 && write(fd, text, len) == (ssize_t)len)
+		map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (map == MAP_FAILED || mount(file, target, NULL, MS_BIND, NULL)) {
+		say("cannot make this guest's", target, errno);
+		map = NULL;
+	}
 	if (fd >= 0)
 		close(fd);
-	return -1;
+	return map;
 }
 
-static int open_boot_id(void)
+static char *open_boot_id(void)
 {
 	char text[IDENTITY_TEXT_MAX];
 	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
@@ -75,10 +79,10 @@ static int open_boot_id(void)
 
 	if (fd >= 0)
 		close(fd);
-	return n <= 0 ? -1 : cover(FILES "/boot_id", BOOT_ID, text, (size_t)n);
+	return n <= 0 ? NULL : cover(FILES "/boot_id", BOOT_ID, text, (size_t)n);
 }
 
-static int open_machine_id(bool read_only)
+static char *open_machine_id(bool read_only)
 {
 	/* A root without it that can be written gets an empty one, which machine-id(5) knows. */
 	int fd = open(MACHINE_ID, O_RDONLY | O_CREAT | O_CLOEXEC, 0444);
@@ -87,7 +91,7 @@ static int open_machine_id(bool read_only)
 	ssize_t n;
 
 	if (fd < 0)
-		return -1;
+		return NULL;
 	n = read(fd, text, sizeof(text));
 	close(fd);
 	if (read_only || n < 0 || !identity_is_machine_id(text, (size_t)n)) {
@@ -123,14 +127,14 @@ static int add_entropy(int fd, const uint8_t *entropy)
 	return r;
 }
 
-static int rewrite(int fd, const uint8_t *random, bool dashes)
+/* The text is as long as the one before; a newline that had been missing stays so. */
+static void rewrite(char *file, const uint8_t *random, bool dashes)
 {
 	char text[IDENTITY_TEXT_MAX];
 	size_t n = identity_text(text, random, dashes);
 
-	if (fd < 0)
-		return 0;
-	return pwrite(fd, text, n, 0) == (ssize_t)n ? 0 : -EIO;
+	if (file)
+		memcpy(file, text, n);
 }
 
 int identity_take(const struct identity *id, const struct agent_identity *m, const char **why)
@@ -148,7 +152,7 @@ int identity_take(const struct identity *id, const struct agent_identity *m, con
 	*why = "cannot set the host's name";
 	if (*m->hostname && sethostname(m->hostname, strlen(m->hostname)))
 		return -errno;
-	*why = "cannot write the boot's and the machine's number";
-	r = rewrite(id->boot_id, m->boot_id, true);
-	return r ? r : rewrite(id->machine_id, m->machine_id, false);
+	rewrite(id->boot_id, m->boot_id, true);
+	rewrite(id->machine_id, m->machine_id, false);
+	return 0;
 }

@@ -5,8 +5,8 @@
  * (/proc/sys/kernel/random/boot_id).
  *
  * The kernel's own boot_id cannot be changed, and /etc may be read-only. So both are files of the
- * agent's that are mounted over those, and to change them is to write to a file that is open: a
- * clone waits for it.
+ * agent's that are mounted over those, and to change them is to write to memory that is mapped: a
+ * clone waits for it, and each page of the kernel that a call would touch is a fault out of it.
  */
 #ifndef UVM_AGENT_IDENTITY_H
 #define UVM_AGENT_IDENTITY_H
@@ -18,8 +18,8 @@
 
 struct identity {
 	int random;  /* /dev/urandom */
-	int boot_id; /* the files, or -1 where there are none */
-	int machine_id;
+	char *boot_id; /* the files, mapped, or NULL where there are none */
+	char *machine_id;
 };
 
 /* At boot, with all file systems mounted. The boot_id stays the kernel's. A machine-id that the

@@ -10,14 +10,26 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+/* While nothing else runs the agent need not go before others; but its answers are sent by a thread of
+ * the kernel's, which would wait until the agent sleeps.
+ */
+static void give_way(struct agent *a)
+{
+	a->priority = getpriority(PRIO_PROCESS, 0);
+	setpriority(PRIO_PROCESS, 0, 0);
+}
+
 static void thaw(struct agent *a)
 {
-	if (a->frozen)
-		freezer_thaw(a->config->freezer);
+	if (!a->frozen)
+		return;
+	setpriority(PRIO_PROCESS, 0, a->priority); /* those that go on may be many */
+	freezer_thaw(a->config->freezer);
 	a->frozen = false;
 }
 
@@ -45,6 +57,8 @@ void link_freeze(struct agent *a, struct conn *c)
 		conn_error(c, -r, why);
 		return;
 	}
+	if (!again)
+		give_way(a);
 	a->frozen = true;
 	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
 	if (!again)

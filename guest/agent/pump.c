@@ -55,8 +55,10 @@ bool pump_step(struct pump *p)
 		return true;
 	if (n < 0 && errno == EAGAIN && !(p->limited && !readable(p->from)))
 		return false;
-	/* There is room: splice looks for it before it looks at the source. */
-	if (n == 0 && p->last)
+	/* At the end of the source, or when it is reset, as a copied guest's connections are. There is
+	 * room: splice looks for it before it looks at the source.
+	 */
+	if (p->last)
 		(void)!write(p->to, &p->last, 1);
 	pump_close(p);
 	return true;

@@ -45,7 +45,7 @@ static bool open_disk(struct vdev *v, unsigned int n, uint64_t features)
 
 static void virtio_ids(void)
 {
-	static const uint32_t types[] = {VIRTIO_VSOCK, VIRTIO_BLK};
+	static const uint32_t types[] = {VIRTIO_VSOCK, VIRTIO_BLK, VIRTIO_BALLOON};
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
 		struct vdev v;

@@ -486,8 +486,10 @@ void guest_main(bool pvh, const uint8_t *info)
 		run.pattern = "hello";
 	run_table(basic_cases);
 	run_table(boot_cases);
+	run_table(snapshot_cases);
 	run_table(blk_cases);
 	run_table(vsock_cases);
+	run_table(balloon_cases);
 	packet_cases();
 	ring_cases();
 	finish();

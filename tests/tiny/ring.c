@@ -130,12 +130,54 @@ static void kick_rx(struct ring *r)
 	vs_send_raw(&vs, &p, NULL, 0);
 }
 
+/* Memory of no use to the guest, and where it is. */
+static uint8_t spare[3][PAGE] __attribute__((aligned(PAGE)));
+static uint32_t spare_pfn[3];
+
+static struct vdev balloon_dev;
+/* The page in which the available ring of the last begins holds nothing of anybody else's. */
+static struct {
+	struct vq q[BALLOON_QUEUES];
+	uint8_t rest[PAGE];
+} balloon __attribute__((aligned(PAGE)));
+
+static bool start_balloon(struct ring *r, uint64_t features, unsigned int index)
+{
+	if (!vdev_find(&balloon_dev, VIRTIO_BALLOON, 0) ||
+	    !vdev_start(&balloon_dev, features | F_REPORTING, balloon.q, BALLOON_QUEUES))
+		return false;
+	*r = (struct ring){&balloon_dev, &balloon.q[index], index, 2, 0};
+	return true;
+}
+
+static bool start_report(struct ring *r, uint64_t features)
+{
+	if (!start_balloon(r, features, BALLOON_REPORT))
+		return false;
+	vq_desc(r->q, 0, spare[0], PAGE, D_WRITE | D_NEXT, 1);
+	vq_desc(r->q, 1, spare[1], 2 * PAGE, D_WRITE, 0);
+	return true;
+}
+
+static bool start_inflate(struct ring *r, uint64_t features)
+{
+	if (!start_balloon(r, features, BALLOON_INFLATE))
+		return false;
+	for (unsigned int i = 0; i < ARRAY_SIZE(spare); i++)
+		spare_pfn[i] = (uint32_t)((uint64_t)spare[i] / PAGE);
+	vq_desc(r->q, 0, spare_pfn, 4, D_NEXT, 1);
+	vq_desc(r->q, 1, spare_pfn + 1, 8, 0, 0);
+	return true;
+}
+
 static const struct target targets[] = {
 	{"blk", start_blk, kick_queue},
 	{"vsock-tx", start_tx, kick_queue},
 	{"vsock-rx", start_rx, kick_rx},
+	{"report", start_report, kick_queue},
+	{"inflate", start_inflate, kick_queue},
 };
-enum { BLK = 1, TX = 2, RX = 4, EACH = 7 }; /* bits of a mutation's targets, in that order */
+enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, EACH = 31 }; /* bits of a mutation's targets, in that order */
 
 /* --- mutations --- */
 
@@ -384,6 +426,35 @@ static void type_is(struct ring *r, uint64_t type, uint64_t data_flags)
 	r->q->desc[1].flags = (uint16_t)(D_NEXT | data_flags);
 }
 
+/* n descriptors, all for the GiB at this address. */
+static void again_and_again(struct ring *r, uint64_t n, uint64_t at)
+{
+	for (uint64_t i = 0; i < n; i++)
+		vq_desc(r->q, (unsigned int)i, (const void *)at, 1u << 30, D_WRITE | D_NEXT,
+			(uint16_t)(i + 1));
+	r->q->desc[n - 1].flags = D_WRITE;
+}
+
+/* The device's own indices are in the memory that it is to give back. */
+static void own_queue(struct ring *r, uint64_t a, uint64_t b)
+{
+	(void)a, (void)b;
+	last_buffer(r, (uint64_t)&r->q->avail / PAGE * PAGE, PAGE);
+}
+
+static void pfn_is(struct ring *r, uint64_t pfn, uint64_t b)
+{
+	(void)r, (void)b;
+	spare_pfn[2] = (uint32_t)pfn;
+}
+
+static void pfn_split(struct ring *r, uint64_t len, uint64_t b)
+{
+	(void)b;
+	first_len(r, len, 0);
+	last_buffer(r, (uint64_t)spare_pfn + len, sizeof(spare_pfn) - len);
+}
+
 #define AT(member) offsetof(struct vq, member)
 
 static const struct mutation mutations[] = {
@@ -435,12 +506,14 @@ static const struct mutation mutations[] = {
 	{"last-high-bits", EACH, REFUSED, last_buffer, 1ull << 52 | 0x80000, 4, 0},
 
 	{"unknown-flags", EACH, SERVED, all_flags, 0xfff8, 0, 0},
-	{"direction-all-readable", BLK | RX, REFUSED, all_flags, 0, D_WRITE, 0},
-	{"direction-all-writable", BLK | TX, REFUSED, all_flags, D_WRITE, 0, 0},
-	{"direction-first-writable", BLK | TX, REFUSED, first_flags, D_WRITE, 0, 0},
-	{"direction-last-readable", BLK | RX, REFUSED, last_flags, 0, D_WRITE, 0},
+	{"direction-all-readable", BLK | RX | REPORT, REFUSED, all_flags, 0, D_WRITE, 0},
+	{"direction-all-writable", BLK | TX | INFLATE, REFUSED, all_flags, D_WRITE, 0, 0},
+	{"direction-first-writable", BLK | TX | INFLATE, REFUSED, first_flags, D_WRITE, 0, 0},
+	{"direction-last-readable", BLK | RX | REPORT, REFUSED, last_flags, 0, D_WRITE, 0},
 	{"direction-first-readable", RX, SERVED, first_flags, 0, D_WRITE, 0},
 	{"direction-last-writable", TX, EITHER, last_flags, D_WRITE, 0, 0},
+	{"direction-first-readable", REPORT, REFUSED, first_flags, 0, D_WRITE, 0},
+	{"direction-last-writable", INFLATE, REFUSED, last_flags, D_WRITE, 0, 0},
 
 	{"indirect", EACH, SERVED, indirect, 0, 0, F_INDIRECT},
 	{"indirect-behind-direct", EACH, SERVED, indirect_behind_direct, 0, 0, F_INDIRECT},
@@ -501,6 +574,22 @@ static const struct mutation mutations[] = {
 	{"buffer-45", RX, SERVED, alone, 45, 0, 0},
 	{"buffer-split", RX, SERVED, first_len, 10, 0, 0},
 	{"buffer-3G", RX, SERVED, last_buffer, 0, 0xc0000000, 0},
+
+	{"byte", REPORT, SERVED, first_len, 1, 0, 0},
+	{"end-of-hole", REPORT, SERVED, last_buffer, HOLE_START - PAGE, PAGE, 0},
+	{"end-of-ram", REPORT, SERVED, last_buffer, HIGH_END - PAGE, PAGE, 0},
+	{"16G", REPORT, SERVED, again_and_again, 16, HOLE_END, 0},
+	{"own-queue", REPORT, EITHER, own_queue, 0, 0, 0},
+	{"pfn-0xffffffff", INFLATE, REFUSED, pfn_is, UINT32_MAX, 0, 0},
+	{"pfn-hole", INFLATE, REFUSED, pfn_is, HOLE_START / PAGE, 0, 0},
+	{"pfn-device", INFLATE, REFUSED, pfn_is, VIRTIO_BASE / PAGE, 0, 0},
+	{"pfn-end", INFLATE, REFUSED, pfn_is, HIGH_END / PAGE, 0, 0},
+	{"pfn-end-of-hole", INFLATE, SERVED, pfn_is, HOLE_START / PAGE - 1, 0, 0},
+	{"pfn-end-of-ram", INFLATE, SERVED, pfn_is, HIGH_END / PAGE - 1, 0, 0},
+	{"pfn-in-two", INFLATE, SERVED, pfn_split, 3, 0, 0},
+	{"bytes-3", INFLATE, REFUSED, first_len, 3, 0, 0},
+	{"bytes-5", INFLATE, REFUSED, first_len, 5, 0, 0},
+	{"pfn-0-half-a-billion-times", INFLATE, SERVED, last_buffer, 1ull << 30, 0x7ffffffc, 0},
 };
 
 static void run_mutation(const struct target *t, const struct mutation *m)

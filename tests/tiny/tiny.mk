@@ -4,7 +4,7 @@
 # that a compiler puts in for an operating system's sake.
 
 TINY     = $B/tests/tiny
-TINY_SRC = $(patsubst %,tests/tiny/%,start.S guest.c virtio.c basic.c boot.c blk.c vsock.c ring.c)
+TINY_SRC = $(patsubst %,tests/tiny/%,start.S guest.c virtio.c basic.c boot.c blk.c vsock.c balloon.c ring.c snapshot.c)
 TINY_OBJ = $(patsubst tests/tiny/%,$(TINY)/%.o,$(TINY_SRC))
 TINY_CC  = gcc -std=gnu11 -O2 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none \
            -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -mgeneral-regs-only \
@@ -32,8 +32,8 @@ $(TINY)/bzimage: $(TINY)/guest.elf tests/tiny/bzimage.S
 	$(Q)gcc -DGUEST='"$(TINY)/guest.bin"' -c -o $(TINY)/bzimage.o tests/tiny/bzimage.S
 	$(Q)objcopy -O binary -j .text $(TINY)/bzimage.o $@
 
-$(TINY)/tool: tests/tiny/tool.c
+$(TINY)/tool: tests/tiny/tool.c snapshot/sum.c vmm/util.c
 	$(call say,CC,$@)
-	$(Q)mkdir -p $(@D) && gcc -std=gnu11 -D_GNU_SOURCE= -O1 -g $(WARN) -o $@ $<
+	$(Q)mkdir -p $(@D) && gcc -std=gnu11 -D_GNU_SOURCE= -I. -O1 -g $(WARN) -o $@ $^
 
 -include $(TINY_OBJ:.o=.d)

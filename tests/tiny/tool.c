@@ -12,6 +12,7 @@
  *   echo SOCKET                   listen there, print "listening", echo one stream to its end
  *   drop SOCKET BYTES             the same, but close after BYTES bytes
  *   say SOCKET                    send standard input, then print what comes until the end
+ *   mutate STATE MANIFEST SEED    changes bytes of a snapshot's state file, and makes the sums right
  *   lock FILE                     print "locked" when it is, hold until standard input ends
  *
  * Each lives for at most a minute.
@@ -27,6 +28,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "snapshot/sum.h"
 
 static void die(const char *what, const char *why)
 {
@@ -294,6 +297,97 @@ static int do_lock(char **a)
 	return 0;
 }
 
+/* docs/snapshot.md: a file's length and sum are at 16 and 24, its content from 32 on. */
+static void mend(uint8_t *file, uint64_t len)
+{
+	uint64_t sum = sum_bytes(file + 32, len - 32, sum_bytes(file, 24, 0));
+
+	memcpy(file + 24, &sum, sizeof(sum));
+}
+
+static uint8_t *read_file(const char *name, size_t *len)
+{
+	static uint8_t room[2][1 << 20];
+	static unsigned int used;
+	uint8_t *data = room[used++];
+	FILE *f = fopen(name, "rb");
+
+	if (!f || (*len = fread(data, 1, sizeof(room[0]), f)) <= 32)
+		die(name, "cannot be read");
+	fclose(f);
+	return data;
+}
+
+static void write_file(const char *name, const uint8_t *data, size_t len)
+{
+	FILE *f = fopen(name, "wb");
+
+	if (!f || fwrite(data, 1, len, f) != len || fclose(f))
+		die(name, "cannot be written");
+}
+
+/* A byte of the value of a field chosen at random in a section chosen at random, so that the small
+ * ones come to their turn. The headers around them are for the unit tests.
+ */
+static uint8_t *any_byte(uint8_t *file, size_t len)
+{
+	uint8_t *section[256], *field[256];
+	uint32_t sections = 0, fields = 0, length, count;
+	uint16_t size, name;
+
+	for (size_t at = 32; at < len && sections < 256; at += 16 + length) {
+		section[sections++] = file + at;
+		memcpy(&length, file + at, sizeof(length));
+	}
+	file = section[(uint32_t)random() % sections];
+	memcpy(&length, file, sizeof(length));
+	memcpy(&name, file + 14, sizeof(name));
+	for (uint32_t at = 16u + name; at < 16 + length && fields < 256;) {
+		memcpy(&count, file + at, sizeof(count));
+		memcpy(&size, file + at + 4, sizeof(size));
+		memcpy(&name, file + at + 6, sizeof(name));
+		if (count)
+			field[fields++] = file + at;
+		at += 8u + name + count * size;
+	}
+	file = field[(uint32_t)random() % fields];
+	memcpy(&count, file, sizeof(count));
+	memcpy(&size, file + 4, sizeof(size));
+	memcpy(&name, file + 6, sizeof(name));
+	return file + 8 + name + (uint32_t)random() % (count * size);
+}
+
+static int do_mutate(char **a)
+{
+	size_t state_len, manifest_len;
+	uint8_t *state = read_file(a[0], &state_len), *manifest = read_file(a[1], &manifest_len);
+	uint8_t *field = memmem(manifest, manifest_len, "state_sum", 9), *byte[4];
+	long n;
+
+	srandom((unsigned int)number(a[2]));
+	if (!field)
+		die(a[1], "no state_sum in it");
+	n = 1 + random() % 4;
+	for (long i = 0; i < n; i++)
+		byte[i] = any_byte(state, state_len); /* before any changes */
+	for (long i = 0; i < n; i++) {
+		uint8_t *p = byte[i];
+
+		switch (random() % 4) {
+		case 0: *p ^= (uint8_t)(1u << random() % 8); break;
+		case 1: *p = (uint8_t)random(); break;
+		case 2: *p = 0; break;
+		default: *p = 0xff; break;
+		}
+	}
+	mend(state, state_len);
+	memcpy(field + 9, state + 24, 8);
+	mend(manifest, manifest_len);
+	write_file(a[0], state, state_len);
+	write_file(a[1], manifest, manifest_len);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int args;
@@ -302,7 +396,7 @@ static const struct {
 	{"pattern", 2, do_pattern}, {"compare", 4, do_compare}, {"blocks", 1, do_blocks},
 	{"sum", 1, do_sum},	    {"connect", 3, do_connect}, {"refuse", 2, do_refuse},
 	{"echo", 1, do_echo},	    {"drop", 2, do_drop},	{"say", 1, do_say},
-	{"lock", 1, do_lock},
+	{"lock", 1, do_lock},	    {"mutate", 3, do_mutate},
 };
 
 int main(int argc, char **argv)

@@ -8,8 +8,13 @@
 
 #include "guest.h"
 
-#define VIRTIO_BLK   2
-#define VIRTIO_VSOCK 19
+#define VIRTIO_BLK     2
+#define VIRTIO_BALLOON 5
+#define VIRTIO_VSOCK   19
+
+/* The balloon's queues, without statistics and hints. */
+enum { BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_REPORT, BALLOON_QUEUES };
+#define F_REPORTING (1ull << 5)
 
 enum {
 	R_MAGIC = 0x000,

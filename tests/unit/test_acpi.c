@@ -159,9 +159,9 @@ END_TEST
 /* --- AML (ACPI 6.4, 20) --- */
 
 struct found {
-	unsigned int devices, virtio, uart, pvpanic, sleep;
+	unsigned int devices, virtio, uart, pvpanic, sleep, genid, events, notifies;
 	uint64_t uid; /* of the device that is being read */
-	bool is_virtio;
+	bool is_virtio, is_events;
 };
 
 struct reader {
@@ -244,7 +244,8 @@ static void read_resources(struct reader *r)
 			ck_assert_uint_eq(d[1], 1);
 			ck_assert_uint_eq(get(d + 2, 4), r->found->is_virtio
 								 ? LAYOUT_VIRTIO_GSI + r->found->uid
-								 : LAYOUT_COM1_GSI);
+							 : r->found->is_events ? LAYOUT_EVENT_GSI
+									       : LAYOUT_COM1_GSI);
 		} else {
 			ck_assert_uint_eq(tag, 0x47); /* I/O ports */
 			ck_assert_uint_eq(get(d + 1, 2), get(d + 3, 2));
@@ -268,17 +269,26 @@ static void read_name(struct reader *r)
 		r->p++;
 		b = take_package(r);
 		n = take8(&b);
-		ck_assert(!memcmp(name, "_S5_", 4));
-		ck_assert_uint_eq(take_int(&b), POWER_SLEEP_TYPE_OFF);
+		if (!memcmp(name, "ADDR", 4)) { /* the generation id's, low and high half */
+			ck_assert_uint_eq(take_int(&b), LAYOUT_VMGENID);
+			r->found->genid++;
+		} else {
+			ck_assert(!memcmp(name, "_S5_", 4));
+			ck_assert_uint_eq(take_int(&b), POWER_SLEEP_TYPE_OFF);
+			r->found->sleep++;
+		}
 		while (--n)
 			take_int(&b);
 		ck_assert_ptr_eq(b.p, b.end);
-		r->found->sleep++;
 	} else if (*r->p == 0x0d) {
 		const char *text = (const char *)r->p + 1;
 
 		take(r, strnlen(text, (size_t)(r->end - r->p) - 1) + 2);
+		if (!memcmp(name, "_CID", 4))
+			return;
 		ck_assert(!memcmp(name, "_HID", 4));
+		r->found->is_events = !strcmp(text, "ACPI0013");
+		r->found->events += r->found->is_events;
 		r->found->is_virtio = !strcmp(text, "LNRO0005");
 		r->found->virtio += r->found->is_virtio;
 		r->found->pvpanic += !strcmp(text, "QEMU0001");
@@ -291,6 +301,21 @@ static void read_name(struct reader *r)
 	}
 }
 
+/* A method that does nothing but notify the generation id's device (20.2.5.3). */
+static void read_method(struct reader *r)
+{
+	struct reader b = take_package(r);
+
+	ck_assert(!memcmp(take(&b, 4), "_EVT", 4));
+	ck_assert_uint_eq(take8(&b), 1);
+	ck_assert_uint_eq(take8(&b), 0x86);
+	ck_assert(!memcmp(take(&b, 4), "VGEN", 4));
+	ck_assert_uint_eq(take_int(&b), 0x80);
+	ck_assert_ptr_eq(b.p, b.end);
+	ck_assert(r->found->is_events);
+	r->found->notifies++;
+}
+
 static void read_terms(struct reader r)
 {
 	while (r.p < r.end) {
@@ -299,6 +324,8 @@ static void read_terms(struct reader r)
 
 		if (op == 0x08) {
 			read_name(&r);
+		} else if (op == 0x14) {
+			read_method(&r);
 		} else if (op == 0x10) {
 			inner = take_package(&r);
 			ck_assert(!memcmp(take(&inner, 5), "\\_SB_", 5));
@@ -309,7 +336,7 @@ static void read_terms(struct reader r)
 			inner = take_package(&r);
 			take(&inner, 4);
 			r.found->devices++;
-			r.found->is_virtio = false;
+			r.found->is_virtio = r.found->is_events = false;
 			read_terms(inner);
 		}
 	}
@@ -327,7 +354,10 @@ START_TEST(dsdt_describes_the_machine)
 		p = dsdt(&len);
 		read_terms((struct reader){p + 36, p + len, &found});
 		ck_assert_uint_eq(found.virtio, virtio);
-		ck_assert_uint_eq(found.devices, virtio + 2);
+		ck_assert_uint_eq(found.devices, virtio + 4);
+		ck_assert_uint_eq(found.genid, 1);
+		ck_assert_uint_eq(found.events, 1);
+		ck_assert_uint_eq(found.notifies, 1);
 		ck_assert_uint_eq(found.uart, 1);
 		ck_assert_uint_eq(found.pvpanic, 1);
 		ck_assert_uint_eq(found.sleep, 1);
@@ -366,7 +396,7 @@ START_TEST(aml_full_at_every_byte)
 		dev = aml_open_device(&a, "DEV0");
 		aml_name_int(&a, "_UID", 1ull << 40);
 		aml_name_string(&a, "_STR", "text");
-		aml_name_package(&a, "_S5_", (const uint8_t[]){5, 0, 1}, 3);
+		aml_name_package(&a, "_S5_", (const uint32_t[]){5, 0, 1}, 3);
 		aml_crs(&a,
 			&(struct aml_resources){
 				.port = 1, .port_size = 8, .mmio = 1, .mmio_size = 1, .gsi = 3});

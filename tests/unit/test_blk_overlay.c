@@ -561,23 +561,6 @@ START_TEST(below_that_can_change)
 	ck_refused(blk_overlay_open(&layer[0], open_name(names[0], false), false, &file.backend,
 				    "x", &e),
 		   EINVAL, "disk x: what is below can still change");
-	/* A live fork of a VM that writes to an image itself. */
-	ck_assert(!write_at(&file.backend, original + BLOCK, BLOCK, 0));
-	sync_fails = EIO;
-	ck_refused(blk_file_freeze(&file, &e), EIO, "cannot write out a disk");
-	ck_assert(!file.backend.read_only);
-	sync_fails = 0;
-	ck_ok(blk_file_freeze(&file, &e));
-	ck_ok(blk_file_freeze(&file, &e)); /* again: nothing */
-	ck_assert_uint_eq(syncs, 2);
-	ck_assert_int_eq(write_at(&file.backend, original, BLOCK, 0), -EROFS);
-	ck_ok(blk_overlay_open(&layer[0], open_name(names[0], false), false, &file.backend, "x",
-			       &e));
-	memcpy(original, original + BLOCK, BLOCK);
-	ck_assert(reads_as(&layer[0].backend, original, MAX_DISK));
-	blk_overlay_close(&layer[0]);
-	open_base(); /* others may read it now */
-	blk_file_close(&base);
 	blk_file_close(&file);
 }
 END_TEST
@@ -1114,7 +1097,7 @@ START_TEST(file_system_full)
 	ck_assert(!mkdir(small, 0700));
 	if (!mount_small(small)) {
 		blk_file_close(&base);
-		return;
+		ck_skip("no file system can be mounted here");
 	}
 	other = tmp_file("small/filler", filler, sizeof(filler));
 	dir = open(small, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

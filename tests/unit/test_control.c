@@ -29,6 +29,50 @@ static struct serial serial;
 static struct loop loop;
 static struct end end;
 
+/* What takes its time: here, until the test says so, or no time at all. */
+static struct {
+	struct control_ticket ticket;
+	int at, result;
+	bool stop, at_once;
+	unsigned int n, calls;
+	char name[CONTROL_LINE];
+} begun;
+
+static int begin(struct control_ticket ticket, const char *name)
+{
+	begun.ticket = ticket;
+	begun.calls++;
+	snprintf(begun.name, sizeof(begun.name), "%s", name);
+	if (begun.at_once)
+		control_answer(&control, ticket, "error at once\n\n", 15);
+	return begun.result ? err_set(&e, -begun.result, "not today") : 0;
+}
+
+static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, bool stop,
+		    struct err *why)
+{
+	int r = begin(ticket, name);
+
+	(void)ctx;
+	*why = e;
+	begun.at = at;
+	begun.stop = stop;
+	ck_that(fcntl(at, F_GETFD) == FD_CLOEXEC);
+	close(at);
+	return r;
+}
+
+static int make_fork(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
+		     struct err *why)
+{
+	int r = begin(ticket, name);
+
+	(void)ctx;
+	*why = e;
+	begun.n = n;
+	return r;
+}
+
 static size_t status(void *ctx, char *text, size_t size)
 {
 	(void)ctx;
@@ -49,7 +93,8 @@ static void setup(void)
 	ck_ok(irq.fd = event_new(&e));
 	serial_init(&serial, irq, &host);
 	control =
-		(struct control){.loop = &loop, .end = &end, .console = &console, .status = status};
+		(struct control){.loop = &loop, .end = &end, .console = &console, .status = status,
+				 .snapshot = snapshot, .fork = make_fork};
 	ck_ok(control_init(&control, tmp_dir, &e));
 }
 
@@ -240,6 +285,129 @@ START_TEST(client_that_does_not_read)
 	ck_assert_uint_eq(clients(), 1);
 	put(other, "status\n");
 	ck_assert(!strncmp(get(other), "ok\n", 3));
+}
+END_TEST
+
+static void put_with(int fd, const char *text, const int *passed, size_t n)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(4 * sizeof(int))];
+	} room = {0};
+	struct iovec iov = {(char *)(uintptr_t)text, strlen(text)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &room,
+			   .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+
+	room.head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+				     .cmsg_len = CMSG_LEN(n * sizeof(int))};
+	memcpy(CMSG_DATA(&room.head), passed, n * sizeof(int));
+	ck_that(sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)strlen(text));
+	loop_settle(&loop);
+}
+
+START_TEST(answer_that_comes_later)
+{
+	int fd = connect_control();
+	unsigned int before = open_fds();
+
+	put_with(fd, "snapshot a name\n", &tmp_dir, 1);
+	ck_assert_str_eq(begun.name, "a name");
+	ck_assert(!begun.stop);
+	ck_assert_str_eq(get(fd), "");
+	control_progress(&control, begun.ticket, "progress 1 2\n", 13);
+	ck_assert_str_eq(get(fd), "progress 1 2\n");
+	control_answer(&control, begun.ticket, "ok\nx 1\n\n", 9);
+	ck_assert_str_eq(get(fd), "ok\nx 1\n\n");
+	control_answer(&control, begun.ticket, "ok\n\n", 4); /* once */
+	control_progress(&control, begun.ticket, "progress 2 2\n", 13);
+	ck_assert_str_eq(get(fd), "");
+	put_with(fd, "snapshot-stop b\n", &tmp_dir, 1);
+	ck_assert(begun.stop);
+	control_answer(&control, begun.ticket, "ok\n\n", 4);
+	ck_assert_str_eq(get(fd), "ok\n\n");
+	put(fd, "fork 7 child\n");
+	ck_assert_uint_eq(begun.n, 7);
+	ck_assert_str_eq(begun.name, "child");
+	control_answer(&control, begun.ticket, "ok\n\n", 4);
+	ck_assert_str_eq(get(fd), "ok\n\n");
+	put(fd, "fork 7\n");
+	ck_assert_str_eq(begun.name, "");
+	ck_assert_uint_eq(open_fds(), before);
+	close(fd);
+	loop_settle(&loop);
+	ck_assert_uint_eq(clients(), 0);
+}
+END_TEST
+
+/* The answer that comes from within is one, and the client may ask again. */
+START_TEST(answer_that_comes_at_once)
+{
+	int fd = connect_control();
+
+	begun.at_once = true;
+	put_with(fd, "snapshot x\n", &tmp_dir, 1);
+	ck_assert_str_eq(get(fd), "error at once\n\n");
+	put(fd, "fork 1\n");
+	ck_assert_str_eq(get(fd), "error at once\n\n");
+	put(fd, "status\n");
+	ck_assert_str_eq(get(fd), "ok\nid vm\nstate running\n\n");
+	close(fd);
+}
+END_TEST
+
+START_TEST(what_is_not_begun)
+{
+	static const char *const bad[] = {"fork \n", "fork x\n", "fork 1x\n", "fork 4294967296\n",
+					  "fork 99999999999999999999\n"};
+	int fd = connect_control(), four[] = {tmp_dir, tmp_dir, tmp_dir, tmp_dir};
+	unsigned int before = open_fds(), calls;
+
+	begun.result = -EBUSY;
+	put_with(fd, "snapshot x\n", &tmp_dir, 1);
+	ck_assert_str_eq(get(fd), "error not today\n\n");
+	put(fd, "fork 1\n");
+	ck_assert_str_eq(get(fd), "error not today\n\n");
+	calls = begun.calls;
+	put(fd, "snapshot x\n");
+	ck_assert_str_eq(get(fd), "error no directory came with the request\n\n");
+	put(fd, "snapshot\n");
+	ck_assert_str_eq(get(fd), "error unknown request\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		put(fd, bad[i]);
+		ck_assert_str_eq(get(fd), "error fork takes a number and a name\n\n");
+	}
+	ck_assert_uint_eq(begun.calls, calls);
+	/* Descriptors that nobody asked for. */
+	put_with(fd, "status\n", four, 4);
+	get(fd);
+	put_with(fd, "snapshot x\n", four, 4);
+	ck_assert_str_eq(get(fd), "error not today\n\n");
+	ck_assert_uint_eq(open_fds(), before);
+	close(fd);
+}
+END_TEST
+
+/* Whoever waits and goes, or talks on, gets no answer, nor does the one who has its place then. */
+START_TEST(gone_before_the_answer)
+{
+	int fd = connect_control(), other;
+
+	put_with(fd, "snapshot x\n", &tmp_dir, 1);
+	close(fd);
+	loop_settle(&loop);
+	ck_assert_uint_eq(clients(), 0);
+	other = connect_control();
+	put_with(other, "status\n", &tmp_dir, 1);
+	get(other);
+	control_answer(&control, begun.ticket, "ok\n\n", 4);
+	control_progress(&control, begun.ticket, "progress 1 2\n", 13);
+	ck_assert_str_eq(get(other), "");
+	put(other, "fork 1\n");
+	put(other, "status\n");
+	ck_assert_str_eq(get(other), "(end)");
+	ck_assert_uint_eq(clients(), 0);
+	control_answer(&control, begun.ticket, "ok\n\n", 4);
+	close(other);
 }
 END_TEST
 
@@ -526,6 +694,10 @@ int main(void)
 		clients_that_leave,
 		many_clients,
 		client_that_does_not_read,
+		answer_that_comes_later,
+		answer_that_comes_at_once,
+		what_is_not_begun,
+		gone_before_the_answer,
 	};
 	const TTest *const client[] = {
 		good_answers,	       malformed_answers,

@@ -25,6 +25,7 @@ static const struct kvm_cpuid_entry2 host[] = {
 	{.function = 0x40000000, .eax = 5, .ebx = 6, .ecx = 7, .edx = 8},
 	{.function = 0x80000001, .ecx = ONES, .edx = ONES},
 	{.function = 0x80000008, .eax = ONES, .ecx = ONES},
+	{.function = 0x8000000a, .eax = ONES, .ebx = ONES, .ecx = ONES, .edx = ONES},
 	{.function = 0x8000001d, .index = 0, .eax = 0x21},
 	{.function = 0x8000001d, .index = 3, .eax = 0x63 | 0xffu << 14},
 	{.function = 0x8000001e, .eax = ONES, .ebx = ONES, .ecx = ONES},
@@ -145,16 +146,85 @@ START_TEST(features)
 }
 END_TEST
 
-/* Nobody saves performance counters: neither Intel's nor AMD's are offered. */
-START_TEST(no_performance_counters)
+/* Nobody saves performance counters or a guest's own guests: neither Intel's nor AMD's are offered. */
+START_TEST(nothing_that_is_not_saved)
 {
 	const struct kvm_cpuid_entry2 *l;
 
 	adapt(2, true);
 	l = leaf(0xa, 0);
 	ck_assert_uint_eq(l->eax | l->ebx | l->ecx | l->edx, 0);
-	ck_assert_uint_eq(leaf(0x80000001, 0)->ecx, ONES & ~(7u << 23 | 1u << 28));
+	l = leaf(0x8000000a, 0);
+	ck_assert_uint_eq(l->eax | l->ebx | l->ecx | l->edx, 0);
+	ck_assert_uint_eq(leaf(0x80000001, 0)->ecx, ONES & ~(7u << 23 | 1u << 28 | 1u << 2));
 	ck_assert_uint_eq(leaf(0x80000001, 0)->edx, ONES);
+}
+END_TEST
+
+START_TEST(no_virtualisation_on_intel)
+{
+	table->nent = 1;
+	table->entries[0] = (struct kvm_cpuid_entry2){.function = 1, .ecx = ONES};
+	cpuid_adapt(table, 1, true);
+	ck_assert_uint_eq(table->entries[0].ecx, ONES & ~(1u << 5));
+}
+END_TEST
+
+/* What is left is a subset; AVX, XSAVE and AES are gone, SSE4.2 and the mitigations are not. */
+START_TEST(baseline)
+{
+	static const struct kvm_cpuid_entry2 full[] = {
+		{.function = 1, .eax = 1, .ebx = 2, .ecx = ONES, .edx = ONES},
+		{.function = 7, .index = 0, .eax = 1, .ebx = ONES, .ecx = ONES, .edx = ONES},
+		{.function = 0xd, .index = 0, .eax = 7, .ebx = 832, .ecx = 832},
+		{.function = 0xd, .index = 2, .eax = 256, .ebx = 576},
+		{.function = 0x80000008, .eax = 0x3030, .ebx = ONES},
+	};
+
+	table->nent = ARRAY_SIZE(full);
+	memcpy(table->entries, full, sizeof(full));
+	cpuid_limit(table);
+	ck_assert_uint_eq(leaf(1, 0)->eax, 1);
+	ck_assert_uint_eq(leaf(1, 0)->ebx, 2);
+	ck_assert_uint_eq(leaf(1, 0)->ecx & (1u << 12 | 1u << 25 | 7u << 26 | 1u << 29), 0);
+	ck_assert_uint_eq(leaf(1, 0)->ecx & (1u | 1u << 9 | 3u << 19 | 1u << 31),
+			  1u | 1u << 9 | 3u << 19 | 1u << 31);
+	ck_assert_uint_eq(leaf(7, 0)->ebx & (1u << 5 | 1u << 16), 0);
+	ck_assert_uint_eq(leaf(7, 0)->edx & (1u << 26 | 1u << 27 | 1u << 31),
+			  1u << 26 | 1u << 27 | 1u << 31);
+	ck_assert_uint_eq(leaf(0xd, 0)->ebx | leaf(0xd, 2)->eax, 0);
+	ck_assert_uint_eq(leaf(0x80000008, 0)->eax, 0x3030);
+	ck_assert_uint_eq(leaf(0x80000008, 0)->ebx & (1u << 12 | 1u << 24), 1u << 12 | 1u << 24);
+}
+END_TEST
+
+/* Each feature that the guest has and the host has not is named; what the host has more is not. */
+START_TEST(what_another_host_lacks)
+{
+	struct kvm_cpuid2 *guest = calloc(1, sizeof(*guest) + 2 * sizeof(guest->entries[0]));
+	char text[128], small[8];
+
+	ck_that(guest);
+	guest->nent = 2;
+	guest->entries[0] = (struct kvm_cpuid_entry2){.function = 1, .ecx = 1u << 12 | 1u << 31};
+	guest->entries[1] = (struct kvm_cpuid_entry2){.function = 7, .ebx = 1u << 5 | 1u << 16};
+	table->nent = 2;
+	table->entries[0] = (struct kvm_cpuid_entry2){.function = 1, .ecx = 3u << 12};
+	table->entries[1] = (struct kvm_cpuid_entry2){.function = 7, .ebx = 1u << 5};
+	ck_assert_uint_eq(cpuid_missing(guest, table, text, sizeof(text)), 1);
+	ck_assert_str_eq(text, " CPUID 0x7.0 ebx bits 0x10000");
+	table->entries[0].ecx = 0;
+	table->nent = 1;
+	ck_assert_uint_eq(cpuid_missing(guest, table, text, sizeof(text)), 2);
+	ck_assert_str_eq(text, " CPUID 0x1.0 ecx bits 0x1000, CPUID 0x7.0 ebx bits 0x10020");
+	ck_assert_uint_eq(cpuid_missing(guest, table, small, sizeof(small)), 2);
+	ck_assert_uint_eq(strlen(small), sizeof(small) - 1);
+	ck_assert_uint_eq(cpuid_missing(guest, guest, text, sizeof(text)), 0);
+	guest->entries[0] = (struct kvm_cpuid_entry2){.function = 0, .ecx = 1};
+	guest->nent = 1;
+	ck_assert_uint_eq(cpuid_missing(guest, table, text, sizeof(text)), 1);
+	ck_assert_str_eq(text, " the CPU's vendor");
+	free(guest);
 }
 END_TEST
 
@@ -186,7 +256,8 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		topology_of_leaf_1, topology_of_leaf_b,	     topology_of_amd,	    caches,
-		features,	    no_performance_counters, the_rest_is_the_hosts, numbers,
+		features,	    nothing_that_is_not_saved, the_rest_is_the_hosts, numbers,
+		no_virtualisation_on_intel, baseline, what_another_host_lacks,
 	};
 
 	return run_tests("cpuid", tests, ARRAY_SIZE(tests), setup, teardown);

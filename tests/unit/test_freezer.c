@@ -232,7 +232,7 @@ static void setup_processes(void)
 	fds_before = open_fds();
 	root = make_cgroup();
 	if (!root)
-		return; /* not on this host */
+		return;
 	counter = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	snprintf(file, sizeof(file), "%s/cgroup.procs", root);
 	ck_assert(!write_all(open(file, O_WRONLY | O_CLOEXEC), "0", 1));
@@ -298,7 +298,7 @@ static void move_to(const char *group)
 START_TEST(process_stops_and_goes_on)
 {
 	if (!root)
-		return;
+		ck_skip("no cgroup v2 that can be written to");
 	for (int i = 0; i < 5; i++) {
 		expect_runs();
 		ck_assert_int_eq(freezer_freeze(&f, &why), 0);
@@ -314,7 +314,7 @@ START_TEST(process_that_has_moved)
 	char path[4200];
 
 	if (!root)
-		return;
+		ck_skip("no cgroup v2 that can be written to");
 	snprintf(path, sizeof(path), "%s/other", root);
 	ck_assert(!mkdir(path, 0755));
 	move_to("/other");
@@ -339,7 +339,7 @@ START_TEST(agent_that_was_moved)
 	pid_t other = running;
 
 	if (!root)
-		return;
+		ck_skip("no cgroup v2 that can be written to");
 	running = getpid();
 	move_to("/uvm");
 	ck_assert_int_eq(freezer_freeze(&f, &why), -EBUSY);

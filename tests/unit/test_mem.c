@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/unit/util.h"
 #include "vmm/bus.h"
@@ -133,6 +135,48 @@ START_TEST(expected_memory_at_an_odd_end)
 	if (asked_for_huge())
 		ck_assert_uint_eq(asked_for_huge(), 4096);
 	mem_free(&mem);
+}
+END_TEST
+
+/* Whole pages only, of one region only. */
+START_TEST(released_memory)
+{
+	uint8_t *p = mem.region[0].host;
+
+	memset(p, 1, SMALL);
+	ck_assert_int_eq(mem_release(&mem, p + 1, 2 * 4096 - 1), 0);
+	ck_assert(all_bytes(p, 4096, 1) && all_bytes(p + 4096, 4096, 0));
+	ck_assert(all_bytes(p + 8192, SMALL - 8192, 1));
+	ck_assert_int_eq(mem_release(&mem, p + 8193, 4094), 0);
+	ck_assert_int_eq(mem_release(&mem, p + 8193, 8190), 0);
+	ck_assert_int_eq(mem_release(&mem, p + 8192, 4095), 0);
+	ck_assert_int_eq(mem_release(&mem, p, 0), 0);
+	ck_assert(all_bytes(p + 8192, SMALL - 8192, 1));
+	ck_assert_int_eq(mem_release(&mem, p - 1, 8192), -EFAULT);
+	ck_assert_int_eq(mem_release(&mem, p + SMALL - 4096, 4097), -EFAULT);
+	ck_assert_int_eq(mem_release(&mem, p + SMALL, 4096), -EFAULT);
+	ck_assert_int_eq(mem_release(&mem, p + 4096, UINT64_MAX - 4095), -EFAULT);
+	ck_assert(all_bytes(p + 8192, SMALL - 8192, 1));
+	ck_assert_int_eq(mem_release(&mem, p, SMALL), 0);
+	ck_assert(all_bytes(p, SMALL, 0));
+}
+END_TEST
+
+/* What was mapped from a file is the file's again. */
+START_TEST(released_memory_of_a_file)
+{
+	static uint8_t content[SMALL];
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+
+	fill_pattern(content, SMALL, 1);
+	ck_assert_int_eq(write(fd, content, SMALL), SMALL);
+	ck_ok(mem_init_file(&mem, SMALL, fd, &e));
+	memset(mem.region[0].host + 4096, 1, 8192);
+	ck_assert_int_eq(mem_release(&mem, mem.region[0].host + 4096, 4096), 0);
+	memset(content + 8192, 1, 4096);
+	ck_assert(!memcmp(mem.region[0].host, content, SMALL));
+	mem_free(&mem);
+	close(fd);
 }
 END_TEST
 
@@ -372,10 +416,11 @@ END_TEST
 int main(void)
 {
 	const TTest *const small[] = {small_memory,    spans_at_the_end, empty_spans,
-				      spans_that_wrap, copies,		 expected_memory};
+				      spans_that_wrap, copies,		 expected_memory,
+				      released_memory};
 	const TTest *const big[] = {big_memory_has_a_hole};
 	const TTest *const sizes[] = {sizes_around_the_hole, sizes_that_are_refused, odd_sizes,
-				      expected_memory_at_an_odd_end};
+				      expected_memory_at_an_odd_end, released_memory_of_a_file};
 	const TTest *const buses[] = {
 		accesses_reach_their_device, nobody_answers,   accesses_that_straddle,
 		overlaps_are_refused,	     limit_of_devices, values,

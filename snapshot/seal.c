@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "snapshot/files.h"
+#include "vmm/util.h"
+
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+
+/* What the seal belongs to: another host, another boot (a kernel may have changed, and with it what
+ * KVM offers) or another uvm must look for itself.
+ */
+struct seal {
+	uint8_t boot_id[36];
+	uint64_t state_sum;
+	uint32_t version_len;
+	char version[64];
+};
+
+const struct state_table seal_table = {
+	"seal", 1,
+	(const struct state_field[]){STATE_ARRAY(struct seal, boot_id, 1),
+				     STATE_SCALAR(struct seal, state_sum, 1),
+				     STATE_VARIABLE(struct seal, version, version_len, 1), {0}}};
+
+/* A file that nobody has touched has all of these unchanged. */
+struct stamp {
+	uint64_t device, inode, size, mtime_s, mtime_ns, ctime_s, ctime_ns;
+};
+
+#define S(m) STATE_SCALAR(struct stamp, m, 1)
+const struct state_table stamp_table = {
+	"stamp", 1,
+	(const struct state_field[]){S(device), S(inode), S(size), S(mtime_s), S(mtime_ns),
+				     S(ctime_s), S(ctime_ns), {0}}};
+#undef S
+
+static bool make_seal(const struct snapshot *s, struct seal *seal)
+{
+	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, seal->boot_id, sizeof(seal->boot_id));
+
+	if (fd >= 0)
+		close(fd);
+	seal->state_sum = s->m.state_sum;
+	seal->version_len = MIN(strlen(UVM_VERSION), sizeof(seal->version));
+	memcpy(seal->version, UVM_VERSION, seal->version_len);
+	return n == sizeof(seal->boot_id);
+}
+
+static struct stamp stamp_of(const struct stat *st)
+{
+	return (struct stamp){st->st_dev,
+			      st->st_ino,
+			      (uint64_t)st->st_size,
+			      (uint64_t)st->st_mtim.tv_sec,
+			      (uint64_t)st->st_mtim.tv_nsec,
+			      (uint64_t)st->st_ctim.tv_sec,
+			      (uint64_t)st->st_ctim.tv_nsec};
+}
+
+/* Visits the stamp of each file: the memory, then each disk's files. A disk's path may lead
+ * elsewhere, and the file there may be a link to the one that counts.
+ */
+static int each_file(const struct snapshot *s,
+		     int (*visit)(void *ctx, uint32_t instance, struct stamp stamp), void *ctx)
+{
+	struct stat st;
+	uint32_t n = 0;
+	int r = fstat(s->memory, &st) ? -1 : visit(ctx, n++, stamp_of(&st));
+
+	for (uint32_t i = 0; i < s->m.disks && !r; i++)
+		for (uint32_t k = 0; k < s->disk[i].files && !r; k++)
+			r = fstatat(s->dir, s->disk[i].file[k].path.s, &st, 0)
+				    ? -1
+				    : visit(ctx, n++, stamp_of(&st));
+	return r;
+}
+
+static int compare(void *ctx, uint32_t instance, struct stamp now)
+{
+	struct state_visitor v = {.r = ctx};
+	struct stamp then = {0};
+	struct err ignored;
+
+	return state_visit(&v, &stamp_table, instance, &then, &ignored) ||
+	       memcmp(&then, &now, sizeof(now));
+}
+
+bool seal_fits(const struct snapshot *s)
+{
+	struct seal now = {0}, then = {0};
+	struct state_reader reader;
+	struct state_visitor v = {.r = &reader};
+	struct err ignored;
+	uint8_t *data;
+	size_t len;
+	bool fits;
+
+	if (!make_seal(s, &now) || snapshot_read_file(s->dir, FILE_SEAL, &data, &len, &ignored))
+		return false;
+	fits = !state_open(&reader, data, len, SNAPSHOT_SEAL_KIND, FILE_SEAL, &ignored) &&
+	       !state_visit(&v, &seal_table, 0, &then, &ignored) &&
+	       !memcmp(&now, &then, sizeof(now)) && !each_file(s, compare, &reader);
+	free(data);
+	return fits;
+}
+
+static int save(void *ctx, uint32_t instance, struct stamp stamp)
+{
+	state_save(ctx, &stamp_table, instance, &stamp);
+	return 0;
+}
+
+/* A file's times are those of the clock's last tick; the slowest has 100 a second. */
+#define TICK_NS 20000000
+
+static int wait_for_tick(void *ctx, uint32_t instance, struct stamp stamp)
+{
+	struct timespec now;
+	int64_t age;
+
+	(void)ctx, (void)instance;
+	clock_gettime(CLOCK_REALTIME, &now);
+	age = ((int64_t)now.tv_sec - (int64_t)stamp.ctime_s) * 1000000000 + now.tv_nsec -
+	      (int64_t)stamp.ctime_ns;
+	if (age >= 0 && age < TICK_NS)
+		nanosleep(&(struct timespec){.tv_nsec = TICK_NS - age}, NULL);
+	return 0;
+}
+
+void seal_begin(struct snapshot *s)
+{
+	struct seal seal = {0};
+	struct err ignored;
+
+	if (!make_seal(s, &seal) || each_file(s, wait_for_tick, NULL))
+		return;
+	state_begin(&s->seal, SNAPSHOT_SEAL_KIND);
+	state_save(&s->seal, &seal_table, 0, &seal);
+	if (each_file(s, save, &s->seal) || state_finish(&s->seal, &ignored))
+		state_discard(&s->seal);
+}
+
+void snapshot_seal(const struct snapshot *s)
+{
+	struct err ignored;
+	char temp[64];
+
+	if (s->parent)
+		snapshot_seal(s->parent);
+	if (s->sealed || !s->seal.len)
+		return;
+	/* Renamed into place, so that a reader sees a whole one. It need not be durable. */
+	snprintf(temp, sizeof(temp), FILE_SEAL ".%d", (int)getpid());
+	if (files_write(s->dir, temp, s->seal.data, s->seal.len, &ignored) ||
+	    renameat(s->dir, temp, s->dir, FILE_SEAL))
+		unlinkat(s->dir, temp, 0);
+}

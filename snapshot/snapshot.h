@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot: a frozen VM in a directory: opened and checked, written, published.
+ *
+ *   manifest   what it is: sums and sizes of all the rest, the parent, the disks
+ *   state      devices, vCPUs, interrupt controllers, clock (state.h)
+ *   memory     the guest's memory, sparse (memfile.h)
+ *   disk-N.M   layer M of disk N, where the disk is not a file elsewhere that does not change
+ *   working-set  what a clone writes first; not part of the snapshot either
+ *   seal       when and where these files were last found to be whole; not part of the snapshot
+ *   children   a directory with the snapshots that need this one, a link each
+ *
+ * docs/snapshot.md has the bytes. Everything in a snapshot is taken as hostile.
+ *
+ * Theory of operation. manifest and state are small: they are read and their checksums compared at
+ * every open. Memory and disks are mapped or read lazily and may be large. They are read as a whole
+ * only where the seal does not fit: it holds the identity, size and times of each file at the moment
+ * they were known to be right, and the host's boot. A file that anybody wrote to, cut off, replaced
+ * or copied has other ones, and then its sum is made and compared before anything is done with it.
+ *
+ * Writing happens in a directory beside the final one, which is synced and then renamed: at every
+ * moment the final name is the old snapshot, the new one, or absent. One that was left by a process
+ * that died is found by its lock, which nobody holds, and removed by the next.
+ */
+#ifndef UVM_SNAPSHOT_SNAPSHOT_H
+#define UVM_SNAPSHOT_SNAPSHOT_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snapshot/memfile.h"
+#include "snapshot/state.h"
+
+#define SNAPSHOT_DISKS	     32u
+#define SNAPSHOT_DISK_LAYERS 32u /* files of one disk: a raw image, and overlays on it */
+
+struct snapshot_text {
+	uint32_t len;
+	char s[PATH_MAX]; /* ends in a zero that len does not count */
+};
+
+/* A file that a disk is made of. */
+struct snapshot_file {
+	struct snapshot_text path; /* a name in the directory, or an absolute path elsewhere */
+	uint64_t size, sum;	   /* bytes; sum.h */
+	bool sum_known;		   /* while a snapshot is made: size and sum need not be found out */
+};
+
+struct snapshot_disk {
+	bool read_only;
+	uint64_t size; /* as the guest sees it; 0: a placeholder */
+	uint32_t files;
+	struct snapshot_file file[SNAPSHOT_DISK_LAYERS]; /* the lowest first */
+};
+
+struct snapshot_manifest {
+	struct snapshot_text version; /* of the uvm that wrote it */
+	struct snapshot_text source;  /* the VM's id */
+	struct snapshot_text kernel;  /* the path that it was booted from; for people */
+	uint64_t created;	      /* CLOCK_REALTIME, seconds */
+	uint8_t uuid[16];
+	bool has_parent;
+	uint8_t parent_uuid[16];
+	struct snapshot_text parent; /* its directory, absolute */
+	uint64_t memory;	     /* bytes */
+	uint32_t cpus;
+	bool agent; /* the guest's agent was ready: a clone is ready when it has answered */
+	bool has_root; /* disk 0 is the root file system */
+	uint64_t state_size, state_sum;
+	uint64_t memory_sum, memory_stored;
+	uint32_t disks;
+};
+
+struct snapshot {
+	char path[PATH_MAX]; /* absolute */
+	int dir, memory;     /* descriptors */
+	struct snapshot_manifest m;
+	struct snapshot_disk *disk; /* m.disks of them */
+	uint8_t *state_file;
+	struct state_reader state;
+	struct memfile_extent *extents; /* with a parent; else NULL */
+	uint32_t extent_count;
+	struct snapshot *parent;
+	bool sealed; /* the files were not read, for the seal says that nobody changed them */
+	struct state_writer seal; /* a new one, of the files as they were before they were read */
+};
+
+/* Opens the snapshot in directory path, with its parents, and checks it; without a fitting seal the
+ * sums of memory and disks too, which reads them (full: in any case). Returns 0, or -errno with a
+ * message that names what is wrong.
+ */
+int snapshot_open(struct snapshot *s, const char *path, bool full, struct err *e);
+void snapshot_close(struct snapshot *s);
+
+/* Only the manifest and its disks, for info: nothing else is looked at. */
+int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e);
+
+/* Writes the seal, after the host was found to be able to run it. A directory that cannot be
+ * written to stays without: the next open reads everything again.
+ */
+void snapshot_seal(const struct snapshot *s);
+
+/* The working set, see workset.c. Populate: before the VM is made; returns whether there is one, else
+ * the clone, when it is ready, is to record it.
+ */
+bool snapshot_populate(const struct snapshot *s, const struct mem *m);
+void snapshot_record(const struct snapshot *s, const struct mem *m);
+
+/* Opens a file of a disk, read-only, by the rules of the path above. Returns a descriptor or -errno. */
+int snapshot_open_file(const struct snapshot *s, const struct snapshot_file *f, struct err *e);
+
+/* The chain of memory files, the base first, for memfile_*; room for MEMFILE_LAYERS. Returns how
+ * many.
+ */
+unsigned int snapshot_layers(const struct snapshot *s, struct memfile_layer *layer);
+
+/* --- writing --- */
+
+struct snapshot_draft {
+	int at, dir;	     /* the directory that it is in, and its own; -1: none */
+	char name[NAME_MAX]; /* the final one */
+	char temp[NAME_MAX];
+};
+
+/* Makes a directory to fill, beside what will be `name` in the directory `at` (which the draft
+ * keeps). Refuses early what snapshot_publish would refuse: a name that is something else than a
+ * snapshot, or a snapshot that others need.
+ */
+int snapshot_draft(struct snapshot_draft *d, int at, const char *name, struct err *e);
+
+/* Removes it, with all that is in it. */
+void snapshot_drop(struct snapshot_draft *d);
+
+/* Whether the snapshot s is the one that this draft is about to take the place of: then nothing may
+ * refer to its files.
+ */
+bool snapshot_replaces(const struct snapshot_draft *d, const struct snapshot *s);
+
+/* Fills memory, state and manifest of the draft; the disks' files are there already, their sums not
+ * yet, and m says all but what follows from these. parent: what mem was mapped from, or NULL; layer: write only what
+ * differs from it, unless the draft is to take its place. Syncs everything.
+ */
+int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
+		  struct snapshot_disk *disk, struct state_writer *state, const struct mem *mem,
+		  const struct snapshot *parent, bool layer, memfile_progress *progress,
+		  void *ctx, struct err *e);
+
+/* Gives it its name. An older snapshot of that name is removed. */
+int snapshot_publish(struct snapshot_draft *d, struct err *e);
+
+/* Removes the snapshot `name` of directory at; refused while others need it. */
+int snapshot_remove(int at, const char *name, struct err *e);
+
+/* For printing: the table that reads sections of that name in any file of a snapshot, or NULL. */
+const struct state_table *snapshot_table(const char *name);
+/* Reads a file of kind "manifest", "state" or "seal" for printing: whole, the caller's to free. */
+int snapshot_read_file(int dir, const char *name, uint8_t **data, size_t *len, struct err *e);
+
+#define SNAPSHOT_STATE_KIND    "uvmstate"
+#define SNAPSHOT_MANIFEST_KIND "uvmsnaps"
+#define SNAPSHOT_SEAL_KIND     "uvm-seal"
+#define SNAPSHOT_WORKSET_KIND  "uvm-work"
+#define SNAPSHOT_MEMORY_MAP    "memory.map" /* section of a state file: the extents of a layer */
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot/sum.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/util.h"
+
+/* The specification's five primes. */
+#define P1 0x9e3779b185ebca87ull
+#define P2 0xc2b2ae3d27d4eb4full
+#define P3 0x165667b19e3779f9ull
+#define P4 0x85ebca77c2b2ae63ull
+#define P5 0x27d4eb2f165667c5ull
+
+#define CHUNK (64u * SUM_PAGE) /* read at a time */
+
+static uint64_t rotate(uint64_t v, unsigned int by)
+{
+	return v << by | v >> (64 - by);
+}
+
+static uint64_t load64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static uint64_t lane(uint64_t acc, uint64_t input)
+{
+	return rotate(acc + input * P2, 31) * P1;
+}
+
+static uint64_t merge(uint64_t h, uint64_t acc)
+{
+	return (h ^ lane(0, acc)) * P1 + P4;
+}
+
+/* The last up to 31 bytes, and the final mix. */
+static uint64_t finish(uint64_t h, const uint8_t *p, size_t left)
+{
+	for (; left >= 8; p += 8, left -= 8)
+		h = rotate(h ^ lane(0, load64(p)), 27) * P1 + P4;
+	if (left >= 4) {
+		uint32_t v;
+
+		memcpy(&v, p, sizeof(v));
+		h = rotate(h ^ v * P1, 23) * P2 + P3;
+		p += 4;
+		left -= 4;
+	}
+	for (; left; p++, left--)
+		h = rotate(h ^ *p * P5, 11) * P1;
+	h = (h ^ h >> 33) * P2;
+	h = (h ^ h >> 29) * P3;
+	return h ^ h >> 32;
+}
+
+uint64_t sum_bytes(const void *data, size_t len, uint64_t seed)
+{
+	uint64_t acc[4] = {seed + P1 + P2, seed + P2, seed, seed - P1}, h = seed + P5;
+	const uint8_t *p = data;
+	size_t left = len;
+
+	if (len >= 32) {
+		for (; left >= 32; p += 32, left -= 32)
+			for (unsigned int i = 0; i < 4; i++)
+				acc[i] = lane(acc[i], load64(p + 8 * i));
+		h = rotate(acc[0], 1) + rotate(acc[1], 7) + rotate(acc[2], 12) + rotate(acc[3], 18);
+		for (unsigned int i = 0; i < 4; i++)
+			h = merge(h, acc[i]);
+	}
+	return finish(h + len, p, left);
+}
+
+bool sum_is_zero(const void *data, size_t len)
+{
+	const uint64_t *p = data;
+
+	/* Most pages that are not zero differ early; the rest is read eight words at a time. */
+	for (size_t i = 0; i < len / sizeof(*p); i += 8) {
+		uint64_t any = 0;
+
+		for (size_t k = i; k < MIN(i + 8, len / sizeof(*p)); k++)
+			any |= p[k];
+		if (any)
+			return false;
+	}
+	return true;
+}
+
+uint64_t sum_page(const void *page, uint64_t number)
+{
+	return sum_is_zero(page, SUM_PAGE) ? 0 : sum_bytes(page, SUM_PAGE, number);
+}
+
+/* Where data begins at or after `from`; size if there is none. Without support it is all data. */
+static uint64_t next_data(int fd, uint64_t from, uint64_t size)
+{
+	off_t at = lseek(fd, (off_t)from, SEEK_DATA);
+
+	if (at < 0)
+		return errno == ENXIO ? size : from;
+	return MIN((uint64_t)at & ~(uint64_t)(SUM_PAGE - 1), size);
+}
+
+int sum_file(int fd, uint64_t size, uint64_t *sum)
+{
+	uint8_t *buffer = aligned_alloc(SUM_PAGE, CHUNK);
+	off_t end = lseek(fd, 0, SEEK_END);
+	uint64_t at = 0;
+	int r = 0;
+
+	*sum = 0;
+	if (!buffer)
+		return -ENOMEM;
+	if (end < 0 || (uint64_t)end < size)
+		r = end < 0 ? -errno : -ENODATA;
+	/* at stays on a page's beginning until it is at the size, which may be in a page's middle. */
+	while (!r && at < size && (at = next_data(fd, at, size)) < size) {
+		size_t n = (size_t)MIN(size - at, CHUNK), whole = ALIGN_UP(n, (size_t)SUM_PAGE);
+
+		r = pread_all(fd, buffer, n, (off_t)at);
+		memset(buffer + n, 0, whole - n);
+		for (size_t i = 0; i < whole && !r; i += SUM_PAGE)
+			*sum += sum_page(buffer + i, (at + i) / SUM_PAGE);
+		at += n;
+	}
+	free(buffer);
+	return r;
+}

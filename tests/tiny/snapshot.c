@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A guest to freeze, clone and fork: it answers letters on the console, so a test says when what
+ * happens, and sees in the answers what the VM remembers.
+ *
+ *   c        adds one to a counter: "count N"
+ *   t        the time stamp counter: "tsc N", and "tsc back" if it is less than it was
+ *   mN.      writes to N pages of memory (N decimal), each other than before: "wrote N"
+ *   s        the sum over what those pages hold: "sum N"
+ *   wD.S.V.  writes the byte V to all of sector S of disk D, and flushes: "written D S V"
+ *   rD.S.    reads that sector: "read D S V", V being -1 if its bytes are not all the same
+ *   o        the other vCPU, which counts for itself (argument other=1): "other N", once it has moved
+ *   d        writes dots and nothing else, for ever
+ *   h        stands still for good, and takes no CPU: "halted"
+ *   q        switches off, without the report that a case ends with
+ */
+#include "guest.h"
+#include "virtio.h"
+
+#define PAGES_AT 0x800000ull /* free memory of a guest of 16 MiB and more */
+
+#define SECTOR	 512u
+#define DISKS	 4u
+
+static uint64_t count, pages, last_tsc;
+static volatile uint64_t other;
+
+static struct {
+	struct vdev dev;
+	struct vq queue;
+} disks[DISKS];
+static uint8_t sector[SECTOR];
+
+static uint64_t number(void)
+{
+	uint64_t n = 0;
+	char c;
+
+	while ((c = (char)serial_get()) >= '0' && c <= '9')
+		n = n * 10 + (uint64_t)(c - '0');
+	return n;
+}
+
+static void write_pages(uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		write64(PAGES_AT + i * PAGE, count * 1000003 + i);
+	pages = n;
+	print("wrote %lu\n", n);
+}
+
+static uint64_t sum_pages(void)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < pages; i++)
+		sum = sum * 31 + read64(PAGES_AT + i * PAGE);
+	return sum;
+}
+
+static void tell_tsc(void)
+{
+	uint64_t now = rdtsc();
+
+	if (now < last_tsc)
+		print("tsc back from %lu to %lu\n", last_tsc, now);
+	else
+		print("tsc %lu\n", now);
+	last_tsc = now;
+}
+
+static void disk_request(bool write)
+{
+	uint64_t disk = number() % DISKS, at = number(), value = write ? number() : 0;
+	unsigned int r;
+
+	if (write)
+		memset(sector, (int)value, sizeof(sector));
+	r = blk_request(&disks[disk].dev, &disks[disk].queue, write ? BLK_OUT : BLK_IN, at, sector,
+			sizeof(sector), NULL);
+	if (r == BLK_OK && write)
+		r = blk_request(&disks[disk].dev, &disks[disk].queue, BLK_FLUSH, 0, sector, 0, NULL);
+	if (r != BLK_OK)
+		print("disk error %u\n", r);
+	else if (write)
+		print("written %lu %lu %lu\n", disk, at, value);
+	else if (memcmp(sector, sector + 1, SECTOR - 1))
+		print("read %lu %lu -1\n", disk, at);
+	else
+		print("read %lu %lu %u\n", disk, at, sector[0]);
+}
+
+static void count_on(void *unused)
+{
+	(void)unused;
+	for (;;)
+		other = other + 1;
+}
+
+static void tell_other(void)
+{
+	struct deadline d = deadline();
+	uint64_t before = other;
+
+	while (other == before && !expired(&d))
+		;
+	print("other %lu\n", other == before ? 0 : other);
+}
+
+static void write_dots(void)
+{
+	for (;;)
+		outb(COM1, '.');
+}
+
+static void answer(char c)
+{
+	switch (c) {
+	case 'c': print("count %lu\n", ++count); break;
+	case 't': tell_tsc(); break;
+	case 'm': write_pages(number()); break;
+	case 's': print("sum %lu\n", sum_pages()); break;
+	case 'w': disk_request(true); break;
+	case 'r': disk_request(false); break;
+	case 'o': tell_other(); break;
+	case 'd': write_dots(); break;
+	case 'h': print("halted\n"); halt();
+	case 'q': power_off();
+	default: break;
+	}
+}
+
+static void letters(void)
+{
+	outb(COM1 + 4, 3); /* ready to receive */
+	for (unsigned int i = 0; i < DISKS && vdev_find(&disks[i].dev, VIRTIO_BLK, i); i++)
+		vdev_start(&disks[i].dev, 0, &disks[i].queue, 1);
+	if (argument("other", 0))
+		start_cpu(1, count_on, NULL);
+	print("ready\n");
+	for (;;)
+		answer((char)serial_get());
+}
+
+const struct test_case snapshot_cases[] = {{"snapshot-letters", letters}, {0}};

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/clone.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "vmm/cmd.h"
+#include "vmm/machine_state.h"
+
+static void ready(void *ctx)
+{
+	struct clone *c = ctx;
+
+	launch_ready(&c->launch, &c->rundir);
+}
+
+static void answered(void *ctx, int result, struct err *e)
+{
+	struct machine *m = ctx;
+
+	if (result) {
+		end_set(&m->end, END_FAULT, "the guest's agent has not taken its new identity: %s",
+			e->text);
+		return;
+	}
+	machine_ready(m);
+	if (!m->recorded)
+		snapshot_record(m->snapshot, &m->mem);
+	/* Its kernel may reseed once more, now that nobody waits for it. */
+	vmgenid_notify(&m->vmgenid);
+}
+
+static int fill_identity(struct agent_identity *id, const char *hostname, struct err *e)
+{
+	struct timespec now;
+
+	*id = (struct agent_identity){0};
+	if (getrandom(id->entropy, sizeof(id->entropy), 0) != sizeof(id->entropy) ||
+	    getrandom(id->machine_id, sizeof(id->machine_id), 0) != sizeof(id->machine_id) ||
+	    getrandom(id->boot_id, sizeof(id->boot_id), 0) != sizeof(id->boot_id))
+		return err_sys(e, "no random numbers");
+	snprintf(id->hostname, sizeof(id->hostname), "%s", hostname);
+	clock_gettime(CLOCK_REALTIME, &now); /* last: it is to be right when it arrives */
+	id->wall_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	return 0;
+}
+
+/* Puts the order into the guest's receive queue: through the link's socket, from which the device
+ * fetches it, while no vCPU runs.
+ */
+static int send_identity(struct machine *m, struct err *e)
+{
+	struct agent_identity id;
+	int r = fill_identity(&id, m->rundir->id, e);
+
+	if (!r)
+		r = link_request(&m->link, AGENT_IDENTITY, &id, sizeof(id), CLONE_IDENTITY_MS,
+				 answered, m, e);
+	explicit_bzero(&id, sizeof(id));
+	if (!r)
+		virtio_poll(&m->vsock.dev);
+	return r;
+}
+
+static int start(struct clone *c, struct machine *m, struct err *e)
+{
+	int r = machine_restore(m, &c->config, &c->source, &c->rundir, e);
+
+	if (r)
+		return r;
+	if (c->source.snapshot && !c->source.parent && c->source.check)
+		snapshot_seal(c->source.snapshot);
+	if (m->config.agent)
+		return send_identity(m, e);
+	vmgenid_notify(&m->vmgenid); /* taken before its first instruction */
+	ready(c);		     /* nobody will say when that guest is */
+	return 0;
+}
+
+int clone_run(struct clone *c, struct err *e)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+
+	if (!m) {
+		err_set(e, 0, "out of memory");
+		rundir_remove(&c->rundir);
+		return EXIT_FAIL;
+	}
+	m->mark[MARK_START] = c->started;
+	m->ready = ready;
+	m->ready_ctx = c;
+	return launch_run(&c->launch, m, start(c, m, e), c->timing, e);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * clone: the life of a VM that goes on from another's state: a clone of a snapshot, or a fork.
+ *
+ * The guest must not notice its new life before it has a new identity: what it would draw from its
+ * random generator, its host name, its clock are another VM's. So the order to take one (AGENT_
+ * IDENTITY) is in the guest's receive queue before its first instruction, every process but the
+ * agent stands still until the agent has taken it, and a clone whose agent does not say so in time
+ * is killed and never handed out.
+ */
+#ifndef UVM_VMM_CLONE_H
+#define UVM_VMM_CLONE_H
+
+#include "vmm/launch.h"
+#include "vmm/machine.h"
+
+#define CLONE_IDENTITY_MS 10000 /* how long the agent may take */
+
+struct clone {
+	struct machine_config config;
+	struct machine_source source;
+	struct rundir rundir;
+	struct launch launch; /* fd -1: in the foreground */
+	bool timing;
+	uint64_t started; /* when the command began */
+};
+
+/* Runs the VM to its end, and removes its run directory. Returns the exit status for its process,
+ * with a message for one that is not 0.
+ */
+int clone_run(struct clone *c, struct err *e);
+
+#endif

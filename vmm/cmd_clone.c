@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * uvm clone: starts VMs from a snapshot. uvm fork: starts VMs from one that runs.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "vmm/client.h"
+#include "vmm/clone.h"
+#include "vmm/cmd.h"
+#include "vmm/control.h"
+#include "vmm/exec.h"
+#include "vmm/machine_state.h"
+#include "vmm/util.h"
+
+#define CLONES_MAX 1024u
+
+struct clone_config {
+	const char *id;
+	uint32_t count;
+	bool detach, tty;
+	struct snapshot snapshot;
+	struct clone clone;
+};
+
+static int set_fill(void *to, const char *value, struct err *e)
+{
+	struct machine_config *m = to;
+
+	if (m->fills == MACHINE_MAX_DISKS)
+		return err_set(e, EINVAL, "at most %u disks", MACHINE_MAX_DISKS);
+	return disk_parse(&m->fill[m->fills++], value, e);
+}
+
+static const struct opt clone_options[] = {
+	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_str,
+	 offsetof(struct clone_config, id)},
+	{"disk", 0, "IMG[,ro|,cow]", "what the next placeholder disk stands for; may be repeated",
+	 set_fill, offsetof(struct clone_config, clone.config)},
+	{"count", 'n', "N", "make N clones", opt_set_u32, offsetof(struct clone_config, count)},
+	{"detach", 'd', NULL, "run in the background; print the id when it is ready", opt_set_flag,
+	 offsetof(struct clone_config, detach)},
+	{"tty", 't', NULL, "give the command a terminal", opt_set_flag,
+	 offsetof(struct clone_config, tty)},
+	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,
+	 offsetof(struct clone_config, clone.timing)},
+	{0},
+};
+
+static void clone_defaults(void *to)
+{
+	struct clone_config *c = to;
+
+	c->count = 1;
+}
+
+/* What all clones of the snapshot have in common. */
+static int prepare(struct clone_config *c, const char *path, struct err *e)
+{
+	struct clone *cl = &c->clone;
+	int r = snapshot_open(&c->snapshot, path, false, e);
+
+	if (!r)
+		r = machine_load_config(&c->snapshot.state, &cl->config, e);
+	if (r)
+		return r;
+	if (cl->config.memory != c->snapshot.m.memory || cl->config.disks != c->snapshot.m.disks ||
+	    cl->config.cpus != c->snapshot.m.cpus)
+		return err_set(e, EINVAL, "snapshot %s: its state is another machine's", path);
+	cl->config.kernel = c->snapshot.m.kernel.s;
+	cl->source = (struct machine_source){.state = &c->snapshot.state,
+					     .snapshot = &c->snapshot,
+					     .check = !c->snapshot.sealed};
+	return 0;
+}
+
+static int take_id(struct clone_config *c, struct err *e)
+{
+	int r = rundir_create(&c->clone.rundir, c->id, e);
+
+	c->clone.config.console.dir = c->clone.rundir.dir;
+	return r;
+}
+
+/* --- in the foreground, and for a command --- */
+
+static int run_here(struct clone_config *c, struct err *e)
+{
+	if (take_id(c, e))
+		return EXIT_FAIL;
+	c->clone.launch.fd = -1;
+	c->clone.config.console.mode = CONSOLE_STDIO;
+	return clone_run(&c->clone, e);
+}
+
+/* The clone is this process's child: it is ended with the command, and nothing of it is left when
+ * this process has ended, but for what the kernel then still takes apart.
+ */
+static int run_command(struct clone_config *c, char **argv, struct err *e)
+{
+	static char *no_env[] = {NULL};
+	struct exec_request rq = {.argv = argv, .envp = no_env, .tty = c->tty};
+	int r, status;
+
+	if (take_id(c, e))
+		return EXIT_FAIL;
+	c->clone.config.console.mode = CONSOLE_LOG;
+	c->clone.launch.held = true;
+	r = launch_fork(&c->clone.launch, e);
+	if (r > 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a killed command takes its VM along */
+		return clone_run(&c->clone, e);
+	}
+	if (r < 0) {
+		rundir_remove(&c->clone.rundir);
+		return EXIT_FAIL;
+	}
+	status = launch_await(&c->clone.launch, e);
+	if (status)
+		return status;
+	exec_run(&rq, client_dial_agent, &c->clone.rundir, &status, e);
+	kill(c->clone.launch.pid, SIGTERM);
+	launch_await_over(&c->clone.launch);
+	return status;
+}
+
+/* --- in the background, one or many --- */
+
+struct started {
+	struct launch launch;
+	char id[RUNDIR_ID_MAX + 1];
+};
+
+static int await(struct started *s, struct err *e)
+{
+	int status = launch_await(&s->launch, e);
+
+	if (!status)
+		printf("%s\n", s->id);
+	return status;
+}
+
+/* Starts them side by side, but only some more than there are CPUs: many at once would all wait for
+ * the last, and a guest's agent must answer in time.
+ */
+static int run_detached(struct clone_config *c, struct err *e)
+{
+	struct started *started = calloc(c->count, sizeof(*started));
+	uint32_t side_by_side = (uint32_t)MAX(2 * sysconf(_SC_NPROCESSORS_ONLN), 4);
+	uint32_t n = 0, seen = 0;
+	int status = EXIT_OK, failed = started ? 0 : err_set(e, ENOMEM, "out of memory");
+
+	for (; n < c->count && !status && !failed; n++) {
+		int r = take_id(c, e);
+
+		if (!r) {
+			r = launch_fork(&started[n].launch, e);
+			if (r < 0)
+				rundir_remove(&c->clone.rundir);
+		}
+		if (r > 0) {
+			for (uint32_t i = 0; i < n; i++) /* the starter's */
+				close(started[i].launch.fd);
+			c->clone.launch = started[n].launch;
+			c->clone.config.console.mode = CONSOLE_LOG;
+			return clone_run(&c->clone, e);
+		}
+		if (r < 0) {
+			failed = r;
+			break;
+		}
+		memcpy(started[n].id, c->clone.rundir.id, sizeof(started[n].id));
+		rundir_release(&c->clone.rundir);
+		if (n + 1 - seen == side_by_side)
+			status = await(&started[seen++], e);
+	}
+	while (seen < n) {
+		struct err ignored;
+		int r = await(&started[seen++], status || failed ? &ignored : e);
+
+		status = status ? status : r;
+	}
+	free(started);
+	return status ? status : failed ? EXIT_FAIL : EXIT_OK;
+}
+
+static int run_clone(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct clone_config *c = cfg;
+	bool command = argc > 1;
+
+	c->clone.started = now_ns();
+	/* "uvm clone DIR -- CMD" and "uvm clone DIR CMD" are the same. */
+	if (argc > 1 && !strcmp(argv[1], "--")) {
+		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
+		argv[--argc] = NULL;
+		command = argc > 1;
+	}
+	if (argc < 1)
+		return cmd_usage(&cmd_clone, e);
+	if (c->count < 1 || c->count > CLONES_MAX) {
+		err_set(e, EINVAL, "--count: %u is outside 1 to %u", c->count, CLONES_MAX);
+		return EXIT_USAGE;
+	}
+	if ((c->count > 1 && (c->id || !c->detach)) || (command && c->detach)) {
+		err_set(e, EINVAL,
+			"--count goes with --detach and without --id; a command without --detach");
+		return EXIT_USAGE;
+	}
+	if (c->id && !rundir_id_valid(c->id)) {
+		err_set(e, EINVAL, "--id: '%s' is not a name", c->id);
+		return EXIT_USAGE;
+	}
+	if (prepare(c, argv[0], e))
+		return EXIT_FAIL;
+	if (command && !c->clone.config.agent) {
+		err_set(e, EINVAL, "snapshot %s has no agent in it that could run a command",
+			argv[0]);
+		return EXIT_FAIL;
+	}
+	argv[argc] = NULL;
+	if (command)
+		return run_command(c, argv + 1, e);
+	return c->detach ? run_detached(c, e) : run_here(c, e);
+}
+
+const struct cmd cmd_clone = {
+	.name = "clone",
+	.args = "DIR [--] [CMD [ARG...]]",
+	.summary = "Start a VM from a snapshot",
+	.options = clone_options,
+	.notes = "The clone goes on where the snapshot was taken, with memory and disks of its own,\n"
+		 "and with a new identity (host name, machine id, boot id, random numbers, clock)\n"
+		 "before any process in it runs on. With CMD it runs that, exits with its status,\n"
+		 "and is gone. Without, it runs in the foreground as with 'uvm boot', or with\n"
+		 "--detach in the background.\n\n"
+		 "Exit status: CMD's, as with 'uvm exec'; else as 'uvm boot'.\n\n"
+		 "  uvm clone web.snap -- uname -n\n"
+		 "  uvm clone web.snap --detach -n 10\n",
+	.stop_at_operand = 0,
+	.run = run_clone,
+	.cfg_size = sizeof(struct clone_config),
+	.defaults = clone_defaults,
+};
+
+/* --- fork --- */
+
+struct fork_config {
+	const char *id;
+	uint32_t count;
+	bool json;
+};
+
+static const struct opt fork_options[] = {
+	{"id", 0, "NAME", "the fork's name (default: a random one)", opt_set_str,
+	 offsetof(struct fork_config, id)},
+	{"count", 'n', "N", "make N forks, of the same instant", opt_set_u32,
+	 offsetof(struct fork_config, count)},
+	{"json", 0, NULL, "print a JSON object", opt_set_flag, offsetof(struct fork_config, json)},
+	{0},
+};
+
+static void fork_defaults(void *to)
+{
+	struct fork_config *c = to;
+
+	c->count = 1;
+}
+
+/* The ids among the lines of an answer. */
+static void print_ids(const char *answer, const char *before, const char *after,
+		      const char *between)
+{
+	unsigned int n = 0;
+
+	for (const char *line = answer; line && *line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, "id ", 3))
+			printf("%s%s%.*s%s", n++ ? between : "", before,
+			       (int)strcspn(line + 3, "\n"), line + 3, after);
+	}
+}
+
+static int run_fork(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct fork_config *c = cfg;
+	char request[CONTROL_LINE], answer[CONTROL_ANSWER], paused[24];
+	struct rundir vm;
+	int fd, r;
+
+	if (argc != 1)
+		return cmd_usage(&cmd_fork, e);
+	if (c->count < 1 || c->count > FREEZE_FORKS || (c->id && c->count > 1)) {
+		err_set(e, EINVAL, "--count: 1 to %u, and a name for one only", FREEZE_FORKS);
+		return EXIT_USAGE;
+	}
+	if (c->id && !rundir_id_valid(c->id)) {
+		err_set(e, EINVAL, "--id: '%s' is not a name", c->id);
+		return EXIT_USAGE;
+	}
+	if (rundir_open(&vm, argv[0], e))
+		return EXIT_FAIL;
+	snprintf(request, sizeof(request), "fork %u%s%s", c->count, c->id ? " " : "",
+		 c->id ? c->id : "");
+	fd = client_control(&vm, e);
+	r = fd < 0 ? fd : client_request_long(fd, request, -1, NULL, NULL, answer, sizeof(answer), e);
+	if (fd >= 0)
+		close(fd);
+	rundir_close(&vm);
+	if (r)
+		return EXIT_FAIL;
+	client_value(answer, "paused_us", paused, sizeof(paused));
+	if (c->json) {
+		printf("{\"ids\":[");
+		print_ids(answer, "\"", "\"", ",");
+		printf("],\"paused_us\":%s}\n", paused);
+	} else {
+		print_ids(answer, "", "\n", "");
+	}
+	return EXIT_OK;
+}
+
+const struct cmd cmd_fork = {
+	.name = "fork",
+	.args = "ID",
+	.summary = "Start a VM from a running one, at this instant",
+	.options = fork_options,
+	.notes = "Parent and fork go on from the same instant, each with memory and disks of its\n"
+		 "own; nothing is written to files. The fork gets a new identity before any process\n"
+		 "in it runs on; its vsock connections are reset, the parent's live on. A disk that\n"
+		 "the VM writes to directly is copied, which takes its time; with ',cow' it is not.\n",
+	.run = run_fork,
+	.cfg_size = sizeof(struct fork_config),
+	.defaults = fork_defaults,
+};

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/blk_copy.h"
+
+static unsigned int layers(const struct disk *d)
+{
+	return d->now.files ? d->now.files - 1 : 0;
+}
+
+static int file_fd(const struct disk *d, unsigned int i)
+{
+	return i ? d->layer[i - 1]->fd : d->image.fd;
+}
+
+struct blk_backend *disk_backend(struct disk *d)
+{
+	unsigned int n = layers(d);
+
+	return n ? &d->layer[n - 1]->backend : &d->image.backend;
+}
+
+/* --- files of the VM's own --- */
+
+/* A new file without a name. make, given a free name in the run directory, returns a descriptor. */
+static int nameless(const struct rundir *vm, int (*make)(int dir, const char *name, void *ctx,
+							 struct err *e),
+		    void *ctx, struct err *e)
+{
+	static const char name[] = "disk.new"; /* one thread makes them, and unlinks it at once */
+	int fd = make(vm->dir, name, ctx, e);
+
+	if (fd >= 0)
+		unlinkat(vm->dir, name, 0);
+	return fd;
+}
+
+static int make_plain(int dir, const char *name, void *ctx, struct err *e)
+{
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	(void)ctx;
+	return fd < 0 ? err_sys(e, "cannot make a file for a disk") : fd;
+}
+
+static int make_layer(int dir, const char *name, void *ctx, struct err *e)
+{
+	return blk_overlay_create(dir, name, *(uint64_t *)ctx, e);
+}
+
+static int new_layer(const struct disk *d, const struct rundir *vm, struct err *e)
+{
+	uint64_t size = d->now.size;
+
+	return nameless(vm, make_layer, &size, e);
+}
+
+/* Puts the layer in fd on top of the stack; fd is the disk's then. */
+static int push(struct disk *d, int fd, bool read_only, const char *name, struct err *e)
+{
+	struct blk_overlay *o = calloc(1, sizeof(*o));
+	int r;
+
+	if (!o || d->now.files == SNAPSHOT_DISK_LAYERS) {
+		free(o);
+		close(fd);
+		return o ? err_set(e, ELOOP, "disk %s has too many layers", name)
+			 : err_set(e, ENOMEM, "out of memory");
+	}
+	r = blk_overlay_open(o, fd, read_only, disk_backend(d), name, e);
+	if (r) {
+		free(o);
+		return r;
+	}
+	d->layer[layers(d)] = o;
+	d->now.file[d->now.files++] = (struct snapshot_file){0};
+	return 0;
+}
+
+static int push_new(struct disk *d, const struct rundir *vm, struct err *e)
+{
+	int fd = new_layer(d, vm, e);
+
+	return fd < 0 ? fd : push(d, fd, false, "layer", e);
+}
+
+/* --- opening --- */
+
+static int set_path(struct snapshot_file *f, const char *path, struct err *e)
+{
+	if (!realpath(path, f->path.s))
+		return err_sys(e, "disk %s", path);
+	f->path.len = (uint32_t)strlen(f->path.s);
+	return 0;
+}
+
+static void placeholder(struct disk *d, bool read_only)
+{
+	d->image = (struct blk_file){.fd = -1};
+	blk_backend_empty(&d->image.backend, read_only);
+	d->now = (struct snapshot_disk){.read_only = read_only};
+}
+
+int disk_parse(struct disk_config *cfg, const char *value, struct err *e)
+{
+	char *comma = strchr(value, ',');
+
+	cfg->path = value;
+	if (comma) {
+		cfg->read_only = !strcmp(comma, ",ro");
+		cfg->layered = !strcmp(comma, ",cow");
+		if (!cfg->read_only && !cfg->layered)
+			return err_set(e, EINVAL, "'%s': only ',ro' or ',cow' may follow the path",
+				       value);
+		*comma = 0;
+	}
+	return *value ? 0 : err_set(e, EINVAL, "the path is empty");
+}
+
+int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e)
+{
+	bool fixed = cfg->read_only || cfg->layered;
+	int r;
+
+	d->spare = -1;
+	if (!strcmp(cfg->path, DISK_PLACEHOLDER)) {
+		placeholder(d, cfg->read_only);
+		return 0;
+	}
+	r = blk_file_open(&d->image, cfg->path, fixed, e);
+	if (r)
+		return r;
+	d->now.read_only = cfg->read_only;
+	d->now.size = d->image.backend.size;
+	d->now.files = 1;
+	if (fixed)
+		r = set_path(&d->now.file[0], cfg->path, e);
+	return r || !cfg->layered ? r : push_new(d, vm, e);
+}
+
+int disk_fill(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e)
+{
+	struct disk_config as = *cfg;
+	int r;
+
+	as.read_only |= d->now.read_only;
+	r = disk_open(d, &as, vm, e);
+	return r ? r : virtio_blk_set_backend(&d->blk, disk_backend(d), e);
+}
+
+/* Takes over the files of a snapshot's disk, all of them to read. */
+static int open_files(struct disk *d, const struct snapshot *s, const struct snapshot_disk *from,
+		      struct err *e)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < from->files && !r; i++) {
+		const struct snapshot_file *f = &from->file[i];
+		int fd = snapshot_open_file(s, f, e);
+
+		if (fd < 0)
+			return fd;
+		if (i) {
+			r = push(d, fd, true, f->path.s, e);
+		} else {
+			r = blk_file_open_fd(&d->image, fd, true, f->path.s, e);
+			d->now.files = 1;
+		}
+		d->now.file[i] = *f;
+		d->now.file[i].sum_known = true;
+		if (!r && f->path.s[0] != '/') {
+			int n = snprintf(d->now.file[i].path.s, PATH_MAX, "%s/%s", s->path,
+					 f->path.s);
+
+			d->now.file[i].path.len = (uint32_t)n;
+			if (n >= PATH_MAX)
+				r = err_set(e, ENAMETOOLONG, "snapshot %s: its path is too long",
+					    s->path);
+		}
+	}
+	return r;
+}
+
+int disk_clone(struct disk *d, const struct snapshot *s, unsigned int index,
+	       const struct rundir *vm, struct err *e)
+{
+	const struct snapshot_disk *from = &s->disk[index];
+	int r;
+
+	d->spare = -1;
+	if (!from->files) {
+		placeholder(d, from->read_only);
+		return 0;
+	}
+	d->now.read_only = from->read_only;
+	d->now.size = from->size;
+	r = open_files(d, s, from, e);
+	if (!r && disk_backend(d)->size != from->size)
+		r = err_set(e, EINVAL, "snapshot %s: disk %u has another size than it had", s->path,
+			    index);
+	return r || from->read_only ? r : push_new(d, vm, e);
+}
+
+/* --- copying --- */
+
+static void close_files(struct disk *d)
+{
+	while (layers(d)) {
+		blk_overlay_close(d->layer[layers(d) - 1]);
+		free(d->layer[layers(d) - 1]);
+		d->now.files--;
+	}
+	if (d->now.files)
+		blk_file_close(&d->image);
+	d->now.files = 0;
+}
+
+static int new_file(int dir, unsigned int index, unsigned int layer, struct snapshot_text *path,
+		    struct err *e)
+{
+	int fd;
+
+	path->len = (uint32_t)snprintf(path->s, sizeof(path->s), "disk-%u.%u", index, layer);
+	fd = openat(dir, path->s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? err_sys(e, "cannot make %s", path->s) : fd;
+}
+
+int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct snapshot_disk *as,
+		 struct err *e)
+{
+	struct disk *d = calloc(1, sizeof(*d));
+	int fd, r = d ? 0 : err_set(e, ENOMEM, "out of memory");
+
+	*as = s->disk[index];
+	if (!r && as->files && !as->read_only) {
+		d->now.size = as->size;
+		r = open_files(d, s, as, e);
+		*as = (struct snapshot_disk){.size = as->size, .files = 1};
+		fd = r ? r : new_file(dir, index, 0, &as->file[0].path, e);
+		r = fd < 0 ? fd : blk_copy_backend(disk_backend(d), fd, e);
+		if (fd >= 0)
+			close(fd);
+		close_files(d);
+	}
+	free(d);
+	return r;
+}
+
+/* Whether the path still leads to the file that the disk reads, and will: a snapshot can be replaced or
+ * removed while clones of it run.
+ */
+static bool stays(int fd, const struct snapshot_text *path, const struct snapshot *gone)
+{
+	size_t len = gone ? strlen(gone->path) : 0;
+	struct stat ours, theirs;
+
+	if (!path->len || (gone && !strncmp(path->s, gone->path, len) && path->s[len] == '/'))
+		return false;
+	return !fstat(fd, &ours) && !stat(path->s, &theirs) && ours.st_dev == theirs.st_dev &&
+	       ours.st_ino == theirs.st_ino;
+}
+
+int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot *gone,
+	      struct snapshot_disk *as, struct err *e)
+{
+	struct blk_backend *top = disk_backend(d);
+	int r = 0;
+
+	*as = d->now;
+	if (d->now.files && !top->read_only) {
+		r = top->flush(top);
+		if (r)
+			return err_set(e, -r, "disk %u cannot be flushed: %s", index, strerror(-r));
+	}
+	for (uint32_t i = 0; i < d->now.files && !r; i++) {
+		struct snapshot_text *path = &as->file[i].path;
+		int fd;
+
+		if (stays(file_fd(d, i), path, gone))
+			continue;
+		as->file[i].sum_known = false;
+		fd = new_file(dir, index, i, path, e);
+		r = fd < 0 ? fd : blk_copy_file(file_fd(d, i), fd, e);
+		if (fd >= 0)
+			close(fd);
+	}
+	return r;
+}
+
+/* --- forking --- */
+
+/* The stack as one raw image in a file of the VM's own. Returns its descriptor or -errno. */
+static int flat_copy(struct disk *d, const struct rundir *vm, struct err *e)
+{
+	struct blk_backend *top = disk_backend(d);
+	int fd = nameless(vm, make_plain, NULL, e), r;
+
+	if (fd < 0)
+		return fd;
+	r = layers(d) ? blk_copy_backend(top, fd, e) : blk_copy_file(d->image.fd, fd, e);
+	if (r)
+		close(fd);
+	return r ? r : fd;
+}
+
+static bool stacked(const struct disk *d)
+{
+	return layers(d) && d->now.files < SNAPSHOT_DISK_LAYERS - 1;
+}
+
+/* Whether the top layer is still empty: then a child builds on what is below it. */
+static bool unwritten(const struct disk *d)
+{
+	return layers(d) && !blk_overlay_blocks(d->layer[layers(d) - 1]);
+}
+
+/* An image that the guest writes to directly cannot be shared: children get a copy of it. So too
+ * where the stack has become as high as it may. Else the top becomes one of those that stay as they
+ * are, and the parent's next layer is made first, since nothing may fail after that.
+ */
+int disk_share(struct disk *d, const struct rundir *vm, struct err *e)
+{
+	int r;
+
+	if (!d->now.files || d->now.read_only || unwritten(d))
+		return 0;
+	d->spare = stacked(d) ? new_layer(d, vm, e) : flat_copy(d, vm, e);
+	if (d->spare < 0)
+		return d->spare;
+	r = stacked(d) ? blk_overlay_freeze(d->layer[layers(d) - 1], e) : 0;
+	if (r) {
+		close(d->spare);
+		d->spare = -1;
+	}
+	return r;
+}
+
+void disk_continue(struct disk *d)
+{
+	struct err e;
+	int spare = d->spare;
+
+	if (spare < 0)
+		return;
+	d->spare = -1;
+	if (!stacked(d))
+		close(spare);
+	else if (!push(d, spare, false, "layer", &e)) /* else: no memory, and writes will fail */
+		d->blk.backend = disk_backend(d);
+}
+
+int disk_adopt(struct disk *d, const struct disk *parent, const struct rundir *vm, struct err *e)
+{
+	bool copied = parent->spare >= 0 && !stacked(parent);
+	unsigned int n = copied ? 0 : layers(parent) - (!parent->now.read_only && unwritten(parent));
+	int r = 0;
+
+	d->spare = -1;
+	if (!parent->now.files) {
+		placeholder(d, parent->now.read_only);
+		return 0;
+	}
+	d->now.read_only = parent->now.read_only;
+	d->now.size = parent->now.size;
+	d->now.files = 1;
+	r = blk_file_open_fd(&d->image, dup(copied ? parent->spare : parent->image.fd), true,
+			     "image", e);
+	for (unsigned int i = 0; i < n && !r; i++)
+		r = push(d, dup(parent->layer[i]->fd), true, "layer", e);
+	for (uint32_t i = 0; i < d->now.files && !copied; i++)
+		d->now.file[i] = parent->now.file[i];
+	return r || d->now.read_only ? r : push_new(d, vm, e);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * disk: what a guest's disk consists of on the host: an image, and copy-on-write layers over it.
+ *
+ * A disk is a stack of files. The lowest is a raw image; each one above is a layer (blk_overlay)
+ * that holds what was written since it was put there. Only the uppermost is ever written, so every
+ * file below can be shared: between clones of a snapshot, and between a VM and its forks. A layer of
+ * a VM's own has no name in any directory: it goes with the last process that has it open.
+ *
+ * A file with a path is one that does not change under the VM's feet and can be named in a
+ * snapshot: an image that is read or layered over, or a file of a snapshot. Others are copied.
+ */
+#ifndef UVM_VMM_DISK_H
+#define UVM_VMM_DISK_H
+
+#include "devices/blk_file.h"
+#include "devices/blk_overlay.h"
+#include "snapshot/snapshot.h"
+#include "vmm/rundir.h"
+#include "vmm/worker.h"
+
+#define DISK_PLACEHOLDER "placeholder" /* instead of a path: a disk of size 0, for a clone to fill */
+
+struct disk_config {
+	const char *path;
+	bool read_only;
+	bool layered; /* writes go to a layer of the VM's own, the image stays as it is */
+};
+
+struct disk {
+	struct blk_file image;
+	struct blk_overlay *layer[SNAPSHOT_DISK_LAYERS]; /* now.files - 1 of them, the lowest first */
+	struct snapshot_disk now;   /* path empty: a file of this VM's own */
+	int spare; /* between disk_share and what follows: a file made in advance; -1: none */
+	struct virtio_blk blk;
+	struct worker worker;
+};
+
+/* A disk as an option has it: a path, "IMG", "IMG,ro" or "IMG,cow". value is the process's own argv,
+ * which is cut at the comma.
+ */
+int disk_parse(struct disk_config *cfg, const char *value, struct err *e);
+
+/* Opens what the command line names. The message names the path. */
+int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e);
+
+/* Opens disk `index` of a snapshot, with a new layer on top if it is writable. */
+int disk_clone(struct disk *d, const struct snapshot *s, unsigned int index,
+	       const struct rundir *vm, struct err *e);
+
+/* The back end for the device: the top of the stack; of size 0 for a placeholder. */
+struct blk_backend *disk_backend(struct disk *d);
+
+/* Gives a placeholder, whose device exists and stands still, what it stands for; its driver is told.
+ * A placeholder that was declared read-only stays so.
+ */
+int disk_fill(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e);
+
+/* Makes a raw image of a snapshot's writable disk in the directory of another, which `as` then
+ * describes; a read-only disk is only described.
+ */
+int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct snapshot_disk *as,
+		 struct err *e);
+
+/* --- while the VM is paused --- */
+
+/* Makes a copy, in a snapshot's directory, of each file that has no path, or one in the snapshot
+ * `gone` (may be NULL), and describes the disk as it is there. What was written before is in it.
+ */
+int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot *gone,
+	      struct snapshot_disk *as, struct err *e);
+
+/* Makes the stack one that another process can build on: for a fork. Then the parent calls
+ * disk_continue, also after a failure, and each child disk_adopt.
+ */
+int disk_share(struct disk *d, const struct rundir *vm, struct err *e);
+void disk_continue(struct disk *d);
+int disk_adopt(struct disk *d, const struct disk *parent, const struct rundir *vm, struct err *e);
+
+#endif

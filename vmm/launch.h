@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * launch: the process that a VM is: in the background, with a starter that waits until it is ready;
+ * and what it exits with.
+ */
+#ifndef UVM_VMM_LAUNCH_H
+#define UVM_VMM_LAUNCH_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "vmm/machine.h"
+
+/* How long a detached VM may take until its agent answers. */
+#define LAUNCH_TIMEOUT_MS 60000
+
+struct launch {
+	pid_t pid; /* in the starter: the VM's process */
+	int fd;	   /* a pipe, on which the VM's process says that it is ready; -1: not any more */
+	bool held; /* it stays open until nothing of the VM is left: the starter waits for that, too */
+	bool ready; /* in the VM's process: it has said so */
+	/* How it says so, if otherwise than to launch_await; closes fd. Or NULL. */
+	void (*say)(struct launch *l, const struct rundir *vm);
+};
+
+/* Starts the VM's process, in a session of its own and with /dev/null as its standard input and
+ * output. Returns 1 in it, 0 in the starter, or -errno.
+ */
+int launch_fork(struct launch *l, struct err *e);
+
+/* Makes this process such a one. Returns 0 or -errno. */
+int launch_background(struct err *e);
+
+/* In the starter: waits until it is ready. Returns 0, or the exit status for the starter, with a
+ * message if the VM's process has not printed one itself; that process has ended then.
+ */
+int launch_await(struct launch *l, struct err *e);
+
+/* In the VM's process: it is ready. Its messages go to the run directory from here on. */
+void launch_ready(struct launch *l, const struct rundir *vm);
+
+/* In the starter, of one that is held: waits for that, or for its death. */
+void launch_await_over(struct launch *l);
+
+/* The rest of a VM's process, once its machine was made with the result r: runs it to its end, prints
+ * the marks if timing, and removes its run directory. Returns the exit status.
+ */
+int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct err *e);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/vcpu_state.h"
+
+/* What the rest is checked against, and the configuration that a clone takes over. */
+struct frame {
+	uint64_t memory;
+	uint32_t cpus, disks;
+	bool agent; /* the guest's agent was ready */
+	bool has_root;
+	bool balloon;
+};
+
+#define F(m, since) STATE_SCALAR(struct frame, m, since)
+const struct state_table machine_table = {
+	"machine", 2,
+	(const struct state_field[]){F(memory, 1), F(cpus, 1), F(disks, 1), F(agent, 1),
+				     F(has_root, 1), F(balloon, 2), {0}}};
+#undef F
+
+static struct frame frame_of(const struct machine *m)
+{
+	return (struct frame){.memory = m->mem.size,
+			      .cpus = m->config.cpus,
+			      .disks = m->config.disks,
+			      .agent = m->mark[MARK_READY],
+			      .has_root = m->config.has_root,
+			      .balloon = m->config.balloon};
+}
+
+int machine_load_config(const struct state_reader *r, struct machine_config *cfg, struct err *e)
+{
+	struct state_visitor v = {.r = r};
+	struct frame f = {0};
+	int error = state_visit(&v, &machine_table, 0, &f, e);
+
+	if (error)
+		return error;
+	if (f.cpus < 1 || f.cpus > VCPU_MAX || f.disks > MACHINE_MAX_DISKS ||
+	    f.memory < MEM_MIN || f.memory > MEM_MAX || f.memory % 4096)
+		return state_invalid(&v, &machine_table, 0, "no machine is like that", e);
+	cfg->memory = f.memory;
+	cfg->cpus = f.cpus;
+	cfg->disks = f.disks;
+	cfg->agent = f.agent;
+	cfg->has_root = f.has_root;
+	cfg->balloon = f.balloon;
+	return 0;
+}
+
+static int devices_state(struct machine *m, struct state_visitor *v, struct err *e)
+{
+	int r = kvm_vm_state(&m->kvm, v, e);
+
+	if (!r)
+		r = serial_state(&m->serial, v, e);
+	if (!r)
+		r = virtio_vsock_state(&m->vsock, 0, AGENT_PORT, v, e);
+	for (unsigned int i = 0; i < m->config.disks && !r; i++)
+		r = virtio_state(&m->disk[i].blk.dev, i + 1, v, e);
+	if (!r && m->config.balloon)
+		r = virtio_balloon_state(&m->balloon, machine_balloon_slot(m), v, e);
+	return r;
+}
+
+int machine_save(struct machine *m, struct state_writer *w, struct err *e)
+{
+	struct state_visitor v = {.w = w};
+	struct kvm_msr_list *list = vcpu_msr_list(&m->kvm, e);
+	struct vcpu_state *s = malloc(sizeof(*s));
+	struct frame f = frame_of(m);
+	int r = !list ? -ENOTSUP : s ? 0 : err_set(e, ENOMEM, "out of memory");
+
+	if (!r)
+		r = state_visit(&v, &machine_table, 0, &f, e);
+	for (unsigned int i = 0; i < m->vcpus && !r; i++) {
+		r = vcpu_save(&m->vcpu[i], list, s, e);
+		if (!r)
+			r = state_visit(&v, &vcpu_table, i, s, e);
+	}
+	/* After the vCPUs: a device that delivers what it still owes may raise an interrupt, which
+	 * the loaded device then raises again.
+	 */
+	if (!r)
+		r = devices_state(m, &v, e);
+	free(s);
+	free(list);
+	return r;
+}
+
+static int load_vcpus(struct machine *m, struct state_visitor *v, bool check, struct err *e)
+{
+	struct vcpu_state *s = calloc(1, sizeof(*s));
+	int r = s ? 0 : err_set(e, ENOMEM, "out of memory");
+
+	for (unsigned int i = 0; i < m->config.cpus && !r; i++) {
+		/* Everything that is read from it is written by the load, or counted by a length
+		 * that is.
+		 */
+		r = state_visit(v, &vcpu_table, i, s, e);
+		if (!r && check && i == 0)
+			r = vcpu_check_host(&m->kvm, s, e);
+		if (!r)
+			r = vcpu_restore(&m->vcpu[i], i, &m->vcpu_host, s, e);
+		m->vcpus += !r;
+	}
+	free(s);
+	return r;
+}
+
+int machine_load(struct machine *m, const struct state_reader *reader, bool check, struct err *e)
+{
+	struct state_visitor v = {.r = reader};
+	int r = load_vcpus(m, &v, check, e);
+
+	return r ? r : devices_state(m, &v, e);
+}
