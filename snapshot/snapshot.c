@@ -100,8 +100,7 @@ int snapshot_open_file(const struct snapshot *s, const struct snapshot_file *f, 
 	return fd < 0 ? err_sys(e, "disk %s, which the snapshot needs", f->path.s) : fd;
 }
 
-static int check_disk(const struct snapshot *s, const struct snapshot_disk *d, bool sums,
-		      struct err *e)
+static int check_disk(const struct snapshot *s, const struct snapshot_disk *d, struct err *e)
 {
 	int r = 0;
 
@@ -112,7 +111,7 @@ static int check_disk(const struct snapshot *s, const struct snapshot_disk *d, b
 		if (fd < 0)
 			return fd;
 		r = check_size(fd, f->path.s, f->size, e);
-		if (!r && sums)
+		if (!r)
 			r = check_sum(fd, f->path.s, f->size, f->sum, e);
 		close(fd);
 	}
@@ -134,7 +133,7 @@ static int check_files(struct snapshot *s, bool full, struct err *e)
 	seal_begin(s);
 	r = check_sum(s->memory, FILE_MEMORY, s->m.memory, s->m.memory_sum, e);
 	for (uint32_t i = 0; i < s->m.disks && !r; i++)
-		r = check_disk(s, &s->disk[i], true, e);
+		r = check_disk(s, &s->disk[i], e);
 	return r;
 }
 

@@ -45,9 +45,8 @@ int kvm_ioctl(int fd, unsigned long request, void *arg)
 	return r < 0 ? -errno : r;
 }
 
-/* The common form: a call that cannot fail on a working host, and says its name when it does. */
-static int vm_call(const struct kvm *k, unsigned long request, void *arg, const char *name,
-		   struct err *e)
+int kvm_vm_call(const struct kvm *k, unsigned long request, void *arg, const char *name,
+		struct err *e)
 {
 	int r = kvm_ioctl(k->vm, request, arg);
 
@@ -94,11 +93,11 @@ static int mask_pics(const struct kvm *k, struct err *e)
 {
 	for (uint32_t chip = KVM_IRQCHIP_PIC_MASTER; chip <= KVM_IRQCHIP_PIC_SLAVE; chip++) {
 		struct kvm_irqchip c = {.chip_id = chip};
-		int r = vm_call(k, KVM_GET_IRQCHIP, &c, "KVM_GET_IRQCHIP", e);
+		int r = kvm_vm_call(k, KVM_GET_IRQCHIP, &c, "KVM_GET_IRQCHIP", e);
 
 		c.chip.pic.imr = 0xff;
 		if (!r)
-			r = vm_call(k, KVM_SET_IRQCHIP, &c, "KVM_SET_IRQCHIP", e);
+			r = kvm_vm_call(k, KVM_SET_IRQCHIP, &c, "KVM_SET_IRQCHIP", e);
 		if (r)
 			return r;
 	}
@@ -107,7 +106,7 @@ static int mask_pics(const struct kvm *k, struct err *e)
 
 static int create_irqchip(const struct kvm *k, struct err *e)
 {
-	int r = vm_call(k, KVM_CREATE_IRQCHIP, NULL, "KVM_CREATE_IRQCHIP", e);
+	int r = kvm_vm_call(k, KVM_CREATE_IRQCHIP, NULL, "KVM_CREATE_IRQCHIP", e);
 
 	return r ? r : mask_pics(k, e);
 }
@@ -121,7 +120,7 @@ static int add_slots(const struct kvm *k, const struct mem *mem, struct err *e)
 			.memory_size = mem->region[i].size,
 			.userspace_addr = (uintptr_t)mem->region[i].host,
 		};
-		int r = vm_call(k, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION",
+		int r = kvm_vm_call(k, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION",
 				e);
 
 		if (r)
@@ -148,10 +147,10 @@ int kvm_create_vm(struct kvm *k, const struct mem *mem, bool irqchip, struct err
 		return err_set(e, -k->vm, "KVM_CREATE_VM failed: %s", strerror(-k->vm));
 	r = add_slots(k, mem, e);
 	if (!r)
-		r = vm_call(k, KVM_SET_IDENTITY_MAP_ADDR, &identity, "KVM_SET_IDENTITY_MAP_ADDR",
+		r = kvm_vm_call(k, KVM_SET_IDENTITY_MAP_ADDR, &identity, "KVM_SET_IDENTITY_MAP_ADDR",
 			    e);
 	if (!r)
-		r = vm_call(k, KVM_SET_TSS_ADDR, (void *)TSS_ADDR, "KVM_SET_TSS_ADDR", e);
+		r = kvm_vm_call(k, KVM_SET_TSS_ADDR, (void *)TSS_ADDR, "KVM_SET_TSS_ADDR", e);
 	if (!r && irqchip)
 		r = create_irqchip(k, e);
 	return r;
@@ -161,7 +160,7 @@ int kvm_bind_irq(const struct kvm *k, unsigned int gsi, int fd, struct err *e)
 {
 	struct kvm_irqfd line = {.fd = (uint32_t)fd, .gsi = gsi};
 
-	return vm_call(k, KVM_IRQFD, &line, "KVM_IRQFD", e);
+	return kvm_vm_call(k, KVM_IRQFD, &line, "KVM_IRQFD", e);
 }
 
 int kvm_bind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e)
@@ -171,7 +170,7 @@ int kvm_bind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e)
 	/* Length 0 means any, which lets VT-x skip decoding the instruction. */
 	if (kvm_cap(k, KVM_CAP_IOEVENTFD_ANY_LENGTH))
 		bell.len = 0;
-	return vm_call(k, KVM_IOEVENTFD, &bell, "KVM_IOEVENTFD", e);
+	return kvm_vm_call(k, KVM_IOEVENTFD, &bell, "KVM_IOEVENTFD", e);
 }
 
 int kvm_create_vcpu(const struct kvm *k, unsigned int id, struct kvm_run **run, struct err *e)

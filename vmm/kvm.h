@@ -61,6 +61,10 @@ int kvm_supported_cpuid(const struct kvm *k, struct kvm_cpuid2 **cpuid, struct e
 /* ioctl that retries when interrupted; 0 or more, or -errno without a message. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 
+/* ioctl on the VM that cannot fail on a working host, and says its name when it does. 0 or -errno. */
+int kvm_vm_call(const struct kvm *k, unsigned long request, void *arg, const char *name,
+		struct err *e);
+
 void kvm_close(struct kvm *k);
 
 #endif

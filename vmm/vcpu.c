@@ -27,12 +27,12 @@
 #define EFER_LME (1u << 8)
 #define EFER_LMA (1u << 10)
 
-static int vcpu_call(const struct vcpu *v, unsigned long request, void *arg, const char *name,
-		     struct err *e)
+int vcpu_call(const struct vcpu *v, unsigned long request, void *arg, const char *name,
+	      struct err *e)
 {
 	int r = kvm_ioctl(v->fd, request, arg);
 
-	return r < 0 ? err_set(e, -r, "%s failed for vCPU %u: %s", name, v->id, strerror(-r)) : 0;
+	return r < 0 ? err_set(e, -r, "%s failed for vCPU %u: %s", name, v->id, strerror(-r)) : r;
 }
 
 int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,

@@ -56,6 +56,10 @@ struct vcpu {
 int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,
 	      struct err *e);
 
+/* ioctl on the vCPU: 0 or more, or -errno with a message that says its name. */
+int vcpu_call(const struct vcpu *v, unsigned long request, void *arg, const char *name,
+	      struct err *e);
+
 /* Points it at a kernel's entry. Structures that the state refers to: vmm/layout.h. */
 int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct err *e);
 

@@ -84,14 +84,8 @@ const struct state_table clock_table = {
 
 /* --- a vCPU --- */
 
-static int call(const struct vcpu *v, unsigned long request, const void *arg, const char *name,
-		struct err *e)
-{
-	int r = kvm_ioctl(v->fd, request, (void *)(uintptr_t)arg);
-
-	return r < 0 ? err_set(e, -r, "%s failed for vCPU %u: %s", name, v->id, strerror(-r)) : r;
-}
-#define CALL(v, request, arg, e) call(v, request, arg, #request, e)
+/* What is set is only read, though KVM gets a plain pointer for both ways. */
+#define CALL(v, request, arg, e) vcpu_call(v, request, (void *)(uintptr_t)(arg), #request, e)
 
 struct kvm_msr_list *vcpu_msr_list(const struct kvm *k, struct err *e)
 {
@@ -379,14 +373,7 @@ void vcpu_stood_still(const struct vcpu *v)
 
 /* --- the VM --- */
 
-static int vm_call(const struct kvm *k, unsigned long request, void *arg, const char *name,
-		   struct err *e)
-{
-	int r = kvm_ioctl(k->vm, request, arg);
-
-	return r < 0 ? err_set(e, -r, "%s failed: %s", name, strerror(-r)) : 0;
-}
-#define VM_CALL(k, request, arg, e) vm_call(k, request, arg, #request, e)
+#define VM_CALL(k, request, arg, e) kvm_vm_call(k, request, arg, #request, e)
 
 static int pic_state(const struct kvm *k, uint32_t which, struct state_visitor *v, struct err *e)
 {
