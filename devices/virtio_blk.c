@@ -66,6 +66,21 @@ static uint8_t perform(struct virtio_blk *b, const struct request *rq, uint64_t 
 	}
 }
 
+static void count(struct blk_stats *s, uint32_t type, uint8_t status, uint64_t in, uint64_t out)
+{
+	if (status != S_OK) {
+		stat_add(&s->errors, 1);
+	} else if (type == T_IN) {
+		stat_add(&s->reads, 1);
+		stat_add(&s->read_bytes, in);
+	} else if (type == T_OUT) {
+		stat_add(&s->writes, 1);
+		stat_add(&s->written_bytes, out);
+	} else if (type == T_FLUSH) {
+		stat_add(&s->flushes, 1);
+	}
+}
+
 /* One chain: request header, data, and the status in the last writable byte. Returns false if
  * the driver left out the first or the last.
  */
@@ -81,6 +96,7 @@ static bool serve_chain(struct virtio_blk *b)
 		return false;
 	iov_read(c->iov, c->readable, 0, &rq, sizeof(rq));
 	status = perform(b, &rq, &written);
+	count(&b->stats, rq.type, status, written, c->read_len - sizeof(rq));
 	iov_write(in, c->writable, c->write_len - 1, &status, 1);
 	/* The count covers all that was written up to the status byte; where data stayed
 	 * unwritten before it, the specification lets a device say so only by less.

@@ -32,8 +32,15 @@ struct blk_config { /* 5.2.4, as far as uvm's features reach */
 	uint32_t size_max, seg_max;
 };
 
+/* What was asked and done since the device was made. Written by its thread, read by any (atomic). */
+struct blk_stats {
+	uint64_t reads, writes, flushes, errors; /* requests; errors: those answered with one */
+	uint64_t read_bytes, written_bytes;
+};
+
 struct virtio_blk {
 	struct virtio_dev dev;
+	struct blk_stats stats;
 	struct blk_config config;
 	struct blk_backend *backend;
 	bool read_only;	 /* as the driver has been told, whatever the back end is now */

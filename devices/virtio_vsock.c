@@ -242,6 +242,7 @@ static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len
 		return;
 	}
 	c->received += len;
+	v->received_bytes += len;
 	if (c->host_closed) {
 		forwarded(v, c, len);
 		return;
@@ -480,6 +481,7 @@ static bool send_data(struct virtio_vsock *v, struct vsock_conn *c)
 	}
 	p.len = (uint32_t)done;
 	c->sent += p.len;
+	v->sent_bytes += p.len;
 	c->told = c->forwarded;
 	c->owed &= ~OWE_CREDIT;
 	put_packet(v, c, &p);

@@ -103,6 +103,7 @@ struct virtio_vsock {
 	struct vsock_conn *bucket[VSOCK_BUCKETS];
 	struct vsock_conn *active_first, *active_last;
 	unsigned int conns;
+	uint64_t received_bytes, sent_bytes; /* from and to the guest, since the device was made */
 	uint32_t next_port; /* for connections that the host makes */
 	struct vsock_stray stray[VSOCK_RESETS];
 	unsigned int strays;

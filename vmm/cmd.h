@@ -32,7 +32,7 @@ struct cmd {
 };
 
 extern const struct cmd cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_exec, cmd_fork, cmd_kill,
-	cmd_ps, cmd_snapshot, cmd_stop;
+	cmd_metrics, cmd_pause, cmd_ps, cmd_resume, cmd_snapshot, cmd_stats, cmd_stop;
 
 /* Prints s as a JSON string: a path may hold any byte but NUL. */
 void cmd_print_json(const char *s);

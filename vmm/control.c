@@ -37,14 +37,24 @@ static bool answer(struct control_client *cl, const char *text, size_t n)
 	return false;
 }
 
-static void do_status(struct control_client *cl)
+static void tell(struct control_client *cl, size_t (*what)(void *ctx, char *text, size_t size))
 {
 	char text[CONTROL_ANSWER] = "ok\n";
 	size_t n = 3;
 
-	n += cl->control->status(cl->control->ctx, text + n, sizeof(text) - n - 1);
+	n += what(cl->control->ctx, text + n, sizeof(text) - n - 1);
 	text[n++] = '\n';
 	answer(cl, text, n);
+}
+
+static void do_status(struct control_client *cl)
+{
+	tell(cl, cl->control->status);
+}
+
+static void do_stats(struct control_client *cl)
+{
+	tell(cl, cl->control->stats);
 }
 
 static void do_poweroff(struct control_client *cl)
@@ -65,6 +75,26 @@ static void do_console(struct control_client *cl)
 	}
 	client_close(cl);
 	console_attach(c->console, fd);
+}
+
+static void set_paused(struct control_client *cl, bool on)
+{
+	char text[sizeof(((struct err *)0)->text) + 16] = "ok\n\n";
+	struct err e;
+
+	if (cl->control->pause(cl->control->ctx, on, &e))
+		snprintf(text, sizeof(text), "error %s\n\n", e.text);
+	answer(cl, text, strlen(text));
+}
+
+static void do_pause(struct control_client *cl)
+{
+	set_paused(cl, true);
+}
+
+static void do_resume(struct control_client *cl)
+{
+	set_paused(cl, false);
 }
 
 static struct control_ticket ticket_of(const struct control_client *cl)
@@ -129,6 +159,9 @@ static const struct {
 	void (*serve_argument)(struct control_client *cl, const char *argument);
 } requests[] = {
 	{"status", do_status, NULL},
+	{"stats", do_stats, NULL},
+	{"pause", do_pause, NULL},
+	{"resume", do_resume, NULL},
 	{"poweroff", do_poweroff, NULL},
 	{"console", do_console, NULL},
 	{"snapshot", NULL, do_snapshot},

@@ -6,6 +6,10 @@
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
  *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console
+ *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
+ *              written_bytes.N (of disk N), vsock_received_bytes, vsock_sent_bytes, vsock_connections
+ *   pause      no vCPU runs and no disk is served until "resume", which undoes it; both may come
+ *   resume     twice. A VM that is paused cannot be saved or forked
  *   poweroff   ends the VM at once, as if its power were cut, disks in order
  *   console    the connection becomes the serial console, both ways, after the empty line
  *   snapshot NAME        writes a snapshot called NAME into the directory whose descriptor came
@@ -50,6 +54,9 @@ struct control {
 	struct console *console;
 	/* Writes the status lines, "<key> <value>\n" each, into text; returns their length. */
 	size_t (*status)(void *ctx, char *text, size_t size);
+	size_t (*stats)(void *ctx, char *text, size_t size);
+	/* Returns 0, or -errno with a message. */
+	int (*pause)(void *ctx, bool on, struct err *e);
 	/* Begin what takes its time, and return 0; control_answer follows, or has been called from
 	 * in here. Or -errno with a message, and no answer. at becomes theirs.
 	 */

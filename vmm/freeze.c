@@ -475,6 +475,8 @@ static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 {
 	struct machine *m = f->m;
 
+	if (m->paused)
+		return err_set(e, EBUSY, "the VM is paused; 'uvm resume %s' first", m->rundir->id);
 	f->ticket = ticket;
 	f->answer_len = 0;
 	f->made = f->children = 0;

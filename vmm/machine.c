@@ -296,14 +296,61 @@ static size_t status(void *ctx, char *text, size_t size)
 	struct machine *m = ctx;
 	static const char *const console[] = {"stdio", "file", "log", "off"};
 	int n = snprintf(text, size,
-			 "id %s\npid %d\nstate running\nagent %s\ncpus %u\nmemory %" PRIu64
+			 "id %s\npid %d\nstate %s\nagent %s\ncpus %u\nmemory %" PRIu64
 			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\n",
-			 m->rundir->id, (int)getpid(), m->mark[MARK_READY] ? "ready" : "no",
+			 m->rundir->id, (int)getpid(), m->paused ? "paused" : "running",
+			 m->mark[MARK_READY] ? "ready" : "no",
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
 			 console[m->config.console.mode]);
 
 	return MIN((size_t)MAX(n, 0), size - 1);
+}
+
+static size_t stats(void *ctx, char *text, size_t size)
+{
+	struct machine *m = ctx;
+	size_t n = 0;
+
+	for (unsigned int i = 0; i < m->vcpus && n < size; i++)
+		n += (size_t)snprintf(text + n, size - n, "exits.%u %" PRIu64 "\n", i,
+				      stat_get(&m->vcpu[i].exits));
+	for (unsigned int i = 0; i < m->config.disks && n < size; i++) {
+		const struct blk_stats *s = &m->disk[i].blk.stats;
+		const struct {
+			const char *key;
+			const uint64_t *counter;
+		} of[] = {{"reads", &s->reads},		  {"writes", &s->writes},
+			  {"flushes", &s->flushes},	  {"errors", &s->errors},
+			  {"read_bytes", &s->read_bytes}, {"written_bytes", &s->written_bytes}};
+
+		for (unsigned int k = 0; k < ARRAY_SIZE(of) && n < size; k++)
+			n += (size_t)snprintf(text + n, size - n, "%s.%u %" PRIu64 "\n", of[k].key,
+					      i, stat_get(of[k].counter));
+	}
+	if (n < size)
+		n += (size_t)snprintf(text + n, size - n,
+				      "vsock_received_bytes %" PRIu64 "\nvsock_sent_bytes %" PRIu64
+				      "\nvsock_connections %u\n",
+				      m->vsock.received_bytes, m->vsock.sent_bytes,
+				      m->vsock.conns);
+	return MIN(n, size - 1);
+}
+
+static int set_paused(void *ctx, bool on, struct err *e)
+{
+	struct machine *m = ctx;
+
+	if (m->freeze.busy)
+		return err_set(e, EBUSY, "a snapshot or fork of this VM is under way");
+	if (on == m->paused)
+		return 0;
+	if (on && !machine_pause(m)) /* its end comes next on the loop */
+		return err_set(e, ESRCH, "the VM has ended");
+	if (!on)
+		machine_resume(m);
+	m->paused = on;
+	return 0;
 }
 
 static void signalled(struct loop_source *s, uint32_t events)
@@ -360,6 +407,8 @@ static int add_control(struct machine *m, struct err *e)
 	m->control.end = &m->end;
 	m->control.console = &m->console;
 	m->control.status = status;
+	m->control.stats = stats;
+	m->control.pause = set_paused;
 	m->control.ctx = m;
 	return control_init(&m->control, m->rundir->dir, e);
 }

@@ -83,6 +83,7 @@ struct machine {
 	struct vcpu_host vcpu_host;
 	struct vcpu vcpu[VCPU_MAX];
 	unsigned int vcpus;
+	bool paused;			 /* by a control command */
 	bool loading;			 /* machine_restore is at work */
 	const struct snapshot *snapshot; /* what its memory was mapped from, or NULL */
 	bool recorded;			 /* a clone's: what it writes first is known */

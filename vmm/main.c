@@ -18,7 +18,8 @@
 
 static const struct cmd *const commands[] = {
 	&cmd_check,  &cmd_boot,	&cmd_snapshot, &cmd_clone, &cmd_fork,
-	&cmd_exec,   &cmd_ps,	&cmd_console,  &cmd_stop,  &cmd_kill,
+	&cmd_exec,   &cmd_ps,	&cmd_stats,    &cmd_metrics, &cmd_console,
+	&cmd_pause,  &cmd_resume, &cmd_stop,   &cmd_kill,
 };
 
 #define DESCRIPTORS 8192

@@ -16,6 +16,17 @@
 #define ALIGN_UP(v, to)		      (((v) + ((to)-1)) & ~(__typeof__(v))((to)-1)) /* to: a power of two */
 #define CONTAINER_OF(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
 
+/* A counter that one thread at a time adds to and any reads. */
+static inline void stat_add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t stat_get(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
 

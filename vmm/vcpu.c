@@ -211,6 +211,7 @@ static void *vcpu_thread(void *arg)
 				strerror(errno));
 			break;
 		}
+		stat_add(&v->exits, 1);
 		if (!v->first_exit)
 			v->first_exit = now_ns();
 		if (!serve_exit(v))

@@ -49,6 +49,7 @@ struct vcpu {
 	pthread_t thread;
 	bool running;
 	bool stop; /* atomic */
+	uint64_t exits;	     /* served by this process; atomic, see stat_get */
 	uint64_t first_exit; /* when it was, for --timing; 0: none yet */
 };
 

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What VMs use and do: stats for people, metrics for Prometheus. And pause and resume.
+ *
+ * The monitor counts what only it sees (exits, requests of disks, bytes of sockets) and tells it
+ * over the control socket; the rest is the kernel's knowledge of the monitor's process.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/client.h"
+#include "vmm/cmd.h"
+#include "vmm/control.h"
+#include "vmm/util.h"
+
+/* --- what there is to know of a VM --- */
+
+struct vm_stats {
+	char id[RUNDIR_ID_MAX + 1];
+	char status[CONTROL_ANSWER], stats[CONTROL_ANSWER];
+	uint64_t cpu_ms;		 /* of the monitor's process: guest, devices, kernel */
+	uint64_t resident, proportional; /* bytes, guest memory included */
+	unsigned int threads;
+};
+
+static uint64_t value_of(const char *answer, const char *key)
+{
+	char text[24];
+
+	client_value(answer, key, text, sizeof(text));
+	return strtoull(text, NULL, 10);
+}
+
+static uint64_t value_at(const struct vm_stats *s, const char *key, unsigned int n)
+{
+	char name[40];
+
+	snprintf(name, sizeof(name), "%s.%u", key, n);
+	return value_of(s->stats, name);
+}
+
+static bool has_value(const struct vm_stats *s, const char *key, unsigned int n)
+{
+	char name[40], text[24];
+
+	snprintf(name, sizeof(name), "%s.%u", key, n);
+	client_value(s->stats, name, text, sizeof(text));
+	return *text;
+}
+
+static FILE *open_proc(uint64_t pid, const char *file)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/%s", pid, file);
+	return fopen(path, "re");
+}
+
+static void read_process(struct vm_stats *s, uint64_t pid)
+{
+	unsigned long long user = 0, system = 0, kib;
+	unsigned int threads = 0;
+	char line[1024], *at = NULL;
+	FILE *f = open_proc(pid, "stat");
+
+	/* The name, in brackets, may hold anything. */
+	if (f && fgets(line, sizeof(line), f))
+		at = strrchr(line, ')');
+	if (at && sscanf(at + 1, "%*s%*d%*d%*d%*d%*d%*u%*u%*u%*u%*u%llu%llu%*d%*d%*d%*d%u", &user,
+			 &system, &threads) == 3) {
+		s->cpu_ms = (user + system) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+		s->threads = threads;
+	}
+	if (f)
+		fclose(f);
+	f = open_proc(pid, "smaps_rollup");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Rss: %llu", &kib) == 1)
+			s->resident = kib << 10;
+		if (sscanf(line, "Pss: %llu", &kib) == 1)
+			s->proportional = kib << 10;
+	}
+	if (f)
+		fclose(f);
+}
+
+static int read_vm(struct vm_stats *s, const char *id, struct err *e)
+{
+	struct rundir vm;
+	int fd, r = rundir_open(&vm, id, e);
+
+	if (r)
+		return r;
+	*s = (struct vm_stats){0};
+	memcpy(s->id, vm.id, sizeof(s->id));
+	fd = r = client_control(&vm, e);
+	rundir_close(&vm);
+	if (fd < 0)
+		return r;
+	r = client_request(fd, "status", s->status, sizeof(s->status), e);
+	if (!r)
+		r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
+	close(fd);
+	if (!r)
+		read_process(s, value_of(s->status, "pid"));
+	return r;
+}
+
+/* --- which VMs --- */
+
+struct stats_config {
+	bool all, json;
+	void (*print)(struct stats_config *c, const struct vm_stats *s);
+	unsigned int count;
+};
+
+static int visit(void *ctx, const char *id)
+{
+	struct stats_config *c = ctx;
+	struct vm_stats s;
+	struct err e;
+
+	if (!read_vm(&s, id, &e)) { /* else it is gone, or does not answer: uvm ps tells */
+		c->print(c, &s);
+		c->count++;
+	}
+	return 0;
+}
+
+static int each_vm(struct stats_config *c, int argc, char **argv, struct err *e)
+{
+	if (!argc)
+		return rundir_each(visit, c, e) ? EXIT_FAIL : EXIT_OK;
+	for (int i = 0; i < argc; i++) {
+		struct vm_stats s;
+
+		if (read_vm(&s, argv[i], e))
+			return EXIT_FAIL;
+		c->print(c, &s);
+		c->count++;
+	}
+	return EXIT_OK;
+}
+
+/* --- stats --- */
+
+static const struct opt stats_options[] = {
+	{"json", 0, NULL, "print a JSON array", opt_set_flag, offsetof(struct stats_config, json)},
+	{0},
+};
+
+static uint64_t sum(const struct vm_stats *s, const char *key)
+{
+	uint64_t all = 0;
+
+	for (unsigned int i = 0; has_value(s, key, i); i++)
+		all += value_at(s, key, i);
+	return all;
+}
+
+static void print_row(struct stats_config *c, const struct vm_stats *s)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} number[] = {
+		{"cpu_ms", s->cpu_ms},
+		{"resident_bytes", s->resident},
+		{"proportional_bytes", s->proportional},
+		{"memory_bytes", value_of(s->status, "memory")},
+		{"threads", s->threads},
+		{"exits", sum(s, "exits")},
+		{"disk_read_bytes", sum(s, "read_bytes")},
+		{"disk_written_bytes", sum(s, "written_bytes")},
+		{"vsock_received_bytes", value_of(s->stats, "vsock_received_bytes")},
+		{"vsock_sent_bytes", value_of(s->stats, "vsock_sent_bytes")},
+	};
+	char state[16];
+
+	client_value(s->status, "state", state, sizeof(state));
+	if (!c->json) {
+		printf("%-20s %-8s %9.2fs %8.1fM %8.1fM %10" PRIu64 " %9.1fM %9.1fM\n", s->id,
+		       state, (double)s->cpu_ms / 1e3, (double)s->resident / 0x1p20,
+		       (double)s->proportional / 0x1p20, number[5].value,
+		       (double)number[6].value / 0x1p20, (double)number[7].value / 0x1p20);
+		return;
+	}
+	printf("%s{\"id\":\"%s\",\"state\":\"%s\"", c->count ? ",\n " : "", s->id, state);
+	for (unsigned int i = 0; i < ARRAY_SIZE(number); i++)
+		printf(",\"%s\":%" PRIu64, number[i].name, number[i].value);
+	putchar('}');
+}
+
+static int run_stats(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct stats_config *c = cfg;
+	int status;
+
+	c->print = print_row;
+	if (c->json)
+		putchar('[');
+	else
+		printf("%-20s %-8s %10s %9s %9s %10s %10s %10s\n", "ID", "STATE", "CPU", "RSS",
+		       "PSS", "EXITS", "DISK READ", "WRITTEN");
+	status = each_vm(c, argc, argv, e);
+	if (c->json)
+		printf("]\n");
+	return status;
+}
+
+const struct cmd cmd_stats = {
+	.name = "stats",
+	.args = "[ID...]",
+	.summary = "Show what VMs use",
+	.options = stats_options,
+	.notes =
+		"CPU is the time of the VM's process on the host. RSS and PSS are its memory, the\n"
+		"guest's included; PSS counts a page that n processes share as one n-th of it, so\n"
+		"it is what a clone costs. Without ID: all VMs.\n",
+	.run = run_stats,
+	.cfg_size = sizeof(struct stats_config),
+};
+
+/* --- metrics --- */
+
+/* The exposition format wants all samples of a metric together, so the VMs are read first. */
+struct metrics {
+	struct stats_config config;
+	struct vm_stats *vm;
+	unsigned int vms;
+	bool full;
+};
+
+static void keep(struct stats_config *c, const struct vm_stats *s)
+{
+	struct metrics *m = CONTAINER_OF(c, struct metrics, config);
+	struct vm_stats *more = realloc(m->vm, (m->vms + 1) * sizeof(*more));
+
+	if (!more) {
+		m->full = true;
+		return;
+	}
+	m->vm = more;
+	more[m->vms++] = *s;
+}
+
+static void metric(const char *name, const char *type, const char *help)
+{
+	printf("# HELP uvm_%s %s\n# TYPE uvm_%s %s\n", name, help, name, type);
+}
+
+/* A metric of which a VM has one. */
+static const struct {
+	const char *name, *type, *help;
+	const char *key; /* in its stats or status; NULL: see own */
+	size_t own;	 /* offset of a uint64_t in struct vm_stats */
+	double scale;
+} vm_metrics[] = {
+	{"uptime_seconds", "gauge", "Time since the VM was started.", "uptime_ms", 0, 1e-3},
+	{"vcpus", "gauge", "Virtual CPUs.", "cpus", 0, 1},
+	{"guest_memory_bytes", "gauge", "Memory that the guest has.", "memory", 0, 1},
+	{"process_cpu_seconds_total", "counter", "CPU time of the VM's process.", NULL,
+	 offsetof(struct vm_stats, cpu_ms), 1e-3},
+	{"process_resident_bytes", "gauge", "Resident memory of the VM's process.", NULL,
+	 offsetof(struct vm_stats, resident), 1},
+	{"process_proportional_bytes", "gauge",
+	 "Resident memory of the VM's process, its share of shared pages.", NULL,
+	 offsetof(struct vm_stats, proportional), 1},
+	{"vsock_received_bytes_total", "counter", "Bytes that the guest sent over vsock.",
+	 "vsock_received_bytes", 0, 1},
+	{"vsock_sent_bytes_total", "counter", "Bytes that were sent to the guest over vsock.",
+	 "vsock_sent_bytes", 0, 1},
+	{"vsock_connections", "gauge", "Open vsock connections.", "vsock_connections", 0, 1},
+};
+
+/* A metric of which a VM has one for each vCPU or disk. */
+static const struct {
+	const char *name, *label, *help, *key;
+} part_metrics[] = {
+	{"vcpu_exits_total", "vcpu", "Exits of the vCPU that the monitor served.", "exits"},
+	{"disk_reads_total", "disk", "Read requests.", "reads"},
+	{"disk_writes_total", "disk", "Write requests.", "writes"},
+	{"disk_flushes_total", "disk", "Flush requests.", "flushes"},
+	{"disk_errors_total", "disk", "Requests that were answered with an error.", "errors"},
+	{"disk_read_bytes_total", "disk", "Bytes read.", "read_bytes"},
+	{"disk_written_bytes_total", "disk", "Bytes written.", "written_bytes"},
+};
+
+static void print_metrics(const struct metrics *m)
+{
+	metric("vm_running", "gauge", "1 for a VM that runs, 0 for one that is paused.");
+	for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++) {
+		char state[16];
+
+		client_value(s->status, "state", state, sizeof(state));
+		printf("uvm_vm_running{id=\"%s\"} %d\n", s->id, !strcmp(state, "running"));
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(vm_metrics); i++) {
+		metric(vm_metrics[i].name, vm_metrics[i].type, vm_metrics[i].help);
+		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++) {
+			const char *key = vm_metrics[i].key;
+			uint64_t v = !key ? *(const uint64_t *)(const void *)((const char *)s +
+									      vm_metrics[i].own)
+				     : !strncmp(key, "vsock", 5) ? value_of(s->stats, key)
+								 : value_of(s->status, key);
+
+			printf("uvm_%s{id=\"%s\"} %.*f\n", vm_metrics[i].name, s->id,
+			       vm_metrics[i].scale < 1 ? 3 : 0, (double)v * vm_metrics[i].scale);
+		}
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(part_metrics); i++) {
+		metric(part_metrics[i].name, "counter", part_metrics[i].help);
+		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++)
+			for (unsigned int n = 0; has_value(s, part_metrics[i].key, n); n++)
+				printf("uvm_%s{id=\"%s\",%s=\"%u\"} %" PRIu64 "\n",
+				       part_metrics[i].name, s->id, part_metrics[i].label, n,
+				       value_at(s, part_metrics[i].key, n));
+	}
+}
+
+static const struct opt metrics_options[] = {
+	{"all", 'a', NULL, "of all VMs", opt_set_flag, offsetof(struct metrics, config.all)},
+	{0},
+};
+
+static int run_metrics(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct metrics *m = cfg;
+	int status;
+
+	if (m->config.all == !!argc)
+		return cmd_usage(&cmd_metrics, e);
+	m->config.print = keep;
+	status = each_vm(&m->config, argc, argv, e);
+	if (!status && m->full) {
+		err_set(e, ENOMEM, "out of memory");
+		status = EXIT_FAIL;
+	}
+	if (!status)
+		print_metrics(m);
+	free(m->vm);
+	return status;
+}
+
+const struct cmd cmd_metrics = {
+	.name = "metrics",
+	.args = "ID...|--all",
+	.summary = "Print what VMs use and do, for Prometheus",
+	.options = metrics_options,
+	.notes =
+		"The text exposition format of Prometheus, version 0.0.4, on standard output: for\n"
+		"a node exporter's textfile collector, or a script behind a web server.\n",
+	.run = run_metrics,
+	.cfg_size = sizeof(struct metrics),
+};
+
+/* --- pause and resume --- */
+
+static int request_each(const struct cmd *cmd, const char *request, int argc, char **argv,
+			struct err *e)
+{
+	char answer[CONTROL_ANSWER];
+
+	if (!argc)
+		return cmd_usage(cmd, e);
+	for (int i = 0; i < argc; i++) {
+		struct rundir vm;
+		int fd = -1, r = rundir_open(&vm, argv[i], e);
+
+		if (!r) {
+			fd = r = client_control(&vm, e);
+			rundir_close(&vm);
+		}
+		if (fd >= 0) {
+			r = client_request(fd, request, answer, sizeof(answer), e);
+			close(fd);
+		}
+		if (r < 0)
+			return EXIT_FAIL;
+	}
+	return EXIT_OK;
+}
+
+static int run_pause(void *cfg, int argc, char **argv, struct err *e)
+{
+	(void)cfg;
+	return request_each(&cmd_pause, "pause", argc, argv, e);
+}
+
+const struct cmd cmd_pause = {
+	.name = "pause",
+	.args = "ID...",
+	.summary = "Stop the CPUs of a VM, until 'uvm resume'",
+	.notes = "The guest keeps its memory and connections; its clocks go on with the host's, so "
+		 "it\n"
+		 "sees a leap afterwards. What speaks to it waits, or gives up.\n",
+	.run = run_pause,
+};
+
+static int run_resume(void *cfg, int argc, char **argv, struct err *e)
+{
+	(void)cfg;
+	return request_each(&cmd_resume, "resume", argc, argv, e);
+}
+
+const struct cmd cmd_resume = {
+	.name = "resume",
+	.args = "ID...",
+	.summary = "Let a paused VM go on",
+	.run = run_resume,
+};
