@@ -571,7 +571,7 @@ agent_that()
 test_debian_goes_on_over_snapshot_and_clone()
 {
 	local d id n
-	d=$("$top/tools/debian-kernel" cloud-amd64 2>"$dir/err") || { reason="skip: $(tail -n 1 "$dir/err")"; return 1; }
+	debian_kernel || return
 	mkfifo "$dir/in"
 	root >/dev/null
 	# The shell of the root's own init, on the serial console: it counts, on the console and on disk.
