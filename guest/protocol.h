@@ -28,6 +28,7 @@
 #define AGENT_CONNECTIONS  256u		/* connections that are not (yet) a stream of a session */
 #define AGENT_HANDSHAKE_MS 10000u	/* how long either side may have to wait for an answer */
 #define AGENT_FREEZE_MS	   2000u	/* how long the agent may take to stop every process */
+#define AGENT_CMDLINE_MAX  2047u	/* bytes of a CMDLINE's text */
 #define AGENT_HOSTNAME_MAX 64u		/* bytes of a host name, as Linux has it */
 
 /* Opens every message; length bytes of payload follow. */
@@ -52,6 +53,7 @@ enum agent_type {
 	AGENT_FREEZE = 7,   /* nothing; OK: no process but the agent runs any more */
 	AGENT_THAW = 8,	    /* nothing; they run again */
 	AGENT_IDENTITY = 9, /* struct agent_identity: who the guest is from now on; thaws, too */
+	AGENT_CMDLINE = 10, /* a text: words of the command line, before an IDENTITY */
 
 	/* From the agent. */
 	AGENT_HELLO = 0x81,   /* struct agent_info, opens the link: exec works from now on */

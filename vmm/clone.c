@@ -49,9 +49,6 @@ static int fill_identity(struct agent_identity *id, const char *hostname, struct
 	return 0;
 }
 
-/* Puts the order into the guest's receive queue: through the link's socket, from which the device
- * fetches it, while no vCPU runs.
- */
 static int send_identity(struct machine *m, struct err *e)
 {
 	struct agent_identity id;
@@ -61,6 +58,32 @@ static int send_identity(struct machine *m, struct err *e)
 		r = link_request(&m->link, AGENT_IDENTITY, &id, sizeof(id), CLONE_IDENTITY_MS,
 				 answered, m, e);
 	explicit_bzero(&id, sizeof(id));
+	return r;
+}
+
+/* What the words say to mount is mounted by the IDENTITY. The two do not go out together: the link
+ * takes one request at a time, and a clone without words loses nothing by that.
+ */
+static void words_taken(void *ctx, int result, struct err *e)
+{
+	struct machine *m = ctx;
+
+	if (!result)
+		result = send_identity(m, e);
+	if (result)
+		end_set(&m->end, END_FAULT, "the guest's agent has not taken its command line: %s",
+			e->text);
+}
+
+/* Puts the first order into the guest's receive queue: through the link's socket, from which the
+ * device fetches it, while no vCPU runs.
+ */
+static int send_orders(struct machine *m, const char *cmdline, struct err *e)
+{
+	int r = cmdline ? link_request(&m->link, AGENT_CMDLINE, cmdline, strlen(cmdline),
+				       CLONE_IDENTITY_MS, words_taken, m, e)
+			: send_identity(m, e);
+
 	if (!r)
 		virtio_poll(&m->vsock.dev);
 	return r;
@@ -75,7 +98,7 @@ static int start(struct clone *c, struct machine *m, struct err *e)
 	if (c->source.snapshot && !c->source.parent && c->source.check)
 		snapshot_seal(c->source.snapshot);
 	if (m->config.agent)
-		return send_identity(m, e);
+		return send_orders(m, c->cmdline, e);
 	vmgenid_notify(&m->vmgenid); /* taken before its first instruction */
 	ready(c);		     /* nobody will say when that guest is */
 	return 0;

@@ -6,7 +6,7 @@
  * random generator, its host name, its clock are another VM's. So the order to take one (AGENT_
  * IDENTITY) is in the guest's receive queue before its first instruction, every process but the
  * agent stands still until the agent has taken it, and a clone whose agent does not say so in time
- * is killed and never handed out.
+ * is killed and never handed out. Words of a command line are taken before, with the same care.
  */
 #ifndef UVM_VMM_CLONE_H
 #define UVM_VMM_CLONE_H
@@ -21,6 +21,7 @@ struct clone {
 	struct machine_source source;
 	struct rundir rundir;
 	struct launch launch; /* fd -1: in the foreground */
+	const char *cmdline; /* words for the agent, or NULL */
 	bool timing;
 	uint64_t started; /* when the command began */
 };

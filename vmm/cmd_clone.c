@@ -42,6 +42,8 @@ static const struct opt clone_options[] = {
 	 offsetof(struct clone_config, id)},
 	{"disk", 0, "IMG[,ro|,cow]", "what the next placeholder disk stands for; may be repeated",
 	 set_fill, offsetof(struct clone_config, clone.config)},
+	{"cmdline", 0, "TEXT", "words for the agent: uvm.env=..., uvm.mount=...", opt_set_str,
+	 offsetof(struct clone_config, clone.cmdline)},
 	{"count", 'n', "N", "make N clones", opt_set_u32, offsetof(struct clone_config, count)},
 	{"detach", 'd', NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 offsetof(struct clone_config, detach)},
@@ -216,8 +218,16 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 		err_set(e, EINVAL, "--id: '%s' is not a name", c->id);
 		return EXIT_USAGE;
 	}
+	if (c->clone.cmdline && strlen(c->clone.cmdline) > AGENT_CMDLINE_MAX) {
+		err_set(e, EINVAL, "--cmdline: more than %u bytes", AGENT_CMDLINE_MAX);
+		return EXIT_USAGE;
+	}
 	if (prepare(c, argv[0], e))
 		return EXIT_FAIL;
+	if (c->clone.cmdline && !c->clone.config.agent) {
+		err_set(e, EINVAL, "snapshot %s has no agent in it that could take --cmdline", argv[0]);
+		return EXIT_FAIL;
+	}
 	if (command && !c->clone.config.agent) {
 		err_set(e, EINVAL, "snapshot %s has no agent in it that could run a command",
 			argv[0]);
@@ -239,6 +249,11 @@ const struct cmd cmd_clone = {
 		 "before any process in it runs on. With CMD it runs that, exits with its status,\n"
 		 "and is gone. Without, it runs in the foreground as with 'uvm boot', or with\n"
 		 "--detach in the background.\n\n"
+		 "--cmdline takes what the agent also takes of 'uvm boot --cmdline':\n"
+		 "  uvm.env=NAME=VALUE              a variable for commands without it\n"
+		 "  uvm.mount=DEVICE:PATH:TYPE[:ro] mounted before the first command runs; a disk\n"
+		 "                                  that --disk gives, too\n"
+		 "A word that is none of these is an error, and no clone comes of it.\n\n"
 		 "Exit status: CMD's, as with 'uvm exec'; else as 'uvm boot'.\n\n"
 		 "  uvm clone web.snap -- uname -n\n"
 		 "  uvm clone web.snap --detach -n 10\n",

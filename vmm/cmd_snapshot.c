@@ -17,6 +17,7 @@
 #include "vmm/cmd.h"
 #include "vmm/control.h"
 #include "vmm/disk.h"
+#include "vmm/exec.h"
 #include "vmm/util.h"
 
 struct snapshot_config {
@@ -56,6 +57,31 @@ static int split(const char *path, int *at, char name[NAME_MAX + 1], struct err 
 
 /* --- take --- */
 
+#define WARM_UP_MS 1000
+
+/* Runs a command that does nothing. What the first command of a guest needs (the file it is in, or
+ * its libraries, and the kernel's structures) is in the snapshot then, shared by all clones, where
+ * it would be read and made in each: it saves each 1.6 MiB and 4 ms. If it cannot be run, or not in
+ * that time, the snapshot is as good without.
+ */
+static void warm_up(const struct rundir *vm)
+{
+	static char program[] = "/bin/true", *argv[] = {program, NULL};
+	struct exec_request rq = {.argv = argv, .quiet = true, .limit_ms = WARM_UP_MS};
+	char answer[CONTROL_ANSWER], agent[8];
+	struct err ignored;
+	int status, fd = client_control(vm, &ignored);
+
+	if (fd < 0)
+		return;
+	*answer = 0;
+	client_request(fd, "status", answer, sizeof(answer), &ignored);
+	client_value(answer, "agent", agent, sizeof(agent));
+	close(fd);
+	if (!strcmp(agent, "ready"))
+		exec_run(&rq, client_dial_agent, (void *)(uintptr_t)vm, &status, &ignored);
+}
+
 struct meter {
 	uint64_t began;
 	bool shown;
@@ -86,6 +112,7 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 		return EXIT_FAIL;
 	r = split(c->out, &at, name, e);
 	if (!r) {
+		warm_up(&vm);
 		snprintf(request, sizeof(request), "%s %s", c->stop ? "snapshot-stop" : "snapshot",
 			 name);
 		fd = client_control(&vm, e);
@@ -361,7 +388,10 @@ const struct cmd cmd_snapshot = {
 	.args = "ID | info DIR | verify DIR | flatten DIR | dump DIR | rm DIR",
 	.summary = "Freeze a running VM into a directory, and look after such directories",
 	.options = snapshot_options,
-	.notes = "The VM goes on (or ends, with --stop). A snapshot of a clone holds only what\n"
+	.notes = "The VM goes on (or ends, with --stop). The agent runs /bin/true before, if the guest\n"
+		 "has it, so that what a first command needs is in the snapshot and not made in each\n"
+		 "clone.\n\n"
+		 "A snapshot of a clone holds only what\n"
 		 "differs from the snapshot that it was cloned from, which it needs from then on;\n"
 		 "'flatten' makes it independent. 'verify' reads everything and compares checksums;\n"
 		 "'dump' prints the machine's state; 'rm' refuses what others need.\n\n"

@@ -57,7 +57,7 @@ struct exec {
 	sigset_t old_mask;
 	struct sigaction old_pipe;
 	struct tty tty;
-	uint64_t deadline_ns; /* for the first answer */
+	uint64_t deadline_ns; /* for the first answer, or for all if that is limited */
 	bool started;
 	bool exited;
 	uint64_t held_signals; /* came before there was a process, 1 << number */
@@ -125,7 +125,7 @@ static void choose_streams(struct exec *x)
 		x->streams = 1u << AGENT_TTY;
 		return;
 	}
-	for (int fd = 0; fd < 3; fd++)
+	for (int fd = 0; fd < 3 && !x->rq->quiet; fd++)
 		if (is_wanted(fd))
 			x->streams |= 1u << fd;
 }
@@ -153,7 +153,7 @@ static int open_session(struct exec *x, agent_dial_fn *dial, void *ctx, struct e
 	for (uint32_t i = 0; i < AGENT_STREAMS; i++)
 		if (x->streams & 1u << i)
 			x->sock[i] = fds[n++];
-	x->deadline_ns = agent_deadline();
+	x->deadline_ns = x->rq->limit_ms ? now_ns() + x->rq->limit_ms * 1000000ull : agent_deadline();
 	r = send_exec(x, e);
 	for (uint32_t i = 0; i < AGENT_STREAMS && !r; i++)
 		if (x->streams & 1u << i)
@@ -341,11 +341,12 @@ static int patience(const struct exec *x, struct err *e)
 {
 	uint64_t now;
 
-	if (x->started)
+	if (x->started && !x->rq->limit_ms)
 		return -1;
 	now = now_ns();
 	if (now >= x->deadline_ns)
-		return err_set(e, ETIMEDOUT, "the guest's agent does not answer");
+		return err_set(e, ETIMEDOUT, x->started ? "the command takes too long"
+							: "the guest's agent does not answer");
 	return (int)((x->deadline_ns - now) / 1000000 + 1);
 }
 
@@ -440,7 +441,7 @@ static int take_over(struct exec *x, struct err *e)
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(passed_signals); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(passed_signals) && !x->rq->quiet; i++)
 		if (!is_ignored(passed_signals[i]))
 			sigaddset(&set, passed_signals[i]);
 	sigaddset(&set, SIGWINCH);

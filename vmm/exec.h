@@ -18,6 +18,8 @@ struct exec_request {
 	char *const *envp; /* NAME=value, NULL at the end; or NULL. The agent adds PATH and HOME */
 	const char *cwd;   /* or NULL: / */
 	bool tty;	   /* give it a terminal; TERM is passed on */
+	bool quiet;	   /* nothing of this process is the command's: no streams, no signals */
+	uint32_t limit_ms; /* how long all of it may take, then it is killed; 0: for ever */
 	bool user;	   /* uid, gid and groups count; else it is root's */
 	uint32_t uid;
 	uint32_t gid;

@@ -4,7 +4,7 @@
  *
  * Theory of operation. The agent connects to the host's vsock port AGENT_PORT as soon as it can run
  * commands and sends HELLO, which is how the monitor learns that the guest is ready. From then on
- * the monitor sends orders on it (guest/protocol.h: FREEZE, THAW, IDENTITY), one at a time. Nothing
+ * the monitor sends orders on it (guest/protocol.h: FREEZE, THAW, IDENTITY, CMDLINE), one at a time. Nothing
  * listens on a socket file: the guest's stream is a pair of sockets, whose one end the vsock device
  * moves bytes to and from (vsock_unix_serve, link_connect), and whose other end is here.
  *

@@ -15,6 +15,7 @@
  *   pump.c     bytes
  *   freezer.c  stops all processes
  *   identity.c what tells this guest from others
+ *   words.c    what the agent is told by a command line
  *
  * Memory is this one structure: fixed tables, no allocation. Pages of the request buffers are
  * touched only when a request needs them and are given back when it was a large one.
@@ -51,7 +52,7 @@ struct conn {
 		struct agent_signal signal;
 		struct agent_resize resize;
 		struct agent_shutdown shutdown;
-	} body;			 /* EXEC's and IDENTITY's go elsewhere, see payload_of() */
+	} body;			 /* those of other types go elsewhere, see payload_of() */
 	struct session *session; /* whose control connection this is, or NULL */
 	uint64_t since_ms;	 /* when it was accepted */
 };
@@ -100,6 +101,7 @@ struct agent {
 	bool frozen;			/* nothing but the link is served */
 	int priority; /* the agent's, when it is not frozen; getpriority(2) */
 	struct agent_identity identity; /* the payload of an IDENTITY */
+	char cmdline[AGENT_CMDLINE_MAX + 1]; /* ... of a CMDLINE */
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];
 	/* One for each session: the payload of its EXEC. */
@@ -155,10 +157,11 @@ void conn_close(struct agent *a, struct conn *c);
 /* Frees its slot; the descriptor lives on with whoever took it over. */
 void conn_release(struct conn *c);
 
-/* A FREEZE, THAW or IDENTITY is complete. */
+/* A FREEZE, THAW, IDENTITY or CMDLINE is complete. */
 void link_freeze(struct agent *a, struct conn *c);
 void link_thaw(struct agent *a, struct conn *c);
 void link_identity(struct agent *a, struct conn *c);
+void link_cmdline(struct agent *a, struct conn *c);
 
 /* Begins a session for an EXEC whose header came on c. NULL: there are too many. */
 struct session *session_begin(struct agent *a, struct conn *c);

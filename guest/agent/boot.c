@@ -17,7 +17,7 @@
 
 #define NEW_ROOT "/newroot"
 
-/* How long a root device that is not there at once may take, and how often to look. */
+/* How long a device that is not there at once may take, and how often to look. */
 #define DEVICE_WAIT_MS 2000
 #define DEVICE_LOOK_MS 10
 
@@ -102,6 +102,10 @@ static void take_word(struct boot *b, const char *word)
 		if (value)
 			*options[i].to = value;
 	}
+	if (words_take(b->words, word) && *b->words->why) {
+		say(b->words->why, NULL, 0);
+		*b->words->why = '\0';
+	}
 }
 
 static void read_command_line(struct boot *b)
@@ -130,12 +134,24 @@ void boot_begin(struct boot *b)
 	read_command_line(b);
 }
 
-/* Drivers that are built in have made their devices before us; others get a moment. */
-static void wait_for(const char *device)
+static bool has_medium(const char *device)
+{
+	int fd = open(device, O_RDONLY | O_CLOEXEC);
+	bool yes = fd >= 0 && lseek(fd, 0, SEEK_END) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+void await_device(const char *device)
 {
 	const struct timespec pause = {.tv_nsec = DEVICE_LOOK_MS * 1000000};
 
-	for (int i = 0; access(device, F_OK) && i < DEVICE_WAIT_MS / DEVICE_LOOK_MS; i++)
+	/* A name of another kind, of what is no device, need not be waited for. */
+	if (strncmp(device, "/dev/", 5))
+		return;
+	for (int i = 0; !has_medium(device) && i < DEVICE_WAIT_MS / DEVICE_LOOK_MS; i++)
 		nanosleep(&pause, NULL);
 }
 
@@ -159,7 +175,7 @@ static int mount_root(const struct boot *b)
 	int code = 0;
 
 	mkdir(NEW_ROOT, 0755);
-	wait_for(b->root);
+	await_device(b->root);
 	if (b->type)
 		return mount_type(b, b->type);
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -241,7 +257,7 @@ static void report_smaller_blocks(void)
 	close(fd);
 }
 
-void boot_finish(const struct boot *b)
+void boot_finish(struct boot *b)
 {
 	static const struct mount_entry mounts[] = {
 		{"/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"},
@@ -252,6 +268,7 @@ void boot_finish(const struct boot *b)
 	};
 	/* Only where it could not be written otherwise: an image may have put something there. */
 	static const struct mount_entry tmp = {"/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"};
+	int code;
 
 	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++)
 		mount_entry(&mounts[i]);
@@ -266,6 +283,9 @@ void boot_finish(const struct boot *b)
 	report_smaller_blocks();
 	if (b->hostname && sethostname(b->hostname, strlen(b->hostname)))
 		say("cannot set the host's name to", b->hostname, errno);
+	code = words_mount(b->words);
+	if (code)
+		say(b->words->why, NULL, -code);
 }
 
 /* Undoes /proc/mounts' escapes (\040 for a blank) in place. */

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "guest/agent/words.h"
 #include "guest/protocol.h"
 
 /* What the kernel's command line says. Pointers lead into line. */
@@ -19,6 +20,7 @@ struct boot {
 	const char *flags;    /* rootflags=, or NULL */
 	const char *hostname; /* uvm.hostname=, or NULL */
 	bool read_only;	      /* ro; also set when the root turns out to be read-only */
+	struct words *words;  /* what else it says; the caller's */
 	char line[4096];
 };
 
@@ -26,6 +28,12 @@ struct boot {
  * name may be NULL, code (a positive errno) 0.
  */
 void say(const char *what, const char *name, int code);
+
+/* Gives a device that is not there, or has no medium yet, a moment: drivers that are built in have
+ * made theirs before us, and that of a placeholder has its size only when its driver has dealt with
+ * the interrupt that tells of it.
+ */
+void await_device(const char *device);
 
 /* Mounts /dev and /proc, sees to it that descriptors 0 to 2 are open, reads the command line. */
 void boot_begin(struct boot *b);
@@ -36,9 +44,9 @@ void boot_begin(struct boot *b);
 int boot_root(struct boot *b);
 
 /* The rest, which can wait until the host has been told that the guest is there: other mounts,
- * the loopback interface, the host's name.
+ * the loopback interface, the host's name, and what the words say.
  */
-void boot_finish(const struct boot *b);
+void boot_finish(struct boot *b);
 
 /* Takes the guest down: writes everything back, unmounts what it can, and powers off or reboots.
  * Does not return.

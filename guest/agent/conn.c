@@ -111,6 +111,7 @@ static const struct message_type message_types[] = {
 	{AGENT_THAW, 0, 0, PLACE_LINK, link_thaw},
 	{AGENT_IDENTITY, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_LINK,
 	 link_identity},
+	{AGENT_CMDLINE, 1, AGENT_CMDLINE_MAX, PLACE_LINK, link_cmdline},
 };
 
 static enum place place_of(const struct agent *a, const struct conn *c)
@@ -263,6 +264,7 @@ static void *payload_of(struct agent *a, struct conn *c)
 	switch (c->head.type) {
 	case AGENT_EXEC: return session_buffer(a, c->session);
 	case AGENT_IDENTITY: return &a->identity; /* there is one link */
+	case AGENT_CMDLINE: return a->cmdline;
 	default: return &c->body;
 	}
 }

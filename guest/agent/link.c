@@ -115,6 +115,25 @@ static const char *check(const struct agent_identity *m)
 	return NULL;
 }
 
+/* Its mounts are made by the IDENTITY that follows. */
+void link_cmdline(struct agent *a, struct conn *c)
+{
+	struct words *w = a->config->words;
+	size_t len = c->head.length;
+	int r;
+
+	a->cmdline[len] = '\0';
+	if (strlen(a->cmdline) != len) {
+		conn_error(c, EINVAL, "CMDLINE has a NUL in it");
+		return;
+	}
+	r = words_take_all(w, a->cmdline);
+	if (r)
+		conn_error(c, -r, w->why);
+	else
+		conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+}
+
 void link_identity(struct agent *a, struct conn *c)
 {
 	const char *why = check(&a->identity);
@@ -123,6 +142,10 @@ void link_identity(struct agent *a, struct conn *c)
 	if (!r)
 		r = a->config->take_identity(a->config->identity, &a->identity, &why);
 	explicit_bzero(&a->identity, sizeof(a->identity));
+	if (!r) { /* with the new clock and random numbers */
+		r = a->config->mount_words(a->config->words);
+		why = r ? a->config->words->why : NULL;
+	}
 	if (r) { /* and whoever is stopped stays so */
 		conn_error(c, -r, why);
 		return;

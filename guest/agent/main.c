@@ -91,12 +91,15 @@ int main(void)
 	static struct agent agent;
 	static struct boot boot;
 	static struct freezer freezer;
+	static struct words words;
 	struct identity identity;
 	struct serve_config config = {.start_ns = boot_ns(),
 				      .signal_all = signal_all,
 				      .freezer = &freezer,
 				      .take_identity = identity_take,
-				      .identity = &identity};
+				      .identity = &identity,
+				      .words = &words,
+				      .mount_words = words_mount};
 	int r;
 
 	if (getpid() != 1) {
@@ -104,6 +107,7 @@ int main(void)
 		return 1;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	boot.words = &words;
 	boot_begin(&boot);
 	config.link_fd = call_host();
 	if (boot_root(&boot))

@@ -13,6 +13,7 @@
 
 #include "guest/agent/freezer.h"
 #include "guest/agent/identity.h"
+#include "guest/agent/words.h"
 #include "guest/protocol.h"
 
 struct agent; /* agent.h; static storage, all zero */
@@ -31,6 +32,8 @@ struct serve_config {
 	int (*take_identity)(const struct identity *id, const struct agent_identity *m,
 			     const char **why);
 	const struct identity *identity;
+	struct words *words;
+	int (*mount_words)(struct words *w); /* words_mount, but for tests */
 };
 
 /* CLOCK_BOOTTIME in nanoseconds. */

@@ -283,7 +283,8 @@ static void session_start(struct agent *a, struct session *s)
 		return;
 	}
 	s->report = take(&p.report[0]);
-	pid = spawn(&s->command, &p.child, p.report[1], a->config->freezer);
+	pid = spawn(&s->command, &p.child, p.report[1], a->config->freezer,
+		    a->config->words);
 	close_plumbing(&p);
 	if (pid < 0) {
 		conn_fail(a, s->control, -pid, "cannot make a process");

@@ -15,6 +15,7 @@
 /* Everything the child needs, so that its steps read as a list. */
 struct child {
 	const struct command *c;
+	const struct words *words;
 	int report;
 	char **argv; /* ends in NULL */
 	char **envp;
@@ -48,8 +49,7 @@ const char *command_parse(struct command *c, void *payload, uint32_t length)
 	return NULL;
 }
 
-/* Appends what fits of text to the n bytes in buf; returns how many there are now. */
-static size_t append(char *buf, size_t size, size_t n, const char *text)
+size_t append(char *buf, size_t size, size_t n, const char *text)
 {
 	size_t len = strnlen(text, size - n);
 
@@ -100,8 +100,8 @@ static void list_strings(struct child *ch, char **vec, bool tty)
 	ch->envp = vec;
 	for (uint32_t i = 0; i < x->envc; i++, s += strlen(s) + 1)
 		*vec++ = s;
-	end = vec;
-	*end = NULL;
+	*vec = NULL;
+	end = words_env(ch->words, ch->envp, vec);
 	if (!find_env(ch->envp, "PATH"))
 		*end++ = (char *)(uintptr_t)DEFAULT_PATH;
 	*end = NULL;
@@ -175,7 +175,8 @@ static void run_program(const struct child *ch)
 
 static _Noreturn void child_main(struct child *ch, const struct stdio *io)
 {
-	char *vec[AGENT_STRINGS_MAX + 5]; /* two NULLs and up to three variables of ours */
+	/* Two NULLs, and up to three variables of ours. */
+	char *vec[AGENT_STRINGS_MAX + WORDS_ENV_MAX + 5];
 	const char *cwd = ch->c->strings;
 	sigset_t none;
 
@@ -193,9 +194,10 @@ static _Noreturn void child_main(struct child *ch, const struct stdio *io)
 	give_up(ch, "cannot run", ch->argv[0]);
 }
 
-pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f)
+pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f,
+	    const struct words *w)
 {
-	struct child ch = {.c = c, .report = report};
+	struct child ch = {.c = c, .words = w, .report = report};
 	pid_t pid = freezer_fork(f);
 
 	if (!pid)

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "guest/agent/freezer.h"
+#include "guest/agent/words.h"
 #include "guest/protocol.h"
 
 /* The command, as pointers into the payload of an EXEC. */
@@ -32,14 +33,19 @@ struct stdio {
 
 /* Forks (f decides how). The child is the leader of a new session with default signals and nothing
  * of the agent's; it takes up its directory and user and runs the program, looked up in the PATH of
- * its own environment. When that fails, it writes the payload of an ERROR message to report, a pipe
- * that closes on exec, and is gone: so the end of file on report says that the program runs.
+ * its own environment, to which the variables of w are added. When that fails, it writes the payload
+ * of an ERROR message to report, a pipe that closes on exec, and is gone: so the end of file on
+ * report says that the program runs.
  *
  * fork and not vfork: the agent would stand still while the program's file is read, which a
  * file system served from inside the guest could make last for ever.
  *
  * Returns the process id, or -errno.
  */
-pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f);
+pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f,
+	    const struct words *w);
+
+/* Appends what fits of text to the n bytes in buf; returns how many there are now. No NUL. */
+size_t append(char *buf, size_t size, size_t n, const char *text);
 
 #endif

@@ -201,12 +201,52 @@ test_clone_runs_a_command()
 	ends 0 vm a true
 }
 
+# What a clone is told at its start: a placeholder is mounted, and a variable there, before the first
+# command. The same words at boot, some of which the clone changes.
+test_clone_command_line()
+{
+	mkdir "$dir/data" && echo late >"$dir/data/file"
+	mke2fs -q -t ext4 -d "$dir/data" "$dir/data.ext4" 8M >/dev/null 2>&1 || { reason=mke2fs; return 1; }
+	source_vm --rootfs "$(root),cow" --disk placeholder --cmdline \
+		"uvm.env=BOOT=1 uvm.env=BOTH=1 uvm.mount=none:/mnt:tmpfs uvm.mount=none:/nothing:nofs uvm.what" || return
+	same "at boot" "1 1  tmpfs" "$(vm a sh -c 'echo "$BOOT $BOTH $LATE $(awk "\$2 == \"/mnt\" { print \$3 }" /proc/mounts)"')" || return
+	same "a mount that fails" 1 "$(vm a dmesg | grep -c "uvm-agent: cannot mount at '/nothing'")" || return
+	snapshot a --out "$dir/snap" || return
+	same "in a clone" "1 2 3 late ext4 mine" "$("$uvm" clone "$dir/snap" --disk "$dir/data.ext4,cow" \
+		--cmdline "uvm.env=BOTH=2 uvm.env=LATE=3 uvm.mount=/dev/vdb:/late:ext4" -- \
+		env OWN=mine sh -c 'echo "$BOOT $BOTH $LATE $(cat /late/file) $(awk "\$2 == \"/late\" { print \$3 }" /proc/mounts) $OWN"')" || return
+	reason="clone b failed"
+	"$uvm" clone "$dir/snap" --id b --detach --disk "$dir/data.ext4,cow" \
+		--cmdline "uvm.mount=/dev/vdb:/late:ext4:ro uvm.env=LATE=b" >"$dir/id" || return
+	same "b" "b late ro" "$(vm b sh -c 'echo "$LATE $(cat /late/file) $(awk "\$2 == \"/late\" { print \$4 }" /proc/mounts | cut -d , -f 1)"')" || return
+	different a b || return
+	# A clone of a clone keeps what it was told, and takes more.
+	snapshot b --out "$dir/snap2" --stop || return
+	same "in its clone" "b late c" "$("$uvm" clone "$dir/snap2" --cmdline uvm.env=MORE=c -- sh -c 'echo "$LATE $(cat /late/file) $MORE"')" || return
+	# What the agent does not take is no clone.
+	no_clone 1 "no such word after boot: 'root=/dev/vdb'" --cmdline "uvm.env=A=1 root=/dev/vdb" || return
+	no_clone 1 "is not NAME=VALUE" --cmdline uvm.env=A || return
+	no_clone 1 "cannot mount at '/late'" --cmdline uvm.mount=/dev/vdb:/late:ext4 || return
+	no_clone 2 "more than" --cmdline "$(printf 'uvm.env=A=%2100s' x | tr ' ' x)"
+}
+
+# no_clone STATUS MESSAGE OPTION...
+no_clone()
+{
+	local status=$1 message=$2
+	shift 2
+	ends "$status" "$uvm" clone "$dir/snap" "$@" -- echo it runs >"$dir/out" 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "$message" "$dir/err" || return
+	same "output" "" "$(cat "$dir/out")" || return
+	only a
+}
+
 # --- what goes on ---
 
 test_running_on_1_cpu() { running_on 1; }
 test_running_on_2_cpus() { running_on 2; }
 
-# Timers, signals, floating point and, on each CPU, a loop, in the source, a clone and a fork of each.
+# Timers, signals, floating point and, on each CPU, a loop.
 running_on()
 {
 	local cpu what="timer fpu"
@@ -217,22 +257,40 @@ running_on()
 		background a busy /tmp/busy$cpu $cpu || return
 		what="$what busy$cpu"
 	done
-	goes_on a || return
+	lives_on "$1"
+}
+
+test_avx_goes_on()
+{
+	local what=avx
+	source_vm --rootfs "$(root),cow" || return
+	if ! vm a grep -qw avx2 /proc/cpuinfo; then
+		reason="skip: the guest's CPU has no AVX2 (the lab hides it, whose emulation of XSAVE is wrong)"
+		return 1
+	fi
+	background a avx /tmp/avx || return
+	lives_on 1
+}
+
+# lives_on CPUS: what runs in a goes on in it, a clone, and a fork of each.
+lives_on()
+{
+	goes_on a "$1" || return
 	snapshot a --out "$dir/snap" || return
 	fork_as c a || return
-	goes_on a || return
-	goes_on c || return
+	goes_on a "$1" || return
+	goes_on c "$1" || return
 	"$uvm" kill c
 	"$uvm" kill a
 	clone_as b || return
-	goes_on b || return
+	goes_on b "$1" || return
 	fork_as d b || return
-	goes_on b || return
+	goes_on b "$1" || return
 	"$uvm" kill b
-	goes_on d
+	goes_on d "$1"
 }
 
-# goes_on ID: everything in $what has come further than at the last call, and then further again.
+# goes_on ID CPUS: everything in $what has come further than at the last call, and then further again.
 goes_on()
 {
 	vm "$1" sh -c 'for i in $0; do
@@ -240,7 +298,7 @@ goes_on()
 			r=$(/tmp/probe await /tmp/$i $r) || { echo "$i: $r"; exit 1; }
 			echo $r >/tmp/seen.$i
 		done' "$what" >"$dir/said" || { reason="$1: $(cat "$dir/said")"; return 1; }
-	same "CPUs of $1" "$(wc -w <<<"${what#* * }")" "$(vm "$1" nproc)" || return
+	same "CPUs of $1" "$2" "$(vm "$1" nproc)" || return
 	calm "$1"
 }
 

@@ -168,6 +168,13 @@ bool expired(const struct deadline *d); /* after some seconds */
 /* Starts the vCPU of this APIC id, which runs fn(arg) once. Returns false if it does not come. */
 bool start_cpu(uint8_t apic_id, void (*fn)(void *), void *arg);
 
+/* --- vector registers, see vectors.c --- */
+
+bool vectors_possible(void);
+void vectors_run(void *unused); /* for start_cpu */
+extern volatile uint64_t vectors_rounds;
+extern volatile bool vectors_changed; /* a register was not as it had been left */
+
 /* --- cases --- */
 
 struct test_case {

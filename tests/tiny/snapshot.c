@@ -10,6 +10,8 @@
  *   wD.S.V.  writes the byte V to all of sector S of disk D, and flushes: "written D S V"
  *   rD.S.    reads that sector: "read D S V", V being -1 if its bytes are not all the same
  *   o        the other vCPU, which counts for itself (argument other=1): "other N", once it has moved
+ *   v        the other vCPU's vector registers (argument vectors=1): "vectors N", once it has looked
+ *            at them again, or "vectors changed"; "vectors none" where there is no AVX
  *   d        writes dots and nothing else, for ever
  *   h        stands still for good, and takes no CPU: "halted"
  *   q        switches off, without the report that a case ends with
@@ -107,6 +109,24 @@ static void tell_other(void)
 	print("other %lu\n", other == before ? 0 : other);
 }
 
+/* Twice: the round after a stop is not the one that was stopped. */
+static void tell_vectors(void)
+{
+	struct deadline d = deadline();
+	uint64_t before = vectors_rounds;
+
+	if (!vectors_possible()) {
+		print("vectors none\n");
+		return;
+	}
+	while (vectors_rounds < before + 2 && !expired(&d))
+		;
+	if (vectors_changed)
+		print("vectors changed\n");
+	else
+		print("vectors %lu\n", vectors_rounds < before + 2 ? 0 : vectors_rounds);
+}
+
 static void write_dots(void)
 {
 	for (;;)
@@ -123,6 +143,7 @@ static void answer(char c)
 	case 'w': disk_request(true); break;
 	case 'r': disk_request(false); break;
 	case 'o': tell_other(); break;
+	case 'v': tell_vectors(); break;
 	case 'd': write_dots(); break;
 	case 'h': print("halted\n"); halt();
 	case 'q': power_off();
@@ -137,6 +158,8 @@ static void letters(void)
 		vdev_start(&disks[i].dev, 0, &disks[i].queue, 1);
 	if (argument("other", 0))
 		start_cpu(1, count_on, NULL);
+	if (argument("vectors", 0) && vectors_possible())
+		start_cpu(1, vectors_run, NULL);
 	print("ready\n");
 	for (;;)
 		answer((char)serial_get());

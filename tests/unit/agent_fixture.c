@@ -114,15 +114,26 @@ static int record_identity(const struct identity *id, const struct agent_identit
 	return identity_record->result;
 }
 
+static int record_mounts(struct words *w)
+{
+	identity_record->mounts += w->mounts;
+	w->mounts = 0;
+	strcpy(w->why, "no mounts here");
+	return identity_record->mount_result;
+}
+
 static _Noreturn void agent_main(int link)
 {
 	static struct freezer freezer;
+	static struct words words;
 	struct serve_config config = {.listen_fd = listener,
 				      .link_fd = link,
 				      .start_ns = 5,
 				      .signal_all = signal_children,
 				      .freezer = &freezer,
-				      .take_identity = record_identity};
+				      .take_identity = record_identity,
+				      .words = &words,
+				      .mount_words = record_mounts};
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

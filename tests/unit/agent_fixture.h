@@ -32,6 +32,8 @@ struct identity_record {
 	unsigned int times;
 	struct agent_identity last;
 	int result; /* what the next one shall return; set by the test */
+	unsigned int mounts;	/* that words have asked for; made are none */
+	int mount_result;
 };
 extern struct identity_record *identity_record;
 

@@ -252,7 +252,7 @@ START_TEST(orders_on_another_connection)
 	static const struct {
 		enum agent_type type;
 		size_t len;
-	} orders[] = {{AGENT_FREEZE, 0}, {AGENT_THAW, 0}, {AGENT_IDENTITY, sizeof(id)}};
+	} orders[] = {{AGENT_FREEZE, 0}, {AGENT_THAW, 0}, {AGENT_IDENTITY, sizeof(id)}, {AGENT_CMDLINE, 1}};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(orders); i++) {
 		struct agent_message m;
@@ -317,6 +317,8 @@ static const struct {
 	{AGENT_MAGIC, AGENT_VERSION, AGENT_IDENTITY, sizeof(struct agent_identity) - 1, EMSGSIZE},
 	{AGENT_MAGIC, AGENT_VERSION, AGENT_IDENTITY, sizeof(struct agent_identity) + 1, EMSGSIZE},
 	{AGENT_MAGIC, AGENT_VERSION, AGENT_IDENTITY, UINT32_MAX, EMSGSIZE},
+	{AGENT_MAGIC, AGENT_VERSION, AGENT_CMDLINE, 0, EMSGSIZE},
+	{AGENT_MAGIC, AGENT_VERSION, AGENT_CMDLINE, AGENT_CMDLINE_MAX + 1, EMSGSIZE},
 };
 
 START_TEST(bad_orders_on_the_link)
@@ -460,6 +462,52 @@ START_TEST(identity_arrives)
 		freeze(0);
 	}
 	thaw();
+}
+END_TEST
+
+static void words(const char *text, int code)
+{
+	order(AGENT_CMDLINE, text, strlen(text), code);
+}
+
+/* What the words say holds for the next command, and their mounts come with the IDENTITY. */
+START_TEST(words_before_identity)
+{
+	char longest[AGENT_CMDLINE_MAX + 1];
+	struct exec_request rq = {.argv = SH("echo $LATE $OWN $TERM"), .envp = ARGV("OWN=mine")};
+
+	freeze(0);
+	words("uvm.env=LATE=1 uvm.env=OWN=theirs uvm.env=TERM=dumb\n uvm.mount=/dev/vdb:/data:ext4:ro", 0);
+	words("uvm.env=LATE=2", 0); /* as in a clone of a clone */
+	ck_assert_uint_eq(identity_record->mounts, 0);
+	identify(0);
+	ck_assert_uint_eq(identity_record->mounts, 1);
+	expect_run(&rq, "", 0, "2 mine dumb\n", "");
+	memset(longest, ' ', sizeof(longest));
+	order(AGENT_CMDLINE, longest, AGENT_CMDLINE_MAX, 0);
+	identify(0);
+	ck_assert_uint_eq(identity_record->mounts, 1);
+}
+END_TEST
+
+/* The link stays, for whoever asks to know why; what does not hold a word is no word. */
+START_TEST(words_that_are_refused)
+{
+	static const char nul[] = "uvm.env=A=1\0uvm.env=B=2";
+
+	words("root=/dev/vda", EINVAL);
+	ck_assert(strstr(e.text, "after boot: 'root=/dev/vda'") != NULL);
+	words("uvm.hostname=x", EINVAL);
+	words("uvm.env=A=1 uvm.what", EINVAL);
+	words("uvm.mount=/dev/vdb", EINVAL);
+	order(AGENT_CMDLINE, nul, sizeof(nul) - 1, EINVAL);
+	words("uvm.mount=/dev/vdb:/data:ext4", 0);
+	identity_record->mount_result = -ENXIO;
+	identify(ENXIO);
+	ck_assert(strstr(e.text, "no mounts here") != NULL);
+	identity_record->mount_result = 0;
+	identify(0);
+	ck_assert_uint_eq(identity_record->mounts, 1);
 }
 END_TEST
 
@@ -767,6 +815,8 @@ int main(void)
 		terminal_is_detached,
 		detached_again,
 		draining_is_ended,
+		words_before_identity,
+		words_that_are_refused,
 		many_commands_at_any_time,
 	};
 	const TTest *const freezable[] = {processes_stop, identity_thaws};

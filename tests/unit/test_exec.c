@@ -179,6 +179,22 @@ START_TEST(commands_that_cannot_run)
 }
 END_TEST
 
+/* It has nothing of its client's, and ends with its time. */
+START_TEST(quiet_and_limited)
+{
+	struct exec_request rq = {
+		.argv = SH("echo out; echo err >&2; [ ! -t 0 ] && exec cat"), .quiet = true, .limit_ms = 60000};
+
+	expect_run(&rq, "in", 0, "", "");
+	rq.limit_ms = 300;
+	rq.argv = ARGV("sleep", "1000");
+	expect_run(&rq, "", 1, "", "uvm: the command takes too long\n");
+	rq.argv = ARGV("no-such-command");
+	expect_run(&rq, "", 127, "",
+		   "uvm: cannot run 'no-such-command': No such file or directory\n");
+}
+END_TEST
+
 START_TEST(surroundings)
 {
 	struct exec_request rq = {.argv = ARGV("pwd"), .cwd = "/usr/lib"};
@@ -424,6 +440,7 @@ int main(void)
 		slow_reader_stops_only_itself,
 		reader_that_leaves,
 		commands_that_cannot_run,
+		quiet_and_limited,
 		surroundings,
 		signals_pass_through,
 		request_too_long,
