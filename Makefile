@@ -32,6 +32,7 @@ help:
 	@echo 'make            build uvm, the guest kernel and a root file system under $B/'
 	@echo 'make demo       install what is missing, build, and show the main job'
 	@echo 'make test       install what is missing, build, and run every test this machine can'
+	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make install    uvm into $$(DESTDIR)$$(PREFIX)/bin'
@@ -48,6 +49,14 @@ $B/uvm: $(VMM_OBJ) $B/musl-pie.specs
 	$(call say,LD,$@)
 	$(Q)gcc -specs $B/musl-pie.specs $(CFLAGS) $(LDHARDEN) -o $@.debug $(VMM_OBJ)
 	$(Q)strip -o $@ $@.debug
+
+# Names and numbers of x86-64's system calls, as the kernel's headers have them.
+$B/syscalls.inc: Makefile | $B
+	$(Q)echo '#include <asm/unistd_64.h>' | gcc -E -dM -xc $(KHDRS) - | \
+	    sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/{"\1", \2},/p' | sort >$@
+
+# vmm/seccomp.c includes it, in every build that there is.
+$(addsuffix /vmm/seccomp.o,$B $B/san $B/tsan): $B/syscalls.inc
 
 # From the tables that parse the command line. Written beside, so that none is half there.
 $B/uvm.1: $B/uvm
@@ -99,6 +108,7 @@ $B:
 include tests/tests.mk
 include tests/tiny/tiny.mk
 include tests/bench/bench.mk
+include tests/fuzz/fuzz.mk
 
 setup-%:
 	@tools/setup $*

@@ -12,7 +12,7 @@ CHECK_LIBS = $(shell pkg-config --cflags --libs check)
 # An archive each, so that a test links only what it uses: machine.o wants the guest's image.
 UVM_LIB_SRC   = $(filter-out vmm/main.c,$(VMM_SRC))
 AGENT_LIB_SRC = $(filter-out guest/agent/main.c,$(AGENT_SRC))
-TEST_LIB_SRC  = $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+TEST_LIB_SRC  = $(filter-out tests/unit/test_% tests/fuzz/main.c,$(wildcard tests/unit/*.c tests/fuzz/*.c))
 LIBS          = libtests.a libagent.a libuvm.a
 
 UNIT_THREADS  = $(wildcard tests/unit/test_threads.c)
@@ -57,4 +57,4 @@ $B/tests/linux/probe: tests/linux/probe.c guest/protocol.h
 # Objects are kept, so that a change rebuilds little.
 .SECONDARY:
 
--include $(foreach d,san tsan,$(patsubst %.c,$B/$d/%.d,$(VMM_SRC) $(AGENT_SRC) $(wildcard tests/unit/*.c)))
+-include $(foreach d,san tsan,$(patsubst %.c,$B/$d/%.d,$(VMM_SRC) $(AGENT_SRC) $(wildcard tests/unit/*.c tests/fuzz/*.c)))
