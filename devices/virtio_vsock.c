@@ -598,7 +598,7 @@ static const struct virtio_ops vsock_ops = {
 int virtio_vsock_init(struct virtio_vsock *v, const struct mem *m, uint32_t guest_cid,
 		      struct vsock_host *host, struct irq irq, struct loop *loop, struct err *e)
 {
-	memset(v, 0, sizeof(*v));
+	memset(v, 0, offsetof(struct virtio_vsock, stray));
 	v->config.guest_cid = guest_cid;
 	v->host = host;
 	v->dev.ops = &vsock_ops;
@@ -709,21 +709,18 @@ static int unpack(struct virtio_vsock *v, uint32_t keep_port, const struct saved
 int virtio_vsock_state(struct virtio_vsock *v, uint32_t instance, uint32_t keep_port,
 		       struct state_visitor *visitor, struct err *e)
 {
-	struct saved *s = calloc(1, sizeof(*s));
+	struct saved s = {0};
 	int r;
 
-	if (!s)
-		return err_set(e, ENOMEM, "out of memory");
 	if (!state_loading(visitor)) {
 		virtio_enter(&v->dev); /* a reset that is owed drops connections */
 		virtio_leave(&v->dev);
-		pack(v, keep_port, s);
+		pack(v, keep_port, &s);
 	}
 	r = virtio_state(&v->dev, instance, visitor, e);
 	if (!r)
-		r = state_visit(visitor, &virtio_vsock_table, instance, s, e);
+		r = state_visit(visitor, &virtio_vsock_table, instance, &s, e);
 	if (!r && state_loading(visitor))
-		r = unpack(v, keep_port, s, e);
-	free(s);
+		r = unpack(v, keep_port, &s, e);
 	return r;
 }

@@ -105,8 +105,8 @@ struct virtio_vsock {
 	unsigned int conns;
 	uint64_t received_bytes, sent_bytes; /* from and to the guest, since the device was made */
 	uint32_t next_port; /* for connections that the host makes */
-	struct vsock_stray stray[VSOCK_RESETS];
 	unsigned int strays;
+	struct vsock_stray stray[VSOCK_RESETS]; /* from here on nothing is cleared in advance */
 	struct vq_chain chain;
 	struct iovec part[VIRTQUEUE_MAX];
 };

@@ -43,7 +43,8 @@ static void stream_free(struct stream *s)
 
 	stream_hangup(s);
 	u->streams--;
-	loop_watch(u->loop, &u->listener, EPOLLIN); /* room again for one that was left waiting */
+	if (u->listener.fd >= 0)
+		loop_watch(u->loop, &u->listener, EPOLLIN); /* room again for one that waits */
 	free(s);
 }
 
@@ -247,13 +248,9 @@ static void unix_free(struct vsock_host *h, struct vsock_conn *c)
 	stream_free(stream_of(c));
 }
 
-int vsock_unix_init(struct vsock_unix *u, int dir, const char *name, struct virtio_vsock *dev,
-		    struct loop *loop, struct err *e)
+void vsock_unix_init(struct vsock_unix *u, int dir, const char *name, struct virtio_vsock *dev,
+		     struct loop *loop)
 {
-	int r = sock_listen(dir, name, e);
-
-	if (r < 0)
-		return r;
 	*u = (struct vsock_unix){
 		.host = {.connect = unix_connect,
 			 .accepted = unix_accepted,
@@ -264,13 +261,24 @@ int vsock_unix_init(struct vsock_unix *u, int dir, const char *name, struct virt
 			 .free = unix_free},
 		.dev = dev,
 		.loop = loop,
-		.listener = {.fd = r, .ready = listener_ready},
+		.listener = {.fd = -1, .ready = listener_ready},
 		.dir = dir,
 		.name = name,
 	};
-	r = loop_add(loop, &u->listener, EPOLLIN);
-	if (r)
+}
+
+int vsock_unix_listen(struct vsock_unix *u, struct err *e)
+{
+	int r = sock_listen(u->dir, u->name, e);
+
+	if (r < 0)
+		return r;
+	u->listener.fd = r;
+	r = loop_add(u->loop, &u->listener, EPOLLIN);
+	if (r) {
 		close(u->listener.fd);
+		u->listener.fd = -1;
+	}
 	return r ? err_set(e, -r, "cannot watch a socket: %s", strerror(-r)) : 0;
 }
 
@@ -282,6 +290,8 @@ void vsock_unix_serve(struct vsock_unix *u, struct vsock_service *s)
 
 void vsock_unix_close(struct vsock_unix *u)
 {
+	if (u->listener.fd < 0)
+		return;
 	loop_del(u->loop, &u->listener);
 	close(u->listener.fd);
 }

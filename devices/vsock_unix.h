@@ -34,12 +34,17 @@ struct vsock_unix {
 	struct vsock_service *services;
 };
 
-/* Listens on the socket `name` in the directory dir (both stay the caller's and outlive u), and
- * serves it on loop. dev is initialised by the caller afterwards, with &u->host, and before the
- * loop runs. Returns 0 or -errno.
+/* For sockets in the directory dir whose names begin with `name` (both stay the caller's and outlive
+ * u), served on loop. dev is initialised by the caller afterwards, with &u->host, and before the loop
+ * runs.
  */
-int vsock_unix_init(struct vsock_unix *u, int dir, const char *name, struct virtio_vsock *dev,
-		    struct loop *loop, struct err *e);
+void vsock_unix_init(struct vsock_unix *u, int dir, const char *name, struct virtio_vsock *dev,
+		     struct loop *loop);
+
+/* Listens on the socket `name`, for programs on the host that connect to the guest. What the guest
+ * connects to does not need it. On the loop's thread. Returns 0 or -errno.
+ */
+int vsock_unix_listen(struct vsock_unix *u, struct err *e);
 
 /* Has s, which the caller keeps, serve its port in place of a socket. Before the loop runs. */
 void vsock_unix_serve(struct vsock_unix *u, struct vsock_service *s);

@@ -54,7 +54,8 @@ int files_open(int dir, const char *name, struct err *e)
 	return err_set(e, EINVAL, "%s: not a regular file", name);
 }
 
-int snapshot_read_file(int dir, const char *name, uint8_t **data, size_t *len, struct err *e)
+int files_read(int dir, const char *name, void *small, size_t room, uint8_t **data, size_t *len,
+	       struct err *e)
 {
 	int fd = files_open(dir, name, e), r;
 	struct stat st;
@@ -65,19 +66,25 @@ int snapshot_read_file(int dir, const char *name, uint8_t **data, size_t *len, s
 	if (!r && (uint64_t)st.st_size > STATE_FILE_MAX)
 		r = err_set(e, EFBIG, "%s: too large to be a snapshot's", name);
 	*len = r ? 0 : (size_t)st.st_size;
-	*data = r ? NULL : malloc(*len + 1);
+	*data = r ? NULL : *len < room ? small : malloc(*len + 1);
 	if (!r && !*data)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (!r) {
 		r = pread_all(fd, *data, *len, 0);
 		if (r) {
-			free(*data);
+			if (*data != small)
+				free(*data);
 			*data = NULL;
 			err_set(e, -r, "%s: cannot be read: %s", name, strerror(-r));
 		}
 	}
 	close(fd);
 	return r;
+}
+
+int snapshot_read_file(int dir, const char *name, uint8_t **data, size_t *len, struct err *e)
+{
+	return files_read(dir, name, NULL, 0, data, len, e);
 }
 
 int files_write(int dir, const char *name, const void *data, size_t len, struct err *e)
@@ -95,16 +102,17 @@ int files_write(int dir, const char *name, const void *data, size_t len, struct 
 /* --- the manifest --- */
 
 /* A text from a file: no zero inside, nothing that a terminal would obey. */
-static bool text_ok(struct snapshot_text *t)
+static bool text_ok(char *s, uint32_t len, size_t size)
 {
-	if (t->len >= sizeof(t->s))
+	if (len >= size)
 		return false;
-	t->s[t->len] = 0;
-	for (uint32_t i = 0; i < t->len; i++)
-		if ((unsigned char)t->s[i] < ' ' || t->s[i] == 0x7f)
+	s[len] = 0;
+	for (uint32_t i = 0; i < len; i++)
+		if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
 			return false;
 	return true;
 }
+#define TEXT_OK(t) text_ok((t).s, (t).len, sizeof((t).s))
 
 static int bad(const char *why, struct err *e)
 {
@@ -123,7 +131,7 @@ static int load_disk(struct snapshot *s, const struct state_reader *r, uint32_t 
 		struct snapshot_file *f = &d->file[k];
 
 		error = state_visit(&v, &disk_file_table, i * SNAPSHOT_DISK_LAYERS + k, f, e);
-		if (!error && (!text_ok(&f->path) || !f->path.len ||
+		if (!error && (!TEXT_OK(f->path) || !f->path.len ||
 			       (f->path.s[0] != '/' && strchr(f->path.s, '/')) ||
 			       !strcmp(f->path.s, "..") || !strcmp(f->path.s, ".")))
 			error = bad("a disk's file has no proper name", e);
@@ -133,8 +141,8 @@ static int load_disk(struct snapshot *s, const struct state_reader *r, uint32_t 
 
 static int check_manifest(struct snapshot_manifest *m, struct err *e)
 {
-	if (!text_ok(&m->version) || !text_ok(&m->source) || !text_ok(&m->kernel) ||
-	    !text_ok(&m->parent))
+	if (!TEXT_OK(m->version) || !TEXT_OK(m->source) || !TEXT_OK(m->kernel) ||
+	    !TEXT_OK(m->parent))
 		return bad("a text in it is malformed", e);
 	if (m->memory < MEM_MIN || m->memory > MEM_MAX || m->memory % 4096)
 		return bad("impossible size of memory", e);
@@ -149,9 +157,9 @@ int manifest_read(struct snapshot *s, struct err *e)
 {
 	struct state_reader reader;
 	struct state_visitor v = {.r = &reader};
-	uint8_t *data;
+	uint8_t *data, small[FILES_SMALL];
 	size_t len;
-	int r = snapshot_read_file(s->dir, FILE_MANIFEST, &data, &len, e);
+	int r = files_read(s->dir, FILE_MANIFEST, small, sizeof(small), &data, &len, e);
 
 	if (r)
 		return r;
@@ -160,13 +168,14 @@ int manifest_read(struct snapshot *s, struct err *e)
 		r = state_visit(&v, &manifest_table, 0, &s->m, e);
 	if (!r)
 		r = check_manifest(&s->m, e);
-	if (!r) {
-		s->disk = calloc(s->m.disks + 1, sizeof(*s->disk));
+	if (!r && s->m.disks) {
+		s->disk = calloc(s->m.disks, sizeof(*s->disk));
 		r = s->disk ? 0 : err_set(e, ENOMEM, "out of memory");
 	}
 	for (uint32_t i = 0; !r && i < s->m.disks; i++)
 		r = load_disk(s, &reader, i, e);
-	free(data);
+	if (data != small)
+		free(data);
 	return r;
 }
 

@@ -22,6 +22,14 @@ extern const struct state_table manifest_table, disk_table, disk_file_table, sea
  */
 int files_open(int dir, const char *name, struct err *e);
 
+#define FILES_SMALL 2048u /* bytes: most manifests and seals */
+
+/* snapshot_read_file for what is mostly small: what fits comes into `small`, for which *data then
+ * stands; only another *data is the caller's to free.
+ */
+int files_read(int dir, const char *name, void *small, size_t room, uint8_t **data, size_t *len,
+	       struct err *e);
+
 /* Writes a file of the directory anew and syncs it. */
 int files_write(int dir, const char *name, const void *data, size_t len, struct err *e);
 

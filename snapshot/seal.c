@@ -97,16 +97,18 @@ bool seal_fits(const struct snapshot *s)
 	struct state_reader reader;
 	struct state_visitor v = {.r = &reader};
 	struct err ignored;
-	uint8_t *data;
+	uint8_t *data, small[FILES_SMALL];
 	size_t len;
 	bool fits;
 
-	if (!make_seal(s, &now) || snapshot_read_file(s->dir, FILE_SEAL, &data, &len, &ignored))
+	if (!make_seal(s, &now) ||
+	    files_read(s->dir, FILE_SEAL, small, sizeof(small), &data, &len, &ignored))
 		return false;
 	fits = !state_open(&reader, data, len, SNAPSHOT_SEAL_KIND, FILE_SEAL, &ignored) &&
 	       !state_visit(&v, &seal_table, 0, &then, &ignored) &&
 	       !memcmp(&now, &then, sizeof(now)) && !each_file(s, compare, &reader);
-	free(data);
+	if (data != small)
+		free(data);
 	return fits;
 }
 

@@ -15,16 +15,38 @@
 
 #define REPLACED_TRIES 8u
 
+static void clear(struct snapshot *s)
+{
+	memset(s, 0, offsetof(struct snapshot, m.kernel));
+	s->m.kernel.len = s->m.parent.len = 0;
+	s->m.kernel.s[0] = s->m.parent.s[0] = s->path[0] = 0;
+	s->dir = s->memory = -1;
+}
+
+/* The absolute path of an open directory: realpath, in one system call. */
+static int path_of(int dir, char path[PATH_MAX])
+{
+	char link[32];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", dir);
+	n = readlink(link, path, PATH_MAX - 1);
+	path[MAX(n, 0)] = 0;
+	if (n == PATH_MAX - 1) { /* cut off */
+		errno = ENAMETOOLONG;
+		n = -1;
+	}
+	return n < 0 ? -errno : 0;
+}
+
 int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e)
 {
 	struct err why;
 	int r;
 
-	*s = (struct snapshot){.dir = -1, .memory = -1};
-	if (!realpath(path, s->path))
-		return err_sys(e, "snapshot %s", path);
-	s->dir = open(s->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	if (s->dir < 0)
+	clear(s);
+	s->dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (s->dir < 0 || path_of(s->dir, s->path))
 		return err_sys(e, "snapshot %s", path);
 	r = manifest_read(s, &why);
 	if (r == -ENOENT)
@@ -233,7 +255,7 @@ void snapshot_close(struct snapshot *s)
 	free(s->state_file);
 	free(s->extents);
 	state_discard(&s->seal);
-	*s = (struct snapshot){.dir = -1, .memory = -1};
+	clear(s);
 }
 
 unsigned int snapshot_layers(const struct snapshot *s, struct memfile_layer *layer)

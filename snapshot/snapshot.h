@@ -40,6 +40,11 @@ struct snapshot_text {
 	char s[PATH_MAX]; /* ends in a zero that len does not count */
 };
 
+struct snapshot_name { /* a short text */
+	uint32_t len;
+	char s[128];
+};
+
 /* A file that a disk is made of. */
 struct snapshot_file {
 	struct snapshot_text path; /* a name in the directory, or an absolute path elsewhere */
@@ -55,14 +60,12 @@ struct snapshot_disk {
 };
 
 struct snapshot_manifest {
-	struct snapshot_text version; /* of the uvm that wrote it */
-	struct snapshot_text source;  /* the VM's id */
-	struct snapshot_text kernel;  /* the path that it was booted from; for people */
+	struct snapshot_name version; /* of the uvm that wrote it */
+	struct snapshot_name source;  /* the VM's id */
 	uint64_t created;	      /* CLOCK_REALTIME, seconds */
 	uint8_t uuid[16];
 	bool has_parent;
 	uint8_t parent_uuid[16];
-	struct snapshot_text parent; /* its directory, absolute */
 	uint64_t memory;	     /* bytes */
 	uint32_t cpus;
 	bool agent; /* the guest's agent was ready: a clone is ready when it has answered */
@@ -70,12 +73,12 @@ struct snapshot_manifest {
 	uint64_t state_size, state_sum;
 	uint64_t memory_sum, memory_stored;
 	uint32_t disks;
+	struct snapshot_text kernel; /* the path that it was booted from; for people */
+	struct snapshot_text parent; /* its directory, absolute */
 };
 
 struct snapshot {
-	char path[PATH_MAX]; /* absolute */
-	int dir, memory;     /* descriptors */
-	struct snapshot_manifest m;
+	int dir, memory; /* descriptors */
 	struct snapshot_disk *disk; /* m.disks of them */
 	uint8_t *state_file;
 	struct state_reader state;
@@ -84,6 +87,11 @@ struct snapshot {
 	struct snapshot *parent;
 	bool sealed; /* the files were not read, for the seal says that nobody changed them */
 	struct state_writer seal; /* a new one, of the files as they were before they were read */
+	/* The long texts of m, and what follows, are empty rather than cleared: a page of memory that
+	 * is touched costs a microsecond.
+	 */
+	struct snapshot_manifest m;
+	char path[PATH_MAX]; /* absolute */
 };
 
 /* Opens the snapshot in directory path, with its parents, and checks it; without a fitting seal the

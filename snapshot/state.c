@@ -224,10 +224,11 @@ static bool take_name(char name[STATE_NAME_MAX + 1], const uint8_t *at, size_t l
 {
 	if (len < 1 || len > STATE_NAME_MAX || len > left)
 		return false;
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i < len; i++) {
 		if (at[i] <= ' ' || at[i] > '~')
 			return false;
-	memcpy(name, at, len);
+		name[i] = (char)at[i];
+	}
 	name[len] = 0;
 	return true;
 }
@@ -271,14 +272,27 @@ int state_find(const struct state_reader *r, const char *name, uint32_t instance
 }
 
 struct field {
-	char name[STATE_NAME_MAX + 1];
+	const char *name; /* the expected one, or other */
+	char other[STATE_NAME_MAX + 1];
 	uint32_t size, count;
 	const uint8_t *data;
 };
 
-/* The field at *at, which is moved behind it. */
-static int next_field(const struct state_section *s, const uint8_t **at, struct field *f,
-		      struct err *e)
+static bool is_name(const char *name, const uint8_t *at, size_t left, size_t len)
+{
+	if (!name || len > left)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (name[i] != (char)at[i] || !name[i])
+			return false;
+	return !name[len];
+}
+
+/* The field at *at, which is moved behind it. A file has hundreds, nearly all with the name that is
+ * expected (or NULL), so that one is compared where it lies.
+ */
+static int next_field(const struct state_section *s, const uint8_t **at, const char *expected,
+		      struct field *f, struct err *e)
 {
 	size_t left = (size_t)(s->end - *at);
 	struct field_header h;
@@ -287,8 +301,12 @@ static int next_field(const struct state_section *s, const uint8_t **at, struct 
 		return malformed(s->what, s->name, "a field is cut off", e);
 	memcpy(&h, *at, sizeof(h));
 	left -= sizeof(h);
-	if (!take_name(f->name, *at + sizeof(h), left, h.name_len))
-		return malformed(s->what, s->name, "a field has no proper name", e);
+	f->name = expected;
+	if (!is_name(expected, *at + sizeof(h), left, h.name_len)) {
+		f->name = f->other;
+		if (!take_name(f->other, *at + sizeof(h), left, h.name_len))
+			return malformed(s->what, s->name, "a field has no proper name", e);
+	}
 	left -= h.name_len;
 	if (h.size != 1 && h.size != 2 && h.size != 4 && h.size != 8)
 		return malformed(s->what, s->name, "a field has elements of no valid size", e);
@@ -308,6 +326,18 @@ static int field_error(const struct state_section *s, const char *name, const ch
 		       name, why);
 }
 
+/* memcpy, which is slow to begin, for what is mostly a number. */
+static void copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+	switch (n) {
+	case 1: *to = *from; break;
+	case 2: memcpy(to, from, 2); break;
+	case 4: memcpy(to, from, 4); break;
+	case 8: memcpy(to, from, 8); break;
+	default: memcpy(to, from, n);
+	}
+}
+
 static int store(const struct state_section *s, const struct state_field *t, const struct field *f,
 		 void *object, struct err *e)
 {
@@ -318,7 +348,7 @@ static int store(const struct state_section *s, const struct state_field *t, con
 	for (uint32_t i = 0; t->boolean && i < f->count; i++)
 		if (f->data[i] > 1)
 			return field_error(s, f->name, "it is neither true nor false", e);
-	memcpy((uint8_t *)object + t->offset, f->data, (size_t)f->size * f->count);
+	copy((uint8_t *)object + t->offset, f->data, (size_t)f->size * f->count);
 	if (t->used != STATE_FIXED)
 		memcpy((uint8_t *)object + t->used, &f->count, sizeof(f->count));
 	return 0;
@@ -338,11 +368,12 @@ int state_load(const struct state_section *s, const struct state_table *t, void 
 			       s->what, s->name, s->version, t->version);
 	for (uint32_t i = 0; i < s->count; i++, expected++) {
 		struct field f;
-		int r = next_field(s, &at, &f, e);
+		int r;
 
-		while (!r && expected->name && expected->since > s->version)
+		while (expected->name && expected->since > s->version)
 			expected++;
-		if (!r && (!expected->name || strcmp(expected->name, f.name)))
+		r = next_field(s, &at, expected->name, &f, e);
+		if (!r && f.name != expected->name)
 			r = field_error(s, f.name, "it is not expected there", e);
 		if (!r)
 			r = store(s, expected, &f, object, e);
@@ -362,12 +393,12 @@ int state_load_array(const struct state_section *s, uint32_t size, const uint8_t
 	const uint8_t *at = s->fields;
 	struct field f;
 	int r = s->count == 1 && s->version == 1
-			? next_field(s, &at, &f, e)
+			? next_field(s, &at, s->name, &f, e)
 			: malformed(s->what, s->name, "it is not a single array", e);
 
 	if (r)
 		return r;
-	if (at != s->end || f.size != size || strcmp(f.name, s->name))
+	if (at != s->end || f.size != size || f.name != s->name)
 		return malformed(s->what, s->name, "it is not the array that belongs there", e);
 	*data = f.data;
 	*n = f.count;
@@ -440,7 +471,7 @@ int state_print(const struct state_section *s, const struct state_table *t, FILE
 		t ? "" : ": no table reads this");
 	for (uint32_t i = 0; i < s->count; i++) {
 		struct field f;
-		int r = next_field(s, &at, &f, e);
+		int r = next_field(s, &at, NULL, &f, e);
 
 		if (r)
 			return r;

@@ -100,7 +100,6 @@ static int start(struct clone *c, struct machine *m, struct err *e)
 	if (m->config.agent)
 		return send_orders(m, c->cmdline, e);
 	vmgenid_notify(&m->vmgenid); /* taken before its first instruction */
-	ready(c);		     /* nobody will say when that guest is */
 	return 0;
 }
 

@@ -71,6 +71,8 @@ static const struct opt options[] = {
 	{"no-agent", 0, NULL, "no agent: the root file system's own init is run", opt_set_flag,
 	 AT(no_agent)},
 	{"memory", 'm', "SIZE", "guest memory (default 256M)", opt_set_size, ATM(memory)},
+	{"huge-pages", 0, NULL, "memory in huge pages, also where the host gives them to who asks",
+	 opt_set_flag, ATM(huge_pages)},
 	{"cpus", 'c', "N", "vCPUs, 1 to 32 (default 1)", opt_set_u32, ATM(cpus)},
 	{"cpu-template", 0, "host|baseline",
 	 "CPU features: all of this host's, or those that snapshots find elsewhere too", set_template,
@@ -157,8 +159,6 @@ static int run_vm(struct boot_config *c, struct err *e)
 	m->ready = ready;
 	m->ready_ctx = c;
 	r = machine_init(m, &c->machine, &c->rundir, e);
-	if (!r && !c->machine.agent)
-		ready(c); /* nobody will say when that guest is ready */
 	return launch_run(&c->launch, m, r, c->timing, e);
 }
 

@@ -348,7 +348,8 @@ const struct cmd cmd_fork = {
 	.notes = "Parent and fork go on from the same instant, each with memory and disks of its\n"
 		 "own; nothing is written to files. The fork gets a new identity before any process\n"
 		 "in it runs on; its vsock connections are reset, the parent's live on. A disk that\n"
-		 "the VM writes to directly is copied, which takes its time; with ',cow' it is not.\n",
+		 "the VM writes to directly is copied, which takes its time; with ',cow' it is not.\n"
+		 "The parent stands still for less if it was booted with --huge-pages.\n",
 	.run = run_fork,
 	.cfg_size = sizeof(struct fork_config),
 	.defaults = fork_defaults,

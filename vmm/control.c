@@ -20,12 +20,15 @@ static void drop_passed(struct control_client *cl)
 
 static void client_close(struct control_client *cl)
 {
-	loop_del(cl->control->loop, &cl->source);
+	struct control *c = cl->control;
+
+	loop_del(c->loop, &cl->source);
 	drop_passed(cl);
 	cl->serial++;
 	close(cl->source.fd);
 	cl->source.fd = -1;
-	loop_watch(cl->control->loop, &cl->control->listener, EPOLLIN);
+	cl->control = NULL;
+	loop_watch(c->loop, &c->listener, EPOLLIN);
 }
 
 /* Sends the answer. A client that does not read is not waited for: it is cut off. */
@@ -192,7 +195,7 @@ static struct control_client *holder(struct control *c, struct control_ticket ti
 {
 	struct control_client *cl = &c->client[ticket.client];
 
-	return cl->source.fd >= 0 && cl->serial == ticket.serial && cl->waiting ? cl : NULL;
+	return cl->control && cl->serial == ticket.serial && cl->waiting ? cl : NULL;
 }
 
 void control_answer(struct control *c, struct control_ticket ticket, const char *text, size_t n)
@@ -271,7 +274,7 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 	int fd;
 
 	(void)events;
-	while (i < CONTROL_CLIENTS && c->client[i].source.fd >= 0)
+	while (i < CONTROL_CLIENTS && c->client[i].control)
 		i++;
 	if (i == CONTROL_CLIENTS) {
 		loop_watch(c->loop, l, 0); /* until one of them goes */
@@ -286,7 +289,7 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 					       .serial = c->client[i].serial};
 	if (loop_add(c->loop, &c->client[i].source, EPOLLIN)) {
 		close(fd);
-		c->client[i].source.fd = -1;
+		c->client[i].control = NULL;
 	}
 }
 
@@ -296,8 +299,6 @@ int control_init(struct control *c, int dir, struct err *e)
 
 	if (r < 0)
 		return r;
-	for (unsigned int i = 0; i < CONTROL_CLIENTS; i++)
-		c->client[i].source.fd = -1;
 	c->listener = (struct loop_source){.fd = r, .ready = listener_ready};
 	r = loop_add(c->loop, &c->listener, EPOLLIN);
 	return r ? err_set(e, -r, "cannot watch the control socket: %s", strerror(-r)) : 0;

@@ -33,8 +33,8 @@
 #define CONTROL_ANSWER	8192 /* the longest answer */
 
 struct control_client {
-	struct control *control;
-	struct loop_source source; /* fd -1: free */
+	struct control *control; /* NULL: free */
+	struct loop_source source;
 	int passed;		   /* a descriptor that came with the line; -1: none */
 	bool waiting;		   /* for an answer that takes its time */
 	uint32_t serial;	   /* of those that had this place */
@@ -69,7 +69,9 @@ struct control {
 	struct control_client client[CONTROL_CLIENTS];
 };
 
-/* Listens in the run directory dir; the members above listener are set by the caller. */
+/* Listens in the run directory dir; the members above listener are set by the caller, the rest is
+ * zeroed.
+ */
 int control_init(struct control *c, int dir, struct err *e);
 
 /* Sends the answer to a client that waits, if it is still there; and a line before that. */

@@ -104,13 +104,6 @@ static int mask_pics(const struct kvm *k, struct err *e)
 	return 0;
 }
 
-static int create_irqchip(const struct kvm *k, struct err *e)
-{
-	int r = kvm_vm_call(k, KVM_CREATE_IRQCHIP, NULL, "KVM_CREATE_IRQCHIP", e);
-
-	return r ? r : mask_pics(k, e);
-}
-
 static int add_slots(const struct kvm *k, const struct mem *mem, struct err *e)
 {
 	for (unsigned int i = 0; i < mem->count; i++) {
@@ -129,7 +122,7 @@ static int add_slots(const struct kvm *k, const struct mem *mem, struct err *e)
 	return 0;
 }
 
-int kvm_create_vm(struct kvm *k, const struct mem *mem, bool irqchip, struct err *e)
+int kvm_create_vm(struct kvm *k, const struct mem *mem, bool boots, struct err *e)
 {
 	uint64_t identity = IDENTITY_ADDR;
 	int r;
@@ -151,9 +144,9 @@ int kvm_create_vm(struct kvm *k, const struct mem *mem, bool irqchip, struct err
 			    e);
 	if (!r)
 		r = kvm_vm_call(k, KVM_SET_TSS_ADDR, (void *)TSS_ADDR, "KVM_SET_TSS_ADDR", e);
-	if (!r && irqchip)
-		r = create_irqchip(k, e);
-	return r;
+	if (!r)
+		r = kvm_vm_call(k, KVM_CREATE_IRQCHIP, NULL, "KVM_CREATE_IRQCHIP", e);
+	return r || !boots ? r : mask_pics(k, e);
 }
 
 int kvm_bind_irq(const struct kvm *k, unsigned int gsi, int fd, struct err *e)

@@ -41,10 +41,11 @@ int kvm_open(struct kvm *k, struct err *e);
 /* KVM_CHECK_EXTENSION (4.4): 0 if absent, else a positive value that depends on the capability. */
 int kvm_cap(const struct kvm *k, int cap);
 
-/* Makes the VM (4.2), with the guest's memory as its slots (4.35) and, if irqchip, the in-kernel
- * interrupt controllers (4.24), legacy PICs masked. Refuses if a required capability is missing.
+/* Makes the VM (4.2), with the guest's memory as its slots (4.35) and the in-kernel interrupt
+ * controllers (4.24). boots: with the legacy PICs masked; else the controllers' state is loaded.
+ * Refuses if a required capability is missing.
  */
-int kvm_create_vm(struct kvm *k, const struct mem *mem, bool irqchip, struct err *e);
+int kvm_create_vm(struct kvm *k, const struct mem *mem, bool boots, struct err *e);
 
 /* An eventfd that raises a line (4.75), edge triggered; gsi is the IOAPIC's pin. */
 int kvm_bind_irq(const struct kvm *k, unsigned int gsi, int fd, struct err *e);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "devices/power.h"
@@ -20,7 +21,11 @@
 /* Said to every kernel: the console, and what to do when it cannot go on: reset at once, which
  * ends the VM. Only what is worse than an error is shown, because each character costs an exit.
  */
+#define DOORS_NS 1000000 /* at the latest, from when the vCPUs are started */
+
 #define CMDLINE_BASE "console=ttyS0 loglevel=3 panic=-1"
+
+static void open_doors(struct machine *m);
 
 static void mark(struct machine *m, enum machine_mark which)
 {
@@ -69,8 +74,8 @@ static int open_disks(struct machine *m, const struct machine_source *src, struc
 	const struct machine_config *cfg = &m->config;
 	int r = 0;
 
-	m->disk = calloc(cfg->disks ? cfg->disks : 1, sizeof(*m->disk));
-	if (!m->disk)
+	m->disk = cfg->disks ? calloc(cfg->disks, sizeof(*m->disk)) : NULL;
+	if (cfg->disks && !m->disk)
 		return err_set(e, ENOMEM, "out of memory");
 	for (unsigned int i = 0; i < cfg->disks && !r; i++)
 		r = open_disk(m, src, i, e);
@@ -111,6 +116,7 @@ static int add_balloon(struct machine *m, struct err *e)
 
 void machine_ready(struct machine *m)
 {
+	open_doors(m);
 	mark(m, MARK_READY);
 	if (m->ready)
 		m->ready(m->ready_ctx);
@@ -133,11 +139,9 @@ static int agent_connects(void *ctx)
 static int add_vsock(struct machine *m, struct err *e)
 {
 	struct irq irq;
-	int r = vsock_unix_init(&m->vsock_host, m->rundir->dir, RUNDIR_VSOCK, &m->vsock, &m->loop,
-				e);
+	int r = new_line(m, LAYOUT_VIRTIO_GSI, &irq, e);
 
-	if (!r)
-		r = new_line(m, LAYOUT_VIRTIO_GSI, &irq, e);
+	vsock_unix_init(&m->vsock_host, m->rundir->dir, RUNDIR_VSOCK, &m->vsock, &m->loop);
 	if (!r)
 		r = virtio_vsock_init(&m->vsock, &m->mem, GUEST_CID, &m->vsock_host.host, irq,
 				      &m->loop, e);
@@ -398,7 +402,7 @@ static int do_fork(void *ctx, struct control_ticket ticket, const char *name, un
 	return freeze_fork(&m->freeze, ticket, name, n, e);
 }
 
-static int add_control(struct machine *m, struct err *e)
+static int open_control(struct machine *m, struct err *e)
 {
 	freeze_init(&m->freeze, m);
 	m->control.snapshot = do_snapshot;
@@ -411,6 +415,56 @@ static int add_control(struct machine *m, struct err *e)
 	m->control.pause = set_paused;
 	m->control.ctx = m;
 	return control_init(&m->control, m->rundir->dir, e);
+}
+
+/* --- the doors: what clients need to reach the VM ---
+ *
+ * The guest does not need them, so they are opened when it has run to its first exit; or after a
+ * time, if it has none; or when its agent is ready. Who begins with them keeps a vCPU waiting on a
+ * host that has no other CPU to spare, and a CPU that is only just idle counts as none.
+ */
+
+static void open_doors(struct machine *m)
+{
+	struct err e;
+	int r;
+
+	if (m->reachable)
+		return;
+	m->reachable = true;
+	free(m->loaded);
+	m->loaded = NULL;
+	r = vsock_unix_listen(&m->vsock_host, &e);
+	if (!r)
+		r = open_control(m, &e);
+	if (!r)
+		r = rundir_write_pid(m->rundir, &e);
+	if (r)
+		end_set(&m->end, END_FAULT, "%s", e.text);
+	else if (!m->config.agent && m->ready)
+		m->ready(m->ready_ctx); /* nobody will say when that guest is */
+}
+
+static void doors_due(struct loop_source *s, uint32_t events)
+{
+	uint64_t times;
+
+	(void)events;
+	if (read(s->fd, &times, sizeof(times)) == sizeof(times))
+		open_doors(CONTAINER_OF(s, struct machine, doors));
+}
+
+static int add_doors(struct machine *m, struct err *e)
+{
+	int r;
+
+	m->doors = (struct loop_source){
+		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .ready = doors_due};
+	if (m->doors.fd < 0)
+		return err_sys(e, "cannot make a timer");
+	m->vcpu_host.first_exit = m->doors.fd;
+	r = loop_add(&m->loop, &m->doors, EPOLLIN);
+	return r ? err_set(e, -r, "cannot watch a timer: %s", strerror(-r)) : 0;
 }
 
 /* What comes before the memory has its content. */
@@ -435,18 +489,14 @@ static int build(struct machine *m, struct err *e)
 		r = console_init(&m->console, &m->config.console, &m->serial, &m->loop, &m->end, e);
 	if (!r)
 		r = add_devices(m, e);
-	if (!r)
-		r = add_control(m, e);
 	m->vcpu_host = (struct vcpu_host){
 		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .end = &m->end};
-	return r;
+	return r ? r : add_doors(m, e);
 }
 
-/* At the end, before anybody is told of this VM; or the terminal as it was. */
-static int built(struct machine *m, int r, struct err *e)
+/* What a failure leaves: the terminal as it was. */
+static int built(struct machine *m, int r)
 {
-	if (!r)
-		r = rundir_write_pid(m->rundir, e);
 	if (r)
 		console_close(&m->console);
 	return r;
@@ -465,13 +515,15 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 		r = kvm_open(&m->kvm, e);
 	if (!r)
 		r = mem_init(&m->mem, cfg->memory, e);
+	for (unsigned int i = 0; i < m->mem.count && cfg->huge_pages; i++)
+		mem_expect(&m->mem, m->mem.region[i].start, m->mem.region[i].size);
 	if (!r)
 		r = create_and_load(m, &entry, e);
 	if (!r)
 		r = build(m, e);
 	if (!r)
 		r = add_vcpus(m, &entry, e);
-	return built(m, r, e);
+	return built(m, r);
 }
 
 static int map_memory(struct machine *m, const struct machine_source *src, struct err *e)
@@ -518,7 +570,7 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 		r = map_memory(m, src, e);
 	mark(m, MARK_LOADED);
 	if (!r)
-		r = kvm_create_vm(&m->kvm, &m->mem, true, e);
+		r = kvm_create_vm(&m->kvm, &m->mem, false, e);
 	mark(m, MARK_VM);
 	if (!r)
 		r = build(m, e);
@@ -528,7 +580,7 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 	m->loading = false;
 	if (!r)
 		r = fill_placeholders(m, e);
-	return built(m, r, e);
+	return built(m, r);
 }
 
 static void stop_threads(struct machine *m)
@@ -571,6 +623,7 @@ int machine_run(struct machine *m, struct err *e)
 	int r;
 
 	mark(m, MARK_RUN);
+	timerfd_settime(m->doors.fd, 0, &(struct itimerspec){.it_value.tv_nsec = DOORS_NS}, NULL);
 	r = start_threads(m, e);
 	if (!r) {
 		r = loop_run(&m->loop);

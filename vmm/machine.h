@@ -44,6 +44,7 @@ struct machine_config {
 	struct disk_config fill[MACHINE_MAX_DISKS]; /* of a clone: for its placeholders, in order */
 	unsigned int fills;
 	uint64_t memory; /* bytes */
+	bool huge_pages; /* ask the host for them, for all of it; of a VM that boots */
 	uint32_t cpus;
 	enum cpuid_template cpu_template;
 	struct console_config console;
@@ -85,11 +86,16 @@ struct machine {
 	unsigned int vcpus;
 	bool paused;			 /* by a control command */
 	bool loading;			 /* machine_restore is at work */
+	struct vcpu_state *loaded;	 /* its working memory; NULL when it is freed */
 	const struct snapshot *snapshot; /* what its memory was mapped from, or NULL */
 	bool recorded;			 /* a clone's: what it writes first is known */
 	struct loop_source signals; /* SIGINT, SIGTERM, SIGHUP */
+	struct loop_source doors;   /* a timer: when sockets and pid file are due */
+	bool reachable;		    /* they are there */
 	uint64_t mark[MARKS];	    /* now_ns() at each, 0: not yet */
-	/* Called on the main loop when the agent is ready; may be NULL. Set by the caller. */
+	/* Called on the main thread when the agent is ready, or, without one, when the guest runs; the
+	 * VM can be reached then. May be NULL. Set by the caller.
+	 */
 	void (*ready)(void *ctx);
 	void *ready_ctx;
 };
@@ -125,8 +131,8 @@ void machine_ready(struct machine *m);
 bool machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
 
-/* Runs it to its end, which m->end tells, and stops every thread. Returns 0, or -errno if it
- * could not be started.
+/* Runs it to its end, which m->end tells, and stops every thread. Its sockets and its pid file are made
+ * a moment after the vCPUs run, before it is ready. Returns 0, or -errno if it could not be started.
  */
 int machine_run(struct machine *m, struct err *e);
 

@@ -56,9 +56,12 @@ static int open_root(bool make, struct err *e)
 
 	if (r)
 		return r;
-	if (make && mkdir(path, 0700) && errno != EEXIST)
-		return err_sys(e, "cannot make run directory %s", path);
 	fd = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && make) {
+		if (mkdir(path, 0700) && errno != EEXIST)
+			return err_sys(e, "cannot make run directory %s", path);
+		fd = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	}
 	if (fd < 0)
 		return err_sys(e, "cannot open run directory %s", path);
 	if (!fstat(fd, &st) && st.st_uid != geteuid() && geteuid() != 0) {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "vmm/layout.h"
@@ -35,19 +36,21 @@ int vcpu_call(const struct vcpu *v, unsigned long request, void *arg, const char
 	return r < 0 ? err_set(e, -r, "%s failed for vCPU %u: %s", name, v->id, strerror(-r)) : r;
 }
 
-int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,
-	      struct err *e)
+int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host,
+	      const struct kvm_cpuid2 *cpuid, struct err *e)
 {
-	size_t size = sizeof(*cpuid) + cpuid->nent * sizeof(cpuid->entries[0]);
-
-	*v = (struct vcpu){.id = id, .host = host, .cpuid = malloc(size)};
-	if (!v->cpuid)
-		return err_set(e, ENOMEM, "out of memory");
-	memcpy(v->cpuid, cpuid, size);
+	if (cpuid->nent > VCPU_CPUID_MAX)
+		return err_set(e, EFBIG, "too many entries of CPUID");
+	if (cpuid != &v->cpuid.head)
+		memcpy(&v->cpuid, cpuid, sizeof(*cpuid) + cpuid->nent * sizeof(cpuid->entries[0]));
+	v->id = id;
+	v->host = host;
+	v->running = v->stop = false;
+	v->first_exit = 0;
 	v->fd = kvm_create_vcpu(host->kvm, id, &v->run, e);
 	if (v->fd < 0)
 		return v->fd;
-	return vcpu_call(v, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2", e);
+	return vcpu_call(v, KVM_SET_CPUID2, &v->cpuid, "KVM_SET_CPUID2", e);
 }
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, bool long_mode)
@@ -190,6 +193,14 @@ static bool serve_exit(struct vcpu *v)
 	}
 }
 
+static void note_first_exit(struct vcpu *v)
+{
+	static const struct itimerspec now = {.it_value.tv_nsec = 1};
+
+	v->first_exit = now_ns();
+	timerfd_settime(v->host->first_exit, 0, &now, NULL);
+}
+
 /* Once stop is set (and with it immediate_exit), it ends when KVM_RUN says EINTR and not before: an
  * exit that was just served is completed by entering again (api.rst, KVM_EXIT_IO), and the
  * instruction would else be lost to whoever saves the vCPU's state.
@@ -213,7 +224,7 @@ static void *vcpu_thread(void *arg)
 		}
 		stat_add(&v->exits, 1);
 		if (!v->first_exit)
-			v->first_exit = now_ns();
+			note_first_exit(v);
 		if (!serve_exit(v))
 			break;
 	}
@@ -260,5 +271,4 @@ void vcpu_close(struct vcpu *v)
 {
 	munmap(v->run, v->host->kvm->run_size);
 	close(v->fd);
-	free(v->cpuid);
 }

@@ -36,8 +36,17 @@ struct vcpu_host {
 	const struct bus *pio, *mmio;
 	struct end *end;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
+	int first_exit;  /* a timer, which each vCPU's first exit makes due */
 	bool tsc_known;	 /* restoring: the offset below is known, one for all vCPUs */
 	uint64_t tsc_offset;
+};
+
+#define VCPU_CPUID_MAX 256u /* KVM_MAX_CPUID_ENTRIES */
+
+/* A struct kvm_cpuid2 with room for all that KVM takes. */
+struct vcpu_cpuid {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entry[VCPU_CPUID_MAX];
 };
 
 struct vcpu {
@@ -45,7 +54,7 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run; /* shared with the kernel */
 	struct vcpu_host *host;
-	struct kvm_cpuid2 *cpuid; /* as given to KVM; its own */
+	struct vcpu_cpuid cpuid; /* as given to KVM */
 	pthread_t thread;
 	bool running;
 	bool stop; /* atomic */
@@ -53,9 +62,11 @@ struct vcpu {
 	uint64_t first_exit; /* when it was, for --timing; 0: none yet */
 };
 
-/* Makes vCPU id with this CPUID (copied); every vCPU but 0 waits for the guest's INIT and SIPI. */
-int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct kvm_cpuid2 *cpuid,
-	      struct err *e);
+/* Makes vCPU id with this CPUID, which is copied into v or lies in it already; every vCPU but 0 waits
+ * for the guest's INIT and SIPI.
+ */
+int vcpu_init(struct vcpu *v, unsigned int id, struct vcpu_host *host,
+	      const struct kvm_cpuid2 *cpuid, struct err *e);
 
 /* ioctl on the vCPU: 0 or more, or -errno with a message that says its name. */
 int vcpu_call(const struct vcpu *v, unsigned long request, void *arg, const char *name,

@@ -9,6 +9,8 @@
 #include "vmm/cpuid.h"
 
 #define MSR_TSC		 0x10u
+#define MSR_KVM_SYSTEM_TIME	0x12u
+#define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
 #define MSR_TSC_DEADLINE 0x6e0u
 #define XSAVE_LEGACY	 sizeof(struct kvm_xsave) /* 4096, without KVM_CAP_XSAVE2 */
 
@@ -118,59 +120,52 @@ struct msr_buffer {
 static int save_msrs(const struct vcpu *v, const struct kvm_msr_list *list, struct vcpu_state *s,
 		     struct err *e)
 {
-	struct msr_buffer *b = calloc(1, sizeof(*b));
+	struct msr_buffer b;
 	uint32_t at = 0;
 
-	if (!b)
-		return err_set(e, ENOMEM, "out of memory");
 	s->msrs = 0;
 	while (at < list->nmsrs) {
 		int done;
 
-		b->head.nmsrs = list->nmsrs - at;
+		b.head.nmsrs = list->nmsrs - at;
 		for (uint32_t i = at; i < list->nmsrs; i++)
-			b->entry[i - at] = (struct kvm_msr_entry){.index = list->indices[i]};
-		done = CALL(v, KVM_GET_MSRS, b, e);
-		if (done < 0) {
-			free(b);
+			b.entry[i - at] = (struct kvm_msr_entry){.index = list->indices[i]};
+		done = CALL(v, KVM_GET_MSRS, &b, e);
+		if (done < 0)
 			return done;
-		}
 		for (int i = 0; i < done; i++, s->msrs++) {
-			s->msr_index[s->msrs] = b->entry[i].index;
-			s->msr_value[s->msrs] = b->entry[i].data;
+			s->msr_index[s->msrs] = b.entry[i].index;
+			s->msr_value[s->msrs] = b.entry[i].data;
 		}
 		at += (uint32_t)done + 1;
 	}
-	free(b);
 	return 0;
 }
 
-/* Puts the MSRs in two goes: the timer's deadline counts from the TSC, so it comes last. An MSR that
- * cannot be set back would make another machine of it.
+/* Puts the MSRs in two goes: the timer's deadline counts from the TSC, so it comes last; one of 0, no
+ * timer, is what a new vCPU has. An MSR that cannot be set back would make another machine of it.
  */
 static int restore_msrs(const struct vcpu *v, const struct vcpu_state *s, struct err *e)
 {
-	struct msr_buffer *b = calloc(1, sizeof(*b));
+	struct msr_buffer b;
 	int r = 0;
 
-	if (!b)
-		return err_set(e, ENOMEM, "out of memory");
 	for (int deadline = 0; deadline < 2 && r >= 0; deadline++) {
-		b->head.nmsrs = 0;
+		b.head.nmsrs = 0;
 		for (uint32_t i = 0; i < s->msrs; i++) {
 			/* The TSC is set by its offset, see restore_tsc. */
 			if (s->msr_index[i] == MSR_TSC ||
-			    (s->msr_index[i] == MSR_TSC_DEADLINE) != deadline)
+			    (s->msr_index[i] == MSR_TSC_DEADLINE) != deadline ||
+			    (deadline && !s->msr_value[i]))
 				continue;
-			b->entry[b->head.nmsrs++] = (struct kvm_msr_entry){
+			b.entry[b.head.nmsrs++] = (struct kvm_msr_entry){
 				.index = s->msr_index[i], .data = s->msr_value[i]};
 		}
-		r = b->head.nmsrs ? CALL(v, KVM_SET_MSRS, b, e) : 0;
-		if (r >= 0 && (uint32_t)r < b->head.nmsrs)
+		r = b.head.nmsrs ? CALL(v, KVM_SET_MSRS, &b, e) : 0;
+		if (r >= 0 && (uint32_t)r < b.head.nmsrs)
 			r = err_set(e, ENOTSUP, "vCPU %u: this host's KVM refuses MSR 0x%x = 0x%llx",
-				    v->id, b->entry[r].index, b->entry[r].data);
+				    v->id, b.entry[r].index, b.entry[r].data);
 	}
-	free(b);
 	return MIN(r, 0);
 }
 
@@ -210,12 +205,10 @@ static int restore_tsc(struct vcpu *v, const struct vcpu_state *s, struct err *e
 	uint64_t now;
 	int r;
 
-	if (kvm_ioctl(v->fd, KVM_HAS_DEVICE_ATTR, &attr) < 0)
-		return set_tsc(v, s->tsc, e);
 	if (!v->host->tsc_known) {
-		r = CALL(v, KVM_GET_DEVICE_ATTR, &attr, e);
-		if (r >= 0)
-			r = get_tsc(v, &now, e);
+		if (kvm_ioctl(v->fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+			return set_tsc(v, s->tsc, e);
+		r = get_tsc(v, &now, e);
 		if (r < 0)
 			return r;
 		v->host->tsc_offset += s->tsc - now;
@@ -237,56 +230,47 @@ static int save_xsave(const struct vcpu *v, struct vcpu_state *s, struct err *e)
 	return size ? CALL(v, KVM_GET_XSAVE2, s->xsave, e) : CALL(v, KVM_GET_XSAVE, s->xsave, e);
 }
 
-static int restore_xsave(const struct vcpu *v, const struct vcpu_state *s, struct err *e)
+static int restore_xsave(const struct vcpu *v, struct vcpu_state *s, struct err *e)
 {
 	int size = kvm_cap(v->host->kvm, KVM_CAP_XSAVE2);
 
-	/* KVM reads as many bytes as it says, whatever the file had. */
+	/* KVM reads as many bytes as it says, whatever the file had: the rest is 0. */
 	if (s->xsave_len < XSAVE_LEGACY || (uint32_t)size > VCPU_XSAVE_MAX)
 		return err_set(e, EINVAL, "vCPU %u: a vector state of %u bytes cannot be loaded",
 			       v->id, s->xsave_len);
+	if ((uint32_t)size > s->xsave_len)
+		memset(s->xsave + s->xsave_len, 0, (uint32_t)size - s->xsave_len);
 	return CALL(v, KVM_SET_XSAVE, s->xsave, e);
 }
 
-static struct kvm_cpuid2 *unpack_cpuid(const struct vcpu_state *s, struct err *e)
+static void unpack_cpuid(const struct vcpu_state *s, struct vcpu_cpuid *c)
 {
-	uint32_t n = s->cpuid_len / 7;
-	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + n * sizeof(c->entries[0]));
-
-	if (!c) {
-		err_set(e, ENOMEM, "out of memory");
-		return NULL;
-	}
-	c->nent = n;
-	for (uint32_t i = 0; i < n; i++) {
+	c->head.nent = s->cpuid_len / 7;
+	for (uint32_t i = 0; i < c->head.nent; i++) {
 		const uint32_t *from = s->cpuid + (size_t)i * 7;
 
-		c->entries[i] = (struct kvm_cpuid_entry2){.function = from[0],
-							  .index = from[1],
-							  .flags = from[2],
-							  .eax = from[3],
-							  .ebx = from[4],
-							  .ecx = from[5],
-							  .edx = from[6]};
+		c->entry[i] = (struct kvm_cpuid_entry2){.function = from[0],
+							.index = from[1],
+							.flags = from[2],
+							.eax = from[3],
+							.ebx = from[4],
+							.ecx = from[5],
+							.edx = from[6]};
 	}
-	return c;
 }
 
 /* As it was given to KVM: not every KVM gives back by KVM_GET_CPUID2 what it was told. */
-static int save_cpuid(const struct vcpu *v, struct vcpu_state *s, struct err *e)
+static void save_cpuid(const struct vcpu *v, struct vcpu_state *s)
 {
-	if (v->cpuid->nent > VCPU_CPUID_MAX)
-		return err_set(e, EFBIG, "too many entries of CPUID");
-	s->cpuid_len = 7 * v->cpuid->nent;
-	for (uint32_t i = 0; i < v->cpuid->nent; i++) {
-		const struct kvm_cpuid_entry2 *from = &v->cpuid->entries[i];
+	s->cpuid_len = 7 * v->cpuid.head.nent;
+	for (uint32_t i = 0; i < v->cpuid.head.nent; i++) {
+		const struct kvm_cpuid_entry2 *from = &v->cpuid.entry[i];
 
 		memcpy(s->cpuid + (size_t)i * 7,
 		       (const uint32_t[]){from->function, from->index, from->flags, from->eax,
 					  from->ebx, from->ecx, from->edx},
 		       7 * sizeof(s->cpuid[0]));
 	}
-	return 0;
 }
 
 int vcpu_save(const struct vcpu *v, const struct kvm_msr_list *list, struct vcpu_state *s,
@@ -311,8 +295,7 @@ int vcpu_save(const struct vcpu *v, const struct kvm_msr_list *list, struct vcpu
 		r = CALL(v, KVM_GET_DEBUGREGS, &s->debug, e);
 	if (r >= 0)
 		r = CALL(v, KVM_GET_LAPIC, &s->lapic, e);
-	if (r >= 0)
-		r = save_cpuid(v, s, e);
+	save_cpuid(v, s);
 	if (r >= 0)
 		r = save_msrs(v, list, s, e);
 	if (r >= 0)
@@ -327,19 +310,28 @@ int vcpu_save(const struct vcpu *v, const struct kvm_msr_list *list, struct vcpu
 	return 0;
 }
 
-int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host,
-		 const struct vcpu_state *s, struct err *e)
+/* Whether the guest has said where its clock's page is (Documentation/virt/kvm/x86/msr.rst). */
+static bool has_kvmclock(const struct vcpu_state *s)
 {
-	struct kvm_cpuid2 *cpuid = unpack_cpuid(s, e);
+	for (uint32_t i = 0; i < s->msrs; i++)
+		if ((s->msr_index[i] == MSR_KVM_SYSTEM_TIME ||
+		     s->msr_index[i] == MSR_KVM_SYSTEM_TIME_NEW) &&
+		    s->msr_value[i] & 1)
+			return true;
+	return false;
+}
+
+int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host,
+		 struct vcpu_state *s, struct err *e)
+{
 	int r;
 
-	if (!cpuid)
-		return -ENOMEM;
-	r = vcpu_init(v, id, host, cpuid, e); /* CPUID first: the rest is checked against it */
-	free(cpuid);
+	unpack_cpuid(s, &v->cpuid);
+	r = vcpu_init(v, id, host, &v->cpuid.head, e); /* CPUID first: the rest is checked against it */
 	if (r)
 		return r;
-	if (s->tsc_khz)
+	/* The VM's rate, which a new vCPU has; before Linux 5.18 only vCPUs are asked. */
+	if (s->tsc_khz && kvm_ioctl(host->kvm->vm, KVM_GET_TSC_KHZ, NULL) != (int)s->tsc_khz)
 		kvm_ioctl(v->fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)s->tsc_khz);
 	r = CALL(v, KVM_SET_MP_STATE, &s->mp, e);
 	if (r >= 0)
@@ -361,7 +353,7 @@ int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host,
 		r = restore_msrs(v, s, e);
 	if (r >= 0)
 		r = CALL(v, KVM_SET_VCPU_EVENTS, &s->events, e);
-	if (r >= 0)
+	if (r >= 0 && has_kvmclock(s))
 		vcpu_stood_still(v);
 	return MIN(r, 0);
 }
@@ -434,16 +426,17 @@ int kvm_vm_state(const struct kvm *k, struct state_visitor *v, struct err *e)
 
 int vcpu_check_host(const struct kvm *k, const struct vcpu_state *s, struct err *e)
 {
-	struct kvm_cpuid2 *guest = unpack_cpuid(s, e), *supported = NULL;
+	struct kvm_cpuid2 *supported = NULL;
+	struct vcpu_cpuid guest;
 	char missing[300];
-	int r = guest ? kvm_supported_cpuid(k, &supported, e) : -ENOMEM;
+	int r = kvm_supported_cpuid(k, &supported, e);
 
-	if (!r && cpuid_missing(guest, supported, missing, sizeof(missing)))
+	unpack_cpuid(s, &guest);
+	if (!r && cpuid_missing(&guest.head, supported, missing, sizeof(missing)))
 		r = err_set(e, ENOTSUP,
 			    "this host lacks CPU features that the snapshot's guest uses:%s; boot "
 			    "the template with --cpu-template baseline for snapshots that move",
 			    missing);
-	free(guest);
 	free(supported);
 	return r;
 }

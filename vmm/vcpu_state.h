@@ -16,8 +16,8 @@
 
 #define VCPU_XSAVE_MAX 16384u /* bytes: AMX needs 11,008 */
 #define VCPU_MSRS_MAX  512u
-#define VCPU_CPUID_MAX 256u /* KVM_MAX_CPUID_ENTRIES */
 
+/* The arrays that are mostly empty stand last: a page of memory that is touched costs a microsecond. */
 struct vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
@@ -26,16 +26,16 @@ struct vcpu_state {
 	struct kvm_vcpu_events events;
 	struct kvm_lapic_state lapic;
 	struct kvm_xcrs xcrs;
-	uint32_t xsave_len;
-	uint8_t xsave[VCPU_XSAVE_MAX];
-	uint32_t msrs;
-	uint32_t msr_index[VCPU_MSRS_MAX];
-	uint64_t msr_value[VCPU_MSRS_MAX];
 	uint64_t tsc;	  /* the guest's, when it was stopped */
 	uint32_t tsc_khz; /* 0: this KVM does not say */
-	uint32_t cpuid_len;
+	uint32_t xsave_len, msrs, cpuid_len;
+	uint32_t msr_index[VCPU_MSRS_MAX]; /* the first array */
+	uint64_t msr_value[VCPU_MSRS_MAX];
 	uint32_t cpuid[VCPU_CPUID_MAX * 7]; /* function, index, flags, eax, ebx, ecx, edx */
+	uint8_t xsave[VCPU_XSAVE_MAX];
 };
+
+#define VCPU_STATE_HEAD offsetof(struct vcpu_state, msr_index) /* bytes before the arrays */
 
 extern const struct state_table vcpu_table, pic_table, ioapic_table, clock_table;
 
@@ -46,9 +46,11 @@ struct kvm_msr_list *vcpu_msr_list(const struct kvm *k, struct err *e);
 int vcpu_save(const struct vcpu *v, const struct kvm_msr_list *list, struct vcpu_state *s,
 	      struct err *e);
 
-/* Makes vCPU id in that state. s is from a file: KVM checks what it is given, and refuses. */
-int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host,
-		 const struct vcpu_state *s, struct err *e);
+/* Makes vCPU id in that state. s is from a file: KVM checks what it is given, and refuses. What the
+ * vector state lacks of this host's is cleared in s.
+ */
+int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct vcpu_state *s,
+		 struct err *e);
 
 /* Tells a guest that uses kvmclock that it stood still, so that its lockup detector does not bark
  * (api.rst, KVM_KVMCLOCK_CTRL). Before the vCPU runs again; of no effect on another guest.

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * floor: what it costs at least to run a VM on from a snapshot: only the calls of KVM that have to
- * be made, with no checks, no devices, no thread, no run directory. uvm clone is measured beside it.
+ * be made, and the vCPU's thread, with no checks, no files but the state and the memory, no devices
+ * behind their interrupt lines and doorbell, no run directory. uvm clone is measured beside it.
+ *
+ * The lines are those of uvm's machine without disks: COM1, the generic event device, vsock, balloon.
  *
  * usage: floor prepare SNAPSHOT FILE   takes the state out of a snapshot of one vCPU
  *        floor run FILE MEMORY         runs it to its first exit, which is the guest's output of a
@@ -13,9 +16,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -23,8 +28,12 @@
 
 #include <linux/kvm.h>
 
+#include "devices/virtio_mmio.h"
 #include "snapshot/snapshot.h"
+#include "vmm/layout.h"
 #include "vmm/vcpu_state.h"
+
+#define MSR_TSC 0x10u
 
 struct flat {
 	uint64_t memory; /* bytes, all below 3 GiB */
@@ -103,10 +112,10 @@ static int prepare(const char *path, const char *file)
 								.ecx = c[5],
 								.edx = c[6]};
 	}
-	flat.msrs.head.nmsrs = cpu->msrs;
 	for (uint32_t i = 0; i < cpu->msrs; i++)
-		flat.msrs.entry[i] = (struct kvm_msr_entry){.index = cpu->msr_index[i],
-							    .data = cpu->msr_value[i]};
+		if (cpu->msr_index[i] != MSR_TSC)
+			flat.msrs.entry[flat.msrs.head.nmsrs++] = (struct kvm_msr_entry){
+				.index = cpu->msr_index[i], .data = cpu->msr_value[i]};
 	fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0 || write(fd, &flat, sizeof(flat)) != sizeof(flat))
 		fail(file);
@@ -114,6 +123,24 @@ static int prepare(const char *path, const char *file)
 }
 
 /* --- run --- */
+
+/* The guest's TSC goes on from where it stood: its offset, from what the new vCPU has. */
+static void restore_tsc(int cpu)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} tsc = {.head.nmsrs = 1, .entry.index = MSR_TSC};
+	uint64_t offset;
+	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (uintptr_t)&offset};
+
+	CALL(cpu, KVM_GET_DEVICE_ATTR, &attr);
+	CALL(cpu, KVM_GET_MSRS, &tsc);
+	offset += flat.vcpu.tsc - tsc.entry.data;
+	CALL(cpu, KVM_SET_DEVICE_ATTR, &attr);
+}
 
 static int restored_vcpu(int vm)
 {
@@ -128,19 +155,56 @@ static int restored_vcpu(int vm)
 		CALL(cpu, KVM_SET_XCRS, &s->xcrs);
 	CALL(cpu, KVM_SET_XSAVE, s->xsave);
 	CALL(cpu, KVM_SET_DEBUGREGS, &s->debug);
+	restore_tsc(cpu);
 	CALL(cpu, KVM_SET_LAPIC, &s->lapic);
 	CALL(cpu, KVM_SET_MSRS, &flat.msrs);
 	CALL(cpu, KVM_SET_VCPU_EVENTS, &s->events);
 	return cpu;
 }
 
+static void add_line(int vm, unsigned int gsi)
+{
+	struct kvm_irqfd line = {.fd = (uint32_t)eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), .gsi = gsi};
+
+	CALL(vm, KVM_IRQFD, &line);
+}
+
+static void add_lines(int vm)
+{
+	struct kvm_ioeventfd bell = {.addr = LAYOUT_VIRTIO + VIRTIO_MMIO_NOTIFY,
+				     .fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+
+	add_line(vm, LAYOUT_COM1_GSI);
+	add_line(vm, LAYOUT_EVENT_GSI);
+	add_line(vm, LAYOUT_VIRTIO_GSI);
+	add_line(vm, LAYOUT_VIRTIO_GSI + 1);
+	CALL(vm, KVM_IOEVENTFD, &bell);
+}
+
+struct vcpu_run {
+	int cpu;
+	uint64_t exited; /* when */
+};
+
+/* A thread of its own, as the vCPU of a VM has that can be talked to. */
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu_run *run = arg;
+
+	CALL(run->cpu, KVM_RUN, 0);
+	run->exited = now();
+	return NULL;
+}
+
 static int run(const char *file, const char *path, uint64_t start)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC), memory = open(path, O_RDONLY | O_CLOEXEC);
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm, cpu;
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
+	struct vcpu_run vcpu;
 	struct kvm_userspace_memory_region slot = {0};
 	uint64_t identity = 0xfffbc000;
 	struct kvm_run *page;
+	pthread_t thread;
 	void *map;
 
 	if (fd < 0 || memory < 0 || kvm < 0 || read(fd, &flat, sizeof(flat)) != sizeof(flat))
@@ -156,16 +220,19 @@ static int run(const char *file, const char *path, uint64_t start)
 	CALL(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	CALL(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
 	CALL(vm, KVM_CREATE_IRQCHIP, 0);
-	cpu = restored_vcpu(vm);
+	vcpu.cpu = restored_vcpu(vm);
 	CALL(vm, KVM_SET_CLOCK, &flat.clock);
 	CALL(vm, KVM_SET_IRQCHIP, &flat.pic[0]);
 	CALL(vm, KVM_SET_IRQCHIP, &flat.pic[1]);
+	add_lines(vm);
 	page = mmap(NULL, (size_t)CALL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
-		    MAP_SHARED, cpu, 0);
+		    MAP_SHARED, vcpu.cpu, 0);
 	if (page == MAP_FAILED)
 		fail("mmap of the run page");
-	CALL(cpu, KVM_RUN, 0);
-	start = now() - start;
+	errno = pthread_create(&thread, NULL, vcpu_thread, &vcpu);
+	if (errno || pthread_join(thread, NULL))
+		fail("the vCPU's thread");
+	start = vcpu.exited - start;
 	if (page->exit_reason != KVM_EXIT_IO)
 		fail("the guest's first exit is not a character");
 	fprintf(stderr, "first exit %.3f\n", (double)start / 1e6); /* first: then it is killed */

@@ -124,7 +124,7 @@ static unsigned int clients(void)
 	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < CONTROL_CLIENTS; i++)
-		n += control.client[i].source.fd >= 0;
+		n += control.client[i].control != NULL;
 	return n;
 }
 

@@ -582,7 +582,7 @@ START_TEST(manifest_of_something_impossible)
 	write_manifest("s", &good, &d);
 	ck_refused(try_open("s"), EINVAL, "impossible number of files");
 	m = good;
-	m.source = (struct snapshot_text){3, "a\x1b["};
+	m.source = (struct snapshot_name){3, "a\x1b["};
 	write_manifest("s", &m, &good_disk);
 	ck_refused(try_open("s"), EINVAL, "manifest: a text in it is malformed");
 	m = good;

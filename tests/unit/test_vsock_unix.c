@@ -30,7 +30,8 @@ static void setup_without_driver(void)
 	tmp_setup();
 	fds_before = open_fds();
 	vsock_guest_init();
-	ck_ok(vsock_unix_init(&backend, tmp_dir, NAME, &vsock, &d.loop, &e));
+	vsock_unix_init(&backend, tmp_dir, NAME, &vsock, &d.loop);
+	ck_ok(vsock_unix_listen(&backend, &e));
 	ck_ok(virtio_vsock_init(&vsock, &d.guest.mem, CID, &backend.host, d.irq, &d.loop, &e));
 }
 
