@@ -13,6 +13,7 @@
 
 #include "snapshot/files.h"
 #include "snapshot/sum.h"
+#include "vmm/claim.h"
 #include "vmm/util.h"
 
 /* musl has neither the call nor its flags. */
@@ -49,56 +50,20 @@ static int removable(int at, const char *name, struct err *e)
 	return r;
 }
 
-/* Removes what snapshots that were interrupted have left in this directory. */
-static void sweep(int at)
-{
-	int fd = openat(at, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-
-	while (d && (entry = readdir(d))) {
-		int dir;
-
-		if (strncmp(entry->d_name, TEMP_PREFIX, strlen(TEMP_PREFIX)))
-			continue;
-		dir = openat(at, entry->d_name, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (dir >= 0 && !flock(dir, LOCK_EX | LOCK_NB))
-			files_remove_dir(at, entry->d_name);
-		if (dir >= 0)
-			close(dir);
-	}
-	if (d)
-		closedir(d);
-}
-
 /* -EAGAIN: another process that swept here took it for one that was left, before it was locked. */
 static int make_temp(struct snapshot_draft *d, struct err *e)
 {
-	struct stat locked, there;
 	uint64_t random;
-	int r = 0;
 
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		return err_sys(e, "no random numbers");
 	snprintf(d->temp, sizeof(d->temp), TEMP_PREFIX "%016llx", (unsigned long long)random);
-	if (mkdirat(d->at, d->temp, 0700)) {
-		*d->temp = 0;
-		return err_sys(e, "cannot make a directory for snapshot %s", d->name);
-	}
-	d->dir = openat(d->at, d->temp, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (d->dir < 0 || flock(d->dir, LOCK_EX | LOCK_NB))
-		r = errno == ENOENT || errno == EWOULDBLOCK ? EAGAIN : errno;
-	else if (fstat(d->dir, &locked) || fstatat(d->at, d->temp, &there, AT_SYMLINK_NOFOLLOW) ||
-		 locked.st_ino != there.st_ino)
-		r = EAGAIN;
-	if (!r)
-		return 0;
+	d->dir = claim_dir(d->at, d->temp, false);
 	if (d->dir >= 0)
-		close(d->dir);
-	d->dir = -1;
-	unlinkat(d->at, d->temp, AT_REMOVEDIR);
+		return 0;
 	*d->temp = 0;
-	return err_set(e, r, "cannot open the directory for snapshot %s: %s", d->name, strerror(r));
+	return err_set(e, -d->dir, "cannot make a directory for snapshot %s: %s", d->name,
+		       strerror(-d->dir));
 }
 
 int snapshot_draft(struct snapshot_draft *d, int at, const char *name, struct err *e)
@@ -113,7 +78,7 @@ int snapshot_draft(struct snapshot_draft *d, int at, const char *name, struct er
 	r = removable(at, name, e);
 	if (r && r != -ENOENT)
 		return r;
-	sweep(at);
+	claim_sweep(at, TEMP_PREFIX, files_remove_dir); /* those of processes that died */
 	r = -EAGAIN;
 	for (unsigned int i = 0; i < DRAFT_TRIES && r == -EAGAIN; i++)
 		r = make_temp(d, e);

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "snapshot/files.h"
+#include "vmm/stamp.h"
 #include "vmm/util.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
@@ -25,12 +25,8 @@ const struct state_table seal_table = {
 	"seal", 1,
 	(const struct state_field[]){STATE_ARRAY(struct seal, boot_id, 1),
 				     STATE_SCALAR(struct seal, state_sum, 1),
-				     STATE_VARIABLE(struct seal, version, version_len, 1), {0}}};
-
-/* A file that nobody has touched has all of these unchanged. */
-struct stamp {
-	uint64_t device, inode, size, mtime_s, mtime_ns, ctime_s, ctime_ns;
-};
+				     STATE_VARIABLE(struct seal, version, version_len, 1),
+				     {0}}};
 
 #define S(m) STATE_SCALAR(struct stamp, m, 1)
 const struct state_table stamp_table = {
@@ -50,17 +46,6 @@ static bool make_seal(const struct snapshot *s, struct seal *seal)
 	seal->version_len = MIN(strlen(UVM_VERSION), sizeof(seal->version));
 	memcpy(seal->version, UVM_VERSION, seal->version_len);
 	return n == sizeof(seal->boot_id);
-}
-
-static struct stamp stamp_of(const struct stat *st)
-{
-	return (struct stamp){st->st_dev,
-			      st->st_ino,
-			      (uint64_t)st->st_size,
-			      (uint64_t)st->st_mtim.tv_sec,
-			      (uint64_t)st->st_mtim.tv_nsec,
-			      (uint64_t)st->st_ctim.tv_sec,
-			      (uint64_t)st->st_ctim.tv_nsec};
 }
 
 /* Visits the stamp of each file: the memory, then each disk's files. A disk's path may lead
@@ -118,20 +103,10 @@ static int save(void *ctx, uint32_t instance, struct stamp stamp)
 	return 0;
 }
 
-/* A file's times are those of the clock's last tick; the slowest has 100 a second. */
-#define TICK_NS 20000000
-
-static int wait_for_tick(void *ctx, uint32_t instance, struct stamp stamp)
+static int settle(void *ctx, uint32_t instance, struct stamp stamp)
 {
-	struct timespec now;
-	int64_t age;
-
 	(void)ctx, (void)instance;
-	clock_gettime(CLOCK_REALTIME, &now);
-	age = ((int64_t)now.tv_sec - (int64_t)stamp.ctime_s) * 1000000000 + now.tv_nsec -
-	      (int64_t)stamp.ctime_ns;
-	if (age >= 0 && age < TICK_NS)
-		nanosleep(&(struct timespec){.tv_nsec = TICK_NS - age}, NULL);
+	stamp_settle((int64_t)(stamp.ctime_s * 1000000000 + stamp.ctime_ns));
 	return 0;
 }
 
@@ -140,7 +115,7 @@ void seal_begin(struct snapshot *s)
 	struct seal seal = {0};
 	struct err ignored;
 
-	if (!make_seal(s, &seal) || each_file(s, wait_for_tick, NULL))
+	if (!make_seal(s, &seal) || each_file(s, settle, NULL))
 		return;
 	state_begin(&s->seal, SNAPSHOT_SEAL_KIND);
 	state_save(&s->seal, &seal_table, 0, &seal);

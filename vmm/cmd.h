@@ -5,6 +5,8 @@
 #ifndef UVM_VMM_CMD_H
 #define UVM_VMM_CMD_H
 
+#include <stdint.h>
+
 #include "vmm/err.h"
 #include "vmm/opt.h"
 
@@ -31,11 +33,12 @@ struct cmd {
 	void (*defaults)(void *cfg); /* cfg is zeroed before; or NULL */
 };
 
-extern const struct cmd cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_exec, cmd_fork, cmd_kill,
-	cmd_metrics, cmd_pause, cmd_ps, cmd_resume, cmd_snapshot, cmd_stats, cmd_stop;
+extern const struct cmd cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_exec, cmd_fork, cmd_image,
+	cmd_kill, cmd_metrics, cmd_pause, cmd_ps, cmd_resume, cmd_snapshot, cmd_stats, cmd_stop;
 
-/* Prints s as a JSON string: a path may hold any byte but NUL. */
-void cmd_print_json(const char *s);
+/* A time (seconds since 1970, UTC) as commands print it, "2026-01-31T12:00:00Z". */
+#define CMD_TIME 32
+void cmd_time(int64_t seconds, char text[CMD_TIME]);
 
 /* For a command given the wrong number of operands. Returns EXIT_USAGE. */
 int cmd_usage(const struct cmd *c, struct err *e);

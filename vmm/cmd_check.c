@@ -7,6 +7,7 @@
 #include <sys/utsname.h>
 
 #include "vmm/cmd.h"
+#include "vmm/json.h"
 #include "vmm/kvm.h"
 #include "vmm/probe.h"
 
@@ -139,36 +140,34 @@ static void print_text(const struct findings *f)
 	line("verdict", verdict_name[f->verdict], f->advice);
 }
 
-/* Texts are ours: no character in them needs an escape but the quotes of a message. */
-static void json_text(const char *name, const char *text)
-{
-	printf(",\n \"%s\": \"", name);
-	for (; *text; text++)
-		if (*text != '"' && *text != '\\')
-			putchar(*text);
-	putchar('"');
-}
-
 static void print_json(const struct findings *f)
 {
-	printf("{\"verdict\": \"%s\",\n \"linux\": %s,\n \"kvm\": %s", verdict_name[f->verdict],
-	       f->verdict == LINUX ? "true" : "false", *f->kvm_error.text ? "false" : "true");
-	json_text("advice", f->advice);
-	printf(",\n \"quick_cgroup_moves\": %s", f->quick ? "true" : "false");
-	json_text("remount", f->remount);
-	json_text("error", *f->kvm_error.text ? f->kvm_error.text
-			   : *f->vm_error.text ? f->vm_error.text
-					       : f->probe.reason);
+	struct json_writer w = {.out = stdout};
+
+	json_put_open(&w, NULL, '{');
+	json_put_string(&w, "verdict", verdict_name[f->verdict]);
+	json_put_bool(&w, "linux", f->verdict == LINUX);
+	json_put_bool(&w, "kvm", !*f->kvm_error.text);
+	json_put_string(&w, "advice", f->advice);
+	json_put_bool(&w, "quick_cgroup_moves", f->quick);
+	json_put_string(&w, "remount", f->remount);
+	json_put_string(&w, "error",
+			*f->kvm_error.text  ? f->kvm_error.text
+			: *f->vm_error.text ? f->vm_error.text
+					    : f->probe.reason);
 	if (!*f->kvm_error.text) {
-		printf(",\n \"api_version\": %d,\n \"capabilities\": {", KVM_API_VERSION);
+		json_put_uint(&w, "api_version", KVM_API_VERSION);
+		json_put_open(&w, "capabilities", '{');
 		for (int i = 0; kvm_caps[i].name; i++)
-			printf("%s\"%s\": %d", i ? ", " : "", kvm_caps[i].name, f->value[i]);
-		printf("}");
+			json_put_int(&w, kvm_caps[i].name, f->value[i]);
+		json_put_close(&w);
 	}
-	if (f->probe.runs)
-		printf(",\n \"ns_per_instruction\": %.2f,\n \"kernel_mode\": \"%s\"",
-		       f->probe.ns_per_instr, f->probe.kernel_mode ? "native" : "emulated");
-	printf("}\n");
+	if (f->probe.runs) {
+		json_put_real(&w, "ns_per_instruction", f->probe.ns_per_instr);
+		json_put_string(&w, "kernel_mode", f->probe.kernel_mode ? "native" : "emulated");
+	}
+	json_put_close(&w);
+	putchar('\n');
 }
 
 static int run(void *cfg, int argc, char **argv, struct err *e)

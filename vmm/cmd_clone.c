@@ -15,6 +15,7 @@
 #include "vmm/cmd.h"
 #include "vmm/control.h"
 #include "vmm/exec.h"
+#include "vmm/json.h"
 #include "vmm/machine_state.h"
 #include "vmm/util.h"
 
@@ -287,17 +288,20 @@ static void fork_defaults(void *to)
 	c->count = 1;
 }
 
-/* The ids among the lines of an answer. */
-static void print_ids(const char *answer, const char *before, const char *after,
-		      const char *between)
+/* The ids among the lines of an answer, into w or (NULL) a line each. */
+static void print_ids(const char *answer, struct json_writer *w)
 {
-	unsigned int n = 0;
-
 	for (const char *line = answer; line && *line; line = strchr(line, '\n')) {
+		char id[RUNDIR_ID_MAX + 1];
+
 		line += *line == '\n';
-		if (!strncmp(line, "id ", 3))
-			printf("%s%s%.*s%s", n++ ? between : "", before,
-			       (int)strcspn(line + 3, "\n"), line + 3, after);
+		if (strncmp(line, "id ", 3))
+			continue;
+		snprintf(id, sizeof(id), "%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+		if (w)
+			json_put_string(w, NULL, id);
+		else
+			printf("%s\n", id);
 	}
 }
 
@@ -305,6 +309,7 @@ static int run_fork(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct fork_config *c = cfg;
 	char request[CONTROL_LINE], answer[CONTROL_ANSWER], paused[24];
+	struct json_writer w = {.out = stdout};
 	struct rundir vm;
 	int fd, r;
 
@@ -331,11 +336,15 @@ static int run_fork(void *cfg, int argc, char **argv, struct err *e)
 		return EXIT_FAIL;
 	client_value(answer, "paused_us", paused, sizeof(paused));
 	if (c->json) {
-		printf("{\"ids\":[");
-		print_ids(answer, "\"", "\"", ",");
-		printf("],\"paused_us\":%s}\n", paused);
+		json_put_open(&w, NULL, '{');
+		json_put_open(&w, "ids", '[');
+		print_ids(answer, &w);
+		json_put_close(&w);
+		json_put_uint(&w, "paused_us", strtoull(paused, NULL, 10));
+		json_put_close(&w);
+		putchar('\n');
 	} else {
-		print_ids(answer, "", "\n", "");
+		print_ids(answer, NULL);
 	}
 	return EXIT_OK;
 }

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "snapshot/snapshot.h"
@@ -18,6 +17,8 @@
 #include "vmm/control.h"
 #include "vmm/disk.h"
 #include "vmm/exec.h"
+#include "vmm/json.h"
+#include "vmm/meter.h"
 #include "vmm/util.h"
 
 struct snapshot_config {
@@ -82,25 +83,15 @@ static void warm_up(const struct rundir *vm)
 		exec_run(&rq, client_dial_agent, (void *)(uintptr_t)vm, &status, &ignored);
 }
 
-struct meter {
-	uint64_t began;
-	bool shown;
-};
-
 static void show_progress(void *ctx, uint64_t done, uint64_t all)
 {
-	struct meter *m = ctx;
-
-	if (now_ns() - m->began < 1000000000u || !isatty(STDERR_FILENO))
-		return;
-	m->shown = true;
-	fprintf(stderr, "\rsaving memory: %" PRIu64 " of %" PRIu64 " MiB ", done >> 20, all >> 20);
+	meter_set(ctx, "saving memory: %" PRIu64 " of %" PRIu64 " MiB", done >> 20, all >> 20);
 }
 
 static int take(struct snapshot_config *c, const char *id, struct err *e)
 {
 	char name[NAME_MAX + 1], request[CONTROL_LINE], answer[CONTROL_ANSWER];
-	struct meter meter = {.began = now_ns()};
+	struct meter meter;
 	struct rundir vm;
 	int at, fd, r;
 
@@ -116,11 +107,11 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 		snprintf(request, sizeof(request), "%s %s", c->stop ? "snapshot-stop" : "snapshot",
 			 name);
 		fd = client_control(&vm, e);
+		meter_begin(&meter);
 		r = fd < 0 ? fd
 			   : client_request_long(fd, request, at, show_progress, &meter, answer,
 						 sizeof(answer), e);
-		if (meter.shown)
-			fprintf(stderr, "\n");
+		meter_end(&meter);
 		/* Once it has ended, so that its name is free. */
 		if (!r && c->stop)
 			client_wait_end(fd, CLIENT_TIMEOUT_MS);
@@ -134,34 +125,23 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 
 /* --- info --- */
 
-static void print_hex(const uint8_t *bytes, size_t n)
+static void hex(const uint8_t *bytes, size_t n, char *text)
 {
 	for (size_t i = 0; i < n; i++)
-		printf("%02x", bytes[i]);
-}
-
-static void print_time(uint64_t seconds)
-{
-	time_t t = (time_t)seconds;
-	char text[32] = "?";
-	struct tm tm;
-
-	if (gmtime_r(&t, &tm))
-		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	printf("%s", text);
+		sprintf(text + 2 * i, "%02x", bytes[i]);
 }
 
 static void info_text(const struct snapshot *s)
 {
 	const struct snapshot_manifest *m = &s->m;
+	char id[2 * sizeof(m->uuid) + 1], created[CMD_TIME];
 
-	printf("snapshot   %s\nid         ", s->path);
-	print_hex(m->uuid, sizeof(m->uuid));
-	printf("\ncreated    ");
-	print_time(m->created);
-	printf("\nfrom       VM '%s' by uvm %s\nkernel     %s\nmemory     %" PRIu64 "M, %.1f MiB stored\n"
+	hex(m->uuid, sizeof(m->uuid), id);
+	cmd_time((int64_t)m->created, created);
+	printf("snapshot   %s\nid         %s\ncreated    %s\nfrom       VM '%s' by uvm %s\n"
+	       "kernel     %s\nmemory     %" PRIu64 "M, %.1f MiB stored\n"
 	       "cpus       %u\nagent      %s\n",
-	       m->source.s, m->version.s, m->kernel.s, m->memory >> 20,
+	       s->path, id, created, m->source.s, m->version.s, m->kernel.s, m->memory >> 20,
 	       (double)m->memory_stored / (1 << 20), m->cpus, m->agent ? "yes" : "no");
 	if (m->has_parent)
 		printf("parent     %s\n", m->parent.s);
@@ -178,39 +158,39 @@ static void info_text(const struct snapshot *s)
 static void info_json(const struct snapshot *s)
 {
 	const struct snapshot_manifest *m = &s->m;
+	char id[2 * sizeof(m->uuid) + 1], created[CMD_TIME];
+	struct json_writer w = {.out = stdout};
 
-	printf("{\"path\":");
-	cmd_print_json(s->path);
-	printf(",\"id\":\"");
-	print_hex(m->uuid, sizeof(m->uuid));
-	printf("\",\"created\":\"");
-	print_time(m->created);
-	printf("\",\"source\":");
-	cmd_print_json(m->source.s);
-	printf(",\"version\":");
-	cmd_print_json(m->version.s);
-	printf(",\"kernel\":");
-	cmd_print_json(m->kernel.s);
-	printf(",\"memory\":%" PRIu64 ",\"memory_stored\":%" PRIu64 ",\"cpus\":%u,\"agent\":%s",
-	       m->memory, m->memory_stored, m->cpus, m->agent ? "true" : "false");
-	printf(",\"parent\":");
-	if (m->has_parent)
-		cmd_print_json(m->parent.s);
-	else
-		printf("null");
-	printf(",\"disks\":[");
+	hex(m->uuid, sizeof(m->uuid), id);
+	cmd_time((int64_t)m->created, created);
+	json_put_open(&w, NULL, '{');
+	json_put_string(&w, "path", s->path);
+	json_put_string(&w, "id", id);
+	json_put_string(&w, "created", created);
+	json_put_string(&w, "source", m->source.s);
+	json_put_string(&w, "version", m->version.s);
+	json_put_string(&w, "kernel", m->kernel.s);
+	json_put_uint(&w, "memory", m->memory);
+	json_put_uint(&w, "memory_stored", m->memory_stored);
+	json_put_uint(&w, "cpus", m->cpus);
+	json_put_bool(&w, "agent", m->agent);
+	json_put_string(&w, "parent", m->has_parent ? m->parent.s : NULL);
+	json_put_open(&w, "disks", '[');
 	for (uint32_t i = 0; i < m->disks; i++) {
 		const struct snapshot_disk *d = &s->disk[i];
 
-		printf("%s{\"size\":%" PRIu64 ",\"read_only\":%s,\"files\":[", i ? "," : "", d->size,
-		       d->read_only ? "true" : "false");
-		for (uint32_t k = 0; k < d->files; k++) {
-			printf(k ? "," : "");
-			cmd_print_json(d->file[k].path.s);
-		}
-		printf("]}");
+		json_put_open(&w, NULL, '{');
+		json_put_uint(&w, "size", d->size);
+		json_put_bool(&w, "read_only", d->read_only);
+		json_put_open(&w, "files", '[');
+		for (uint32_t k = 0; k < d->files; k++)
+			json_put_string(&w, NULL, d->file[k].path.s);
+		json_put_close(&w);
+		json_put_close(&w);
 	}
-	printf("]}\n");
+	json_put_close(&w);
+	json_put_close(&w);
+	putchar('\n');
 }
 
 static int info(struct snapshot_config *c, const char *path, struct err *e)

@@ -14,6 +14,7 @@
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/control.h"
+#include "vmm/json.h"
 #include "vmm/util.h"
 
 /* --- what there is to know of a VM --- */
@@ -114,7 +115,7 @@ static int read_vm(struct vm_stats *s, const char *id, struct err *e)
 struct stats_config {
 	bool all, json;
 	void (*print)(struct stats_config *c, const struct vm_stats *s);
-	unsigned int count;
+	struct json_writer out;
 };
 
 static int visit(void *ctx, const char *id)
@@ -125,7 +126,6 @@ static int visit(void *ctx, const char *id)
 
 	if (!read_vm(&s, id, &e)) { /* else it is gone, or does not answer: uvm ps tells */
 		c->print(c, &s);
-		c->count++;
 	}
 	return 0;
 }
@@ -140,7 +140,6 @@ static int each_vm(struct stats_config *c, int argc, char **argv, struct err *e)
 		if (read_vm(&s, argv[i], e))
 			return EXIT_FAIL;
 		c->print(c, &s);
-		c->count++;
 	}
 	return EXIT_OK;
 }
@@ -188,10 +187,12 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 		       (double)number[6].value / 0x1p20, (double)number[7].value / 0x1p20);
 		return;
 	}
-	printf("%s{\"id\":\"%s\",\"state\":\"%s\"", c->count ? ",\n " : "", s->id, state);
+	json_put_open(&c->out, NULL, '{');
+	json_put_string(&c->out, "id", s->id);
+	json_put_string(&c->out, "state", state);
 	for (unsigned int i = 0; i < ARRAY_SIZE(number); i++)
-		printf(",\"%s\":%" PRIu64, number[i].name, number[i].value);
-	putchar('}');
+		json_put_uint(&c->out, number[i].name, number[i].value);
+	json_put_close(&c->out);
 }
 
 static int run_stats(void *cfg, int argc, char **argv, struct err *e)
@@ -200,14 +201,17 @@ static int run_stats(void *cfg, int argc, char **argv, struct err *e)
 	int status;
 
 	c->print = print_row;
+	c->out.out = stdout;
 	if (c->json)
-		putchar('[');
+		json_put_open(&c->out, NULL, '[');
 	else
 		printf("%-20s %-8s %10s %9s %9s %10s %10s %10s\n", "ID", "STATE", "CPU", "RSS",
 		       "PSS", "EXITS", "DISK READ", "WRITTEN");
 	status = each_vm(c, argc, argv, e);
-	if (c->json)
-		printf("]\n");
+	if (c->json) {
+		json_put_close(&c->out);
+		putchar('\n');
+	}
 	return status;
 }
 

@@ -17,6 +17,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/exec.h"
+#include "vmm/json.h"
 #include "vmm/tty.h"
 #include "vmm/util.h"
 
@@ -93,7 +94,7 @@ const struct cmd cmd_exec = {
 
 struct ps_config {
 	bool json, quiet;
-	unsigned int count;
+	struct json_writer out;
 };
 
 static const struct opt ps_options[] = {
@@ -102,7 +103,7 @@ static const struct opt ps_options[] = {
 	{0},
 };
 
-static void print_vm(const struct ps_config *c, const char *id, const char *answer)
+static void print_vm(struct ps_config *c, const char *id, const char *answer)
 {
 	char pid[16], state[16], agent[16], cpus[16], memory[24], uptime[24], kernel[4096];
 
@@ -118,11 +119,16 @@ static void print_vm(const struct ps_config *c, const char *id, const char *answ
 		       strtoull(memory, NULL, 10) >> 20, strtod(uptime, NULL) / 1000, kernel);
 		return;
 	}
-	printf("%s{\"id\":\"%s\",\"pid\":%s,\"state\":\"%s\",\"agent\":\"%s\",\"cpus\":%s,"
-	       "\"memory\":%s,\"uptime_ms\":%s,\"kernel\":",
-	       c->count ? ",\n " : "", id, pid, state, agent, cpus, memory, uptime);
-	cmd_print_json(kernel);
-	putchar('}');
+	json_put_open(&c->out, NULL, '{');
+	json_put_string(&c->out, "id", id);
+	json_put_uint(&c->out, "pid", strtoull(pid, NULL, 10));
+	json_put_string(&c->out, "state", state);
+	json_put_string(&c->out, "agent", agent);
+	json_put_uint(&c->out, "cpus", strtoull(cpus, NULL, 10));
+	json_put_uint(&c->out, "memory", strtoull(memory, NULL, 10));
+	json_put_uint(&c->out, "uptime_ms", strtoull(uptime, NULL, 10));
+	json_put_string(&c->out, "kernel", kernel);
+	json_put_close(&c->out);
 }
 
 /* A VM that does not answer is listed all the same: its id is taken. */
@@ -146,7 +152,6 @@ static int visit_vm(void *ctx, const char *id)
 	if (fd < 0 || client_request(fd, "status", answer, sizeof(answer), &e))
 		strcpy(answer, silent);
 	print_vm(c, id, answer);
-	c->count++;
 	if (fd >= 0)
 		close(fd);
 	rundir_close(&vm);
@@ -161,14 +166,17 @@ static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 	(void)argv;
 	if (argc)
 		return cmd_usage(&cmd_ps, e);
+	c->out.out = stdout;
 	if (c->json)
-		printf("[");
+		json_put_open(&c->out, NULL, '[');
 	else if (!c->quiet)
 		printf("%-20s %-8s %-12s %-6s %4s %7s %10s  %s\n", "ID", "PID", "STATE", "AGENT",
 		       "CPUS", "MEMORY", "UPTIME", "KERNEL");
 	r = rundir_each(visit_vm, c, e);
-	if (c->json)
-		printf("]\n");
+	if (c->json) {
+		json_put_close(&c->out);
+		putchar('\n');
+	}
 	return r ? EXIT_FAIL : EXIT_OK;
 }
 

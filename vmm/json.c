@@ -759,6 +759,17 @@ void json_put_int(struct json_writer *w, const char *name, int64_t n)
 	fprintf(w->out, "%" PRId64, n);
 }
 
+void json_put_real(struct json_writer *w, const char *name, double n)
+{
+	char text[32];
+
+	begin(w, name);
+	snprintf(text, sizeof(text), "%.15g", n);
+	if (strtod(text, NULL) < n || strtod(text, NULL) > n) /* some need all that a double has */
+		snprintf(text, sizeof(text), "%.17g", n);
+	fputs(text, w->out);
+}
+
 void json_put_bool(struct json_writer *w, const char *name, bool b)
 {
 	begin(w, name);
@@ -782,10 +793,7 @@ void json_put(struct json_writer *w, const char *name, const struct json *v)
 		begin(w, name);
 		fprintf(w->out, "%s%" PRIu64, v->negative ? "-" : "", v->magnitude);
 		break;
-	case JSON_REAL:
-		begin(w, name);
-		fprintf(w->out, "%.17g", v->real);
-		break;
+	case JSON_REAL: json_put_real(w, name, v->real); break;
 	case JSON_STRING:
 		/* A NUL would end it; the whole is written as what is not UTF-8. */
 		json_put_string(w, name, strlen(v->text) == v->len ? v->text : "\xff");

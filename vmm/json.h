@@ -103,8 +103,14 @@ int json_required(const struct json *v, const char *path, struct err *e);
 __attribute__((format(printf, 3, 4))) int json_bad(struct err *e, const struct json *v,
 						   const char *fmt, ...);
 
-/* The values of an array or object (which may be NULL). */
-#define json_each(v, of) for (const struct json *v = (of) ? (of)->first : NULL; v; v = v->next)
+/* The first value of an array or object; NULL of anything else, and of NULL. */
+static inline const struct json *json_first(const struct json *v)
+{
+	return v && (v->type == JSON_ARRAY || v->type == JSON_OBJECT) ? v->first : NULL;
+}
+
+/* All of them. */
+#define json_each(v, of) for (const struct json *v = json_first(of); v; v = v->next)
 
 /* --- writing --- */
 
@@ -124,6 +130,7 @@ void json_put_close(struct json_writer *w);
 void json_put_string(struct json_writer *w, const char *key, const char *s); /* NULL: null */
 void json_put_uint(struct json_writer *w, const char *key, uint64_t n);
 void json_put_int(struct json_writer *w, const char *key, int64_t n);
+void json_put_real(struct json_writer *w, const char *key, double n); /* finite */
 void json_put_bool(struct json_writer *w, const char *key, bool b);
 void json_put_strings(struct json_writer *w, const char *key,
 		      const char *const *s); /* as json_strings */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "vmm/cmd.h"
 #include "vmm/man.h"
@@ -17,9 +18,8 @@
 #endif
 
 static const struct cmd *const commands[] = {
-	&cmd_check,  &cmd_boot,	&cmd_snapshot, &cmd_clone, &cmd_fork,
-	&cmd_exec,   &cmd_ps,	&cmd_stats,    &cmd_metrics, &cmd_console,
-	&cmd_pause,  &cmd_resume, &cmd_stop,   &cmd_kill,
+	&cmd_check,  &cmd_boot,	   &cmd_snapshot, &cmd_clone, &cmd_fork, &cmd_exec, &cmd_ps,	&cmd_stats,
+	&cmd_metrics, &cmd_console, &cmd_pause,	  &cmd_resume, &cmd_stop, &cmd_kill, &cmd_image,
 };
 
 #define DESCRIPTORS 8192
@@ -56,18 +56,13 @@ static const struct cmd *find(const char *name)
 	return NULL;
 }
 
-void cmd_print_json(const char *s)
+void cmd_time(int64_t seconds, char text[CMD_TIME])
 {
-	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			printf("\\%c", *s);
-		else if ((unsigned char)*s < 0x20)
-			printf("\\u%04x", (unsigned int)(unsigned char)*s);
-		else
-			putchar(*s);
-	}
-	putchar('"');
+	time_t t = (time_t)seconds;
+	struct tm tm;
+
+	if (!gmtime_r(&t, &tm) || !strftime(text, CMD_TIME, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		strcpy(text, "?");
 }
 
 int cmd_usage(const struct cmd *c, struct err *e)

@@ -93,11 +93,15 @@ static const char after[] =
 	".SH ENVIRONMENT\n"
 	".TP\n.B UVM_RUN\nThe directory of all run directories.\n"
 	".TP\n.B XDG_RUNTIME_DIR\nWithout UVM_RUN: they are in \\fIuvm\\fR below this.\n"
+	".TP\n.B UVM_CACHE\nThe directory of images that were made of root file systems.\n"
+	".TP\n.BR XDG_CACHE_HOME \", \" HOME\nWithout UVM_CACHE: it is \\fIuvm\\fR below the first, or "
+	"\\fI.cache/uvm\\fR below the second.\n"
 	".SH FILES\n"
 	".TP\n.I /run/uvm/ID/\n"
 	"A running VM's run directory, without either variable: \\fIcontrol.sock\\fR, "
 	"\\fIvsock.sock\\fR, \\fIpid\\fR,\nand of a VM in the background \\fIconsole.log\\fR and "
 	"\\fIlog\\fR.\n"
+	".TP\n.I /var/cache/uvm/\nImages, without any of the variables for them.\n"
 	".TP\n.I /dev/kvm\nThe host's virtualisation.\n";
 
 void man_print(const struct cmd *const *commands, size_t n)

@@ -69,6 +69,25 @@ int opt_set_size(void *to, const char *value, struct err *e)
 	return 0;
 }
 
+int opt_set_duration(void *to, const char *value, struct err *e)
+{
+	static const struct {
+		char unit;
+		unsigned int seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+	const char *end;
+	uint64_t v;
+
+	if (!parse_number(value, &v, &end) && *end && !end[1])
+		for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
+			if (*end == units[i].unit && v <= INT32_MAX) { /* seconds may be signed */
+				*(uint64_t *)to = v * units[i].seconds;
+				return 0;
+			}
+	return err_set(e, EINVAL, "'%s' is not a duration (use for example 90s, 30m, 24h or 7d)",
+		       value);
+}
+
 static const struct opt *find_long(const struct opt *table, const char *name, size_t len)
 {
 	for (; table->name; table++)

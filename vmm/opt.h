@@ -33,6 +33,8 @@ int opt_set_str(void *to, const char *value, struct err *e);  /* [const char *] 
 int opt_set_u32(void *to, const char *value, struct err *e);  /* [uint32_t] decimal */
 int opt_set_size(void *to, const char *value,
 		 struct err *e); /* [uint64_t] bytes: 1048576, 512K, 256M, 4G */
+int opt_set_duration(void *to, const char *value,
+		     struct err *e); /* [uint64_t] seconds: 90s, 30m, 24h, 7d */
 
 /* Parses argv[0..argc) into cfg. With stop_at_operand the first operand ends the options (for
  * commands that carry a command line of the guest's); otherwise operands and options may mix,

@@ -29,34 +29,52 @@ static uint32_t rotate(uint32_t x, unsigned int by)
 	return x >> by | x << (32 - by);
 }
 
-/* Section 6.2.2. */
-static void add_block(uint32_t h[8], const uint8_t *block)
+/* Section 6.2.2. The eight working variables stay where they are, and change their roles. */
+#define ROUND(a, b, c, d, e, f, g, h, t)                                                           \
+	do {                                                                                       \
+		uint32_t t1 = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) +                 \
+			      ((e & f) ^ (~e & g)) + k[t] + w[t];                                  \
+                                                                                                   \
+		d += t1;                                                                           \
+		h = t1 + (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) +                          \
+		    ((a & b) ^ (a & c) ^ (b & c));                                                 \
+	} while (0)
+
+static void add_blocks(uint32_t state[8], const uint8_t *block, size_t n)
 {
-	uint32_t w[64], v[8];
+	uint32_t w[64];
 
-	for (unsigned int t = 0; t < 16; t++, block += 4)
-		w[t] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 |
-		       (uint32_t)block[2] << 8 | block[3];
-	for (unsigned int t = 16; t < 64; t++) {
-		uint32_t a = w[t - 15], b = w[t - 2];
+	for (; n; n--, block += 64) {
+		uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4],
+			 f = state[5], g = state[6], h = state[7];
 
-		w[t] = (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10) + w[t - 7] +
-		       (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[t - 16];
+		for (unsigned int t = 0; t < 16; t++)
+			w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 |
+			       (uint32_t)block[4 * t + 2] << 8 | block[4 * t + 3];
+		for (unsigned int t = 16; t < 64; t++)
+			w[t] = (rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^ w[t - 2] >> 10) +
+			       w[t - 7] +
+			       (rotate(w[t - 15], 7) ^ rotate(w[t - 15], 18) ^ w[t - 15] >> 3) +
+			       w[t - 16];
+		for (unsigned int t = 0; t < 64; t += 8) {
+			ROUND(a, b, c, d, e, f, g, h, t);
+			ROUND(h, a, b, c, d, e, f, g, t + 1);
+			ROUND(g, h, a, b, c, d, e, f, t + 2);
+			ROUND(f, g, h, a, b, c, d, e, t + 3);
+			ROUND(e, f, g, h, a, b, c, d, t + 4);
+			ROUND(d, e, f, g, h, a, b, c, t + 5);
+			ROUND(c, d, e, f, g, h, a, b, t + 6);
+			ROUND(b, c, d, e, f, g, h, a, t + 7);
+		}
+		state[0] += a;
+		state[1] += b;
+		state[2] += c;
+		state[3] += d;
+		state[4] += e;
+		state[5] += f;
+		state[6] += g;
+		state[7] += h;
 	}
-	memcpy(v, h, sizeof(v));
-	for (unsigned int t = 0; t < 64; t++) {
-		uint32_t a = v[0], b = v[4],
-			 t1 = v[7] + (rotate(b, 6) ^ rotate(b, 11) ^ rotate(b, 25)) +
-			      ((b & v[5]) ^ (~b & v[6])) + k[t] + w[t],
-			 t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) +
-			      ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-
-		memmove(v + 1, v, 7 * sizeof(*v));
-		v[4] += t1;
-		v[0] = t1 + t2;
-	}
-	for (unsigned int i = 0; i < 8; i++)
-		h[i] += v[i];
 }
 
 void sha256_begin(struct sha256 *s)
@@ -73,11 +91,12 @@ void sha256_add(struct sha256 *s, const void *data, size_t len)
 		size_t have = s->len % 64, n = MIN(len, 64 - have);
 
 		if (n == 64) {
-			add_block(s->h, p);
+			n = len / 64 * 64;
+			add_blocks(s->h, p, len / 64);
 		} else {
 			memcpy(s->block + have, p, n);
 			if (have + n == 64)
-				add_block(s->h, s->block);
+				add_blocks(s->h, s->block, 1);
 		}
 		s->len += n;
 		p += n;

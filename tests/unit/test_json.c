@@ -263,6 +263,7 @@ START_TEST(accessors)
 	ck_ok(json_strings(v, "l", &list, &e));
 	ck_assert(!strcmp(list[0], "a") && !strcmp(list[1], "b") && !list[2]);
 	free(list);
+	ck_assert(json_first(json_get(v, "l")) && !json_first(json_get(v, "s")) && !json_first(NULL));
 	ck_ok(json_object(v, "o.p", &node, &e));
 	ck_ok(json_uint(node, "q", 1, &u, &e));
 	ck_ok(json_required(v, "o.p.q", &e));

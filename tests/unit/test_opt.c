@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pty.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "tests/unit/util.h"
 #include "vmm/log.h"
+#include "vmm/meter.h"
 #include "vmm/opt.h"
 #include "vmm/util.h"
 
@@ -182,6 +184,71 @@ START_TEST(sizes)
 }
 END_TEST
 
+START_TEST(durations)
+{
+	static const struct {
+		const char *text;
+		uint64_t seconds;
+	} good[] = {{"0s", 0}, {"90s", 90}, {"30m", 1800}, {"24h", 86400}, {"7d", 604800},
+		    {"2147483647d", UINT64_C(185542587100800)}};
+	static const char *const bad[] = {"", "1", "s", "-1s", "1.5h", "1w", "1ss", "1 s", "2147483648s",
+					  "99999999999999999999s"};
+	uint64_t v = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(good); i++) {
+		ck_ok(opt_set_duration(&v, good[i].text, &e));
+		ck_assert_uint_eq(v, good[i].seconds);
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_refused(opt_set_duration(&v, bad[i], &e), EINVAL, "is not a duration");
+}
+END_TEST
+
+/* A meter shows nothing before its time, or where nobody looks. */
+START_TEST(meters)
+{
+	struct meter m;
+	char text[32];
+	int p[2];
+
+	ck_assert_str_eq(meter_number(0, text), "0");
+	ck_assert_str_eq(meter_number(999, text), "999");
+	ck_assert_str_eq(meter_number(1000, text), "1,000");
+	ck_assert_str_eq(meter_number(UINT64_MAX, text), "18,446,744,073,709,551,615");
+	meter_set(NULL, "nobody");
+	ck_assert(!pipe(p));
+	fflush(stderr);
+	ck_assert_int_eq(dup2(p[1], STDERR_FILENO), STDERR_FILENO);
+	meter_begin(&m);
+	m.began -= 5000000000u;
+	meter_set(&m, "at work");
+	meter_end(&m);
+	ck_assert_str_eq(text_now(p[0]), "");
+}
+END_TEST
+
+/* On a terminal: one line, which ends with how long it took. */
+START_TEST(meters_on_a_terminal)
+{
+	struct meter m;
+	int master, slave;
+
+	ck_assert(!openpty(&master, &slave, NULL, NULL, NULL));
+	fflush(stderr);
+	ck_assert_int_eq(dup2(slave, STDERR_FILENO), STDERR_FILENO);
+	meter_begin(&m);
+	meter_set(&m, "too early");
+	ck_assert_str_eq(text_now(master), "");
+	m.began -= 2000000000u;
+	meter_set(&m, "%d files of a\nb", 7);
+	ck_assert_str_eq(text_now(master), "\r\x1b[Kuvm: 7 files of a?b ");
+	meter_set(&m, "at once"); /* not more often than the eye can see */
+	ck_assert_str_eq(text_now(master), "");
+	meter_end(&m);
+	ck_assert_str_eq(text_now(master), "\r\x1b[Kuvm: at once, 2.0 s\r\n");
+}
+END_TEST
+
 START_TEST(help)
 {
 	static const char expected[] =
@@ -325,6 +392,9 @@ int main(void)
 		malformed_options,
 		numbers,
 		sizes,
+		durations,
+		meters,
+		meters_on_a_terminal,
 		help,
 		messages,
 		messages_without_control_characters,
