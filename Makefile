@@ -119,7 +119,7 @@ demo: setup-demo
 	@tools/demo
 
 test: setup-test
-	@$(MAKE) --no-print-directory all unit tiny $B/tests/linux/probe $B/san/uvm
+	@$(MAKE) --no-print-directory all unit tiny $B/tests/linux/probe $B/tests/linux/order $B/san/uvm
 	@tests/run all
 
 bench-boot: setup-bench

@@ -11,7 +11,12 @@
  *   conn.c     a connection until it becomes a stream: messages in, messages out
  *   link.c     orders on the one connection that the agent made itself: freeze, thaw, identity
  *   session.c  one command: its streams, its process, its end
- *   spawn.c    fork and exec
+ *   container.c  containers, and orders about them
+ *   request.c  what is in large requests
+ *   spawn.c    what a process does before exec; with user.c
+ *   contain.c  what makes it a container's; with mount.c
+ *   stats.c    figures of containers and the guest
+ *   cgroup.c   the cgroups of containers; with devices.c
  *   pump.c     bytes
  *   freezer.c  stops all processes
  *   identity.c what tells this guest from others
@@ -30,6 +35,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "guest/agent/container.h"
 #include "guest/agent/pump.h"
 #include "guest/agent/serve.h"
 #include "guest/agent/spawn.h"
@@ -52,34 +58,50 @@ struct conn {
 		struct agent_signal signal;
 		struct agent_resize resize;
 		struct agent_shutdown shutdown;
+		struct agent_name name;
+		struct agent_wait wait;
+		struct agent_kill kill;
 	} body;			 /* those of other types go elsewhere, see payload_of() */
-	struct session *session; /* whose control connection this is, or NULL */
+	struct session *session; /* that it hears of, as its control connection or not; or NULL */
+	uint32_t tag;		 /* for all that it is told about that */
+	bool starting;		 /* it waits for the program to run, and for no more */
 	uint64_t since_ms;	 /* when it was accepted */
 };
 
 enum session_state {
 	SESSION_FREE = 0,
-	SESSION_RECEIVING, /* its EXEC is coming in */
+	SESSION_RECEIVING, /* its request is coming in */
 	SESSION_ATTACHING, /* its streams are coming in */
-	SESSION_STARTING,  /* forked; the report pipe will tell whether the program runs */
+	SESSION_STARTING,  /* forked; the report will tell whether the program runs */
+	SESSION_CREATED,   /* a container's, set up, and waiting for START */
 	SESSION_RUNNING,
 	SESSION_DRAINING, /* reaped; what it wrote is on its way out */
+	SESSION_ENDED,	  /* and gone out; how it ended is kept for WAIT */
 };
 
 /* A terminal takes four: in and out, each through a pipe, because splice needs one. */
 #define SESSION_PUMPS 4
 
+/* Of an EXEC or a CREATE: a process. Other requests that are large, or take a process to be done, are
+ * one for as long as they take.
+ */
 struct session {
 	enum session_state state;
-	struct conn *control; /* NULL only when free or detached */
-	uint32_t tag;	      /* of the EXEC, for all that is said about it */
-	uint32_t length;      /* of the EXEC's payload */
-	uint64_t since_ms;    /* when the EXEC came */
+	uint16_t type;	      /* of its request */
+	struct conn *control; /* whose loss is its end, unless it is kept; NULL: that is gone */
+	uint32_t watchers;    /* other connections that hear of it */
+	bool keep;	      /* it goes on without a client, and how it ended is for WAIT to ask */
+	bool detached;	      /* from the clients of another guest */
+	bool go;	      /* its process need not wait for START, or no longer */
+	struct container *container; /* whose first process this is, or NULL */
+	uint32_t length;	     /* of the request's payload */
+	uint64_t since_ms;	     /* when that came */
 	uint32_t missing;     /* streams that are still to be attached, 1 << enum agent_stream */
 	int stream[AGENT_STREAMS]; /* attached and not yet pumped, or -1 */
 	struct command command;	   /* from ATTACHING until the fork */
 	pid_t pid;		   /* from STARTING until reaped; also its process group */
-	int report;		   /* see spawn(); -1 except in STARTING */
+	int report;		   /* see spawn.h; -1 except in STARTING and CREATED */
+	uint32_t started_pid;	   /* what STARTED says */
 	int wait_status;
 	bool tty;
 	bool busy; /* stopped pumping only to let others have their turn */
@@ -88,6 +110,9 @@ struct session {
 
 struct agent {
 	const struct serve_config *config;
+	int cgroups; /* the home of containers' cgroups, or -1: there was none yet */
+	int pid_ns;  /* the agent's PID namespace, or -1 likewise */
+	char why[AGENT_TEXT_MAX + 1]; /* the text of an error that is not always the same */
 	int epoll;
 	int signals; /* signalfd */
 	int null;    /* /dev/null */
@@ -104,12 +129,13 @@ struct agent {
 	char cmdline[AGENT_CMDLINE_MAX + 1]; /* ... of a CMDLINE */
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];
-	/* One for each session: the payload of its EXEC. */
+	struct container containers[AGENT_CONTAINERS];
+	/* One for each session: the payload of its request. */
 	_Alignas(4096) uint8_t request[AGENT_SESSIONS][AGENT_EXEC_MAX];
 };
 
 /* What an event is about: the kind, an index into a table, and for sessions which descriptor. */
-enum watch_kind { WATCH_LISTEN = 1, WATCH_SIGNALS, WATCH_CONN, WATCH_SESSION };
+enum watch_kind { WATCH_LISTEN = 1, WATCH_SIGNALS, WATCH_CONN, WATCH_SESSION, WATCH_CONTAINER };
 enum watch_part {
 	PART_REPORT = 0,
 	PART_PUMP_FROM = 1,			       /* + pump index */
@@ -145,7 +171,7 @@ void conn_event(struct agent *a, struct conn *c, uint32_t events);
 void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *payload,
 	       uint32_t length);
 
-/* Sends ERROR with code (a positive errno). */
+/* Sends ERROR with code (a positive errno). Only what fits of text is sent. */
 void conn_error(struct conn *c, int code, const char *text);
 
 /* Does so and closes. A session it controlled is abandoned. */
@@ -163,13 +189,13 @@ void link_thaw(struct agent *a, struct conn *c);
 void link_identity(struct agent *a, struct conn *c);
 void link_cmdline(struct agent *a, struct conn *c);
 
-/* Begins a session for an EXEC whose header came on c. NULL: there are too many. */
+/* Begins a session for a request whose header came on c. NULL: there are too many. */
 struct session *session_begin(struct agent *a, struct conn *c);
 
-/* Where the payload of its EXEC goes: AGENT_EXEC_MAX bytes. */
+/* Where the payload of its request goes: AGENT_EXEC_MAX bytes. */
 void *session_buffer(struct agent *a, const struct session *s);
 
-/* The EXEC is complete. May end the session, and with it its control connection. */
+/* The request is complete. May end the session, and with it its control connection. */
 void session_request(struct agent *a, struct session *s, uint32_t length);
 
 /* The session that key names and that still waits for streams, or NULL. */
@@ -197,7 +223,42 @@ void session_resize(const struct session *s, const struct agent_resize *m);
  */
 void session_detach(struct agent *a, struct session *s);
 
-/* Its client is gone: kills its process group and frees it. Leaves the control connection. */
+/* Its client is gone: unless it is kept, kills its process group and frees it. Leaves the control
+ * connection.
+ */
 void session_abandon(struct agent *a, struct session *s);
+
+/* From now on c hears of it, too, as if it had made it: STARTED, if that has been, now. */
+void session_watch(struct agent *a, struct session *s, struct conn *c);
+
+/* Its process, which is set up, begins; c hears of that and no more, unless it is NULL. */
+void session_go(struct agent *a, struct session *s, struct conn *c);
+
+/* c hears no more of it. */
+void session_unwatch(struct conn *c);
+
+/* The one that was kept and has this key, or NULL. */
+struct session *session_kept(struct agent *a, const struct agent_key *key);
+
+/* Ends it, whatever there is left to send. */
+void session_end(struct agent *a, struct session *s);
+
+/* Tells all who hear of it that it has failed, kills its process and ends it. */
+void session_fail(struct agent *a, struct session *s, int code, const char *text);
+
+/* For who forks a session's process: a socket for its reports, report[0] being the session's; and that
+ * it is forked. They return 0, or -1 with errno and -errno.
+ */
+int session_open_report(struct session *s, int report[2]);
+int session_forked(struct agent *a, struct session *s, pid_t pid);
+
+/* Tells all who hear of it. */
+void session_notice(struct agent *a, struct session *s, const struct agent_notice *m);
+
+/* An exit status as it is told. */
+struct agent_exited exited_of(int wait_status);
+
+/* Identity for a guest that goes on: SET. Returns 0 or -errno, and *why. */
+int identity_set(struct agent *a, const struct agent_identity *m, const char **why);
 
 #endif

@@ -134,24 +134,24 @@ void boot_begin(struct boot *b)
 	read_command_line(b);
 }
 
-static bool has_medium(const char *device)
+/* Whether it is there; a block device has a size, too. */
+static bool is_there(const char *device)
 {
-	int fd = open(device, O_RDONLY | O_CLOEXEC);
-	bool yes = fd >= 0 && lseek(fd, 0, SEEK_END) > 0;
+	int fd = open(device, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	uint64_t size = 1;
 
-	if (fd >= 0)
-		close(fd);
-	return yes;
+	if (fd < 0)
+		return errno != ENOENT && errno != ENXIO;
+	ioctl(fd, BLKGETSIZE64, &size);
+	close(fd);
+	return size;
 }
 
-void await_device(const char *device)
+void boot_wait_for(const char *device)
 {
 	const struct timespec pause = {.tv_nsec = DEVICE_LOOK_MS * 1000000};
 
-	/* A name of another kind, of what is no device, need not be waited for. */
-	if (strncmp(device, "/dev/", 5))
-		return;
-	for (int i = 0; !has_medium(device) && i < DEVICE_WAIT_MS / DEVICE_LOOK_MS; i++)
+	for (int i = 0; !is_there(device) && i < DEVICE_WAIT_MS / DEVICE_LOOK_MS; i++)
 		nanosleep(&pause, NULL);
 }
 
@@ -175,7 +175,9 @@ static int mount_root(const struct boot *b)
 	int code = 0;
 
 	mkdir(NEW_ROOT, 0755);
-	await_device(b->root);
+	/* To open it, only to ask for its size, would cost the boot a second reading of its begin. */
+	if (access(b->root, F_OK))
+		boot_wait_for(b->root);
 	if (b->type)
 		return mount_type(b, b->type);
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -220,7 +222,7 @@ int boot_root(struct boot *b)
 	return 0;
 }
 
-static void loopback_up(void)
+void boot_loopback(void)
 {
 	struct ifreq ifr = {.ifr_name = "lo"};
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -278,7 +280,7 @@ void boot_finish(struct boot *b)
 	(void)!symlink("/proc/self/fd/0", "/dev/stdin");
 	(void)!symlink("/proc/self/fd/1", "/dev/stdout");
 	(void)!symlink("/proc/self/fd/2", "/dev/stderr");
-	loopback_up();
+	boot_loopback();
 	raise_limits();
 	report_smaller_blocks();
 	if (b->hostname && sethostname(b->hostname, strlen(b->hostname)))

@@ -29,12 +29,6 @@ struct boot {
  */
 void say(const char *what, const char *name, int code);
 
-/* Gives a device that is not there, or has no medium yet, a moment: drivers that are built in have
- * made theirs before us, and that of a placeholder has its size only when its driver has dealt with
- * the interrupt that tells of it.
- */
-void await_device(const char *device);
-
 /* Mounts /dev and /proc, sees to it that descriptors 0 to 2 are open, reads the command line. */
 void boot_begin(struct boot *b);
 
@@ -42,6 +36,14 @@ void boot_begin(struct boot *b);
  * console.
  */
 int boot_root(struct boot *b);
+
+/* Waits until a device is there and has a size, for two seconds at the most: drivers that are built in
+ * have made theirs before us, others take a moment, and a disk can be given its image later.
+ */
+void boot_wait_for(const char *device);
+
+/* Brings up the loopback interface of this network namespace. */
+void boot_loopback(void);
 
 /* The rest, which can wait until the host has been told that the guest is there: other mounts,
  * the loopback interface, the host's name, and what the words say.

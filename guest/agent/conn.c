@@ -30,7 +30,7 @@ struct message_type {
 	void (*handle)(struct agent *a, struct conn *c);
 };
 
-static void handle_exec(struct agent *a, struct conn *c)
+static void handle_session(struct agent *a, struct conn *c)
 {
 	session_request(a, c->session, c->head.length);
 }
@@ -96,8 +96,10 @@ static void handle_shutdown(struct agent *a, struct conn *c)
 	agent_stop(a, mode, 0);
 }
 
+#define NAME_SIZE sizeof(struct agent_name)
+
 static const struct message_type message_types[] = {
-	{AGENT_EXEC, sizeof(struct agent_exec), AGENT_EXEC_MAX, PLACE_CLIENT, handle_exec},
+	{AGENT_EXEC, sizeof(struct agent_exec), AGENT_EXEC_MAX, PLACE_CLIENT, handle_session},
 	{AGENT_ATTACH, sizeof(struct agent_attach), sizeof(struct agent_attach), PLACE_CLIENT,
 	 handle_attach},
 	{AGENT_SIGNAL, sizeof(struct agent_signal), sizeof(struct agent_signal), PLACE_SESSION,
@@ -112,6 +114,24 @@ static const struct message_type message_types[] = {
 	{AGENT_IDENTITY, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_LINK,
 	 link_identity},
 	{AGENT_CMDLINE, 1, AGENT_CMDLINE_MAX, PLACE_LINK, link_cmdline},
+	{AGENT_CREATE, sizeof(struct agent_create), AGENT_EXEC_MAX, PLACE_CLIENT, handle_session},
+	{AGENT_START, 0, 0, PLACE_SESSION, container_start},
+	{AGENT_START, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, container_start},
+	{AGENT_WAIT, sizeof(struct agent_wait), sizeof(struct agent_wait), PLACE_CLIENT,
+	 container_wait},
+	{AGENT_KILL, sizeof(struct agent_kill), sizeof(struct agent_kill), PLACE_CLIENT,
+	 container_kill},
+	{AGENT_DELETE, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, container_delete},
+	{AGENT_PAUSE, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, container_pause},
+	{AGENT_RESUME, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, container_pause},
+	{AGENT_UPDATE, NAME_SIZE, AGENT_UPDATE_MAX, PLACE_CLIENT, handle_session},
+	{AGENT_MOUNT, NAME_SIZE, AGENT_UPDATE_MAX, PLACE_CLIENT, handle_session},
+	{AGENT_UNMOUNT, NAME_SIZE, AGENT_UPDATE_MAX, PLACE_CLIENT, handle_session},
+	{AGENT_STATS, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, container_stats},
+	{AGENT_PROCESSES, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, handle_session},
+	{AGENT_LIST, 0, 0, PLACE_CLIENT, container_list},
+	{AGENT_SET, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_CLIENT,
+	 handle_session},
 };
 
 static enum place place_of(const struct agent *a, const struct conn *c)
@@ -119,12 +139,19 @@ static enum place place_of(const struct agent *a, const struct conn *c)
 	return c == a->link ? PLACE_LINK : c->session ? PLACE_SESSION : PLACE_CLIENT;
 }
 
-static const struct message_type *find_type(uint16_t type)
+/* The type as it is in that place; or else as it is in another, or NULL. */
+static const struct message_type *find_type(uint16_t type, enum place place)
 {
-	for (size_t i = 0; i < sizeof(message_types) / sizeof(message_types[0]); i++)
-		if (message_types[i].type == type)
-			return &message_types[i];
-	return NULL;
+	const struct message_type *found = NULL;
+
+	for (size_t i = 0; i < sizeof(message_types) / sizeof(message_types[0]); i++) {
+		if (message_types[i].type != type)
+			continue;
+		found = &message_types[i];
+		if (found->places & place)
+			break;
+	}
+	return found;
 }
 
 void conn_release(struct conn *c)
@@ -136,9 +163,12 @@ void conn_close(struct agent *a, struct conn *c)
 {
 	struct session *s = c->session;
 
-	c->session = NULL;
-	if (s)
+	if (s && s->control == c) {
+		c->session = NULL;
 		session_abandon(a, s);
+	} else if (s) {
+		session_unwatch(c);
+	}
 	if (c == a->link)
 		a->link = NULL;
 	close(c->fd);
@@ -228,7 +258,7 @@ void conn_link(struct agent *a, int fd, bool greeted)
 /* Judges a header. Returns whether its payload may come. */
 static bool header_ok(struct agent *a, struct conn *c)
 {
-	const struct message_type *t = find_type(c->head.type);
+	const struct message_type *t = find_type(c->head.type, place_of(a, c));
 	int code = EPROTO;
 	const char *why;
 
@@ -245,10 +275,10 @@ static bool header_ok(struct agent *a, struct conn *c)
 	} else if (c->head.length < t->min || c->head.length > t->max) {
 		why = "payload is too short or too long for its type";
 		code = EMSGSIZE;
-	} else if (t->type == AGENT_EXEC && a->stop) {
+	} else if (t->handle == handle_session && a->stop) {
 		why = "the guest is shutting down";
 		code = ESHUTDOWN;
-	} else if (t->type == AGENT_EXEC && !(c->session = session_begin(a, c))) {
+	} else if (t->handle == handle_session && !(c->session = session_begin(a, c))) {
 		why = "too many sessions";
 		code = EAGAIN;
 	} else {
@@ -261,12 +291,13 @@ static bool header_ok(struct agent *a, struct conn *c)
 /* Where the payload goes of the message that comes in. */
 static void *payload_of(struct agent *a, struct conn *c)
 {
-	switch (c->head.type) {
-	case AGENT_EXEC: return session_buffer(a, c->session);
-	case AGENT_IDENTITY: return &a->identity; /* there is one link */
-	case AGENT_CMDLINE: return a->cmdline;
-	default: return &c->body;
-	}
+	if (c->session && c->session->state == SESSION_RECEIVING)
+		return session_buffer(a, c->session);
+	if (c->head.type == AGENT_IDENTITY)
+		return &a->identity; /* there is one link */
+	if (c->head.type == AGENT_CMDLINE)
+		return a->cmdline;
+	return &c->body;
 }
 
 /* Receives once for the current message. Returns 1 when it is complete, 0 when there may be more
@@ -329,7 +360,7 @@ void conn_event(struct agent *a, struct conn *c, uint32_t events)
 		if (!done)
 			continue;
 		c->got = 0;
-		find_type(c->head.type)->handle(a, c);
+		find_type(c->head.type, place_of(a, c))->handle(a, c);
 		if (c->state == CONN_OPEN && ++messages == TURN_MESSAGES) {
 			/* Registering it again brings the event again if there is more. */
 			watch(a, c->fd, WATCH_CONN, (uint32_t)(c - a->conns), 0);

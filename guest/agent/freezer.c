@@ -18,7 +18,7 @@
 
 #include "guest/agent/agent.h"
 
-#define HOME "uvm"
+#define HOME "exec"
 
 void freezer_open(struct freezer *f, const char *path)
 {
@@ -32,18 +32,27 @@ void freezer_open(struct freezer *f, const char *path)
 		f->home = openat(f->root, HOME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+pid_t freezer_fork_into(int cgroup, uint64_t namespaces, int *pidfd)
+{
+	struct clone_args args = {.flags = CLONE_INTO_CGROUP | namespaces |
+					   (pidfd ? (uint64_t)CLONE_PIDFD : 0),
+				  .pidfd = (uint64_t)(uintptr_t)pidfd,
+				  .exit_signal = SIGCHLD,
+				  .cgroup = (uint64_t)cgroup};
+
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
 pid_t freezer_fork(struct freezer *f)
 {
-	struct clone_args args = {
-		.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)f->home};
-	long pid;
+	pid_t pid;
 
 	if (f->home < 0)
 		return fork();
-	pid = syscall(SYS_clone3, &args, sizeof(args));
+	pid = freezer_fork_into(f->home, 0, NULL);
 	/* These two are a limit's word, which holds. */
 	if (pid >= 0 || errno == EAGAIN || errno == ENOMEM)
-		return (pid_t)pid;
+		return pid;
 	f->escaped = true;
 	return fork();
 }
@@ -157,20 +166,27 @@ static bool is_frozen(int events)
 	return strstr(text, "frozen 1");
 }
 
+bool freezer_await(int events, uint64_t deadline_ms)
+{
+	struct pollfd p = {.fd = events, .events = POLLPRI};
+
+	while (!is_frozen(events)) {
+		uint64_t now = now_ms();
+
+		if (now >= deadline_ms)
+			return false;
+		poll(&p, 1, (int)(deadline_ms - now));
+	}
+	return true;
+}
+
 static bool await_frozen(const struct freezer *f)
 {
-	uint64_t now = now_ms(), deadline = now + AGENT_FREEZE_MS;
+	uint64_t deadline = now_ms() + AGENT_FREEZE_MS;
 
-	for (unsigned int i = 0; i < f->n; i++) {
-		struct pollfd p = {.fd = f->group[i].events, .events = POLLPRI};
-
-		while (!is_frozen(p.fd)) {
-			if (now >= deadline)
-				return false;
-			poll(&p, 1, (int)(deadline - now));
-			now = now_ms();
-		}
-	}
+	for (unsigned int i = 0; i < f->n; i++)
+		if (!freezer_await(f->group[i].events, deadline))
+			return false;
 	return true;
 }
 

@@ -12,6 +12,7 @@
 #define UVM_AGENT_FREEZER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Cgroups directly below the root, at the most. Ours is all there is as a rule. */
@@ -28,7 +29,7 @@ struct freezer {
 	} group[FREEZER_GROUPS];
 };
 
-/* Makes the cgroup "uvm" in the cgroup v2 file system that is mounted at path. What is missing for
+/* Makes the cgroup "exec" in the cgroup v2 file system that is mounted at path. What is missing for
  * that shows when it is needed.
  */
 void freezer_open(struct freezer *f, const char *path);
@@ -37,6 +38,14 @@ void freezer_open(struct freezer *f, const char *path);
  * wait for every CPU. Where that is refused, it is a fork.
  */
 pid_t freezer_fork(struct freezer *f);
+
+/* As fork, with the child in the cgroup whose directory is open and in new namespaces (CLONE_NEW*).
+ * *pidfd becomes a descriptor of it, unless pidfd is NULL. Returns -1 with errno, as fork.
+ */
+pid_t freezer_fork_into(int cgroup, uint64_t namespaces, int *pidfd);
+
+/* Waits until a cgroup whose cgroup.events is open is frozen. Returns whether it was by then. */
+bool freezer_await(int events, uint64_t deadline_ms);
 
 /* Stops every process but the caller, which is the one that calls freezer_fork and inherits all
  * orphans. Returns 0, or -errno with *why a text that is never freed, and every process running.

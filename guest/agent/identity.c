@@ -18,7 +18,6 @@
 
 /* On the device file system, because that is there and can be written whatever the root is. */
 #define FILES	   "/dev/.uvm"
-#define BOOT_ID	   "/proc/sys/kernel/random/boot_id"
 #define MACHINE_ID "/etc/machine-id"
 
 #define MACHINE_ID_LEN 32
@@ -74,12 +73,12 @@ static char *cover(const char *file, const char *target, const char *text, size_
 static char *open_boot_id(void)
 {
 	char text[IDENTITY_TEXT_MAX];
-	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
+	int fd = open(IDENTITY_BOOT_ID, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
 
 	if (fd >= 0)
 		close(fd);
-	return n <= 0 ? NULL : cover(FILES "/boot_id", BOOT_ID, text, (size_t)n);
+	return n <= 0 ? NULL : cover(FILES "/boot_id", IDENTITY_BOOT_ID, text, (size_t)n);
 }
 
 static char *open_machine_id(bool read_only)

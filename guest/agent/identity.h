@@ -16,6 +16,9 @@
 
 #include "guest/protocol.h"
 
+/* What the second is in the guest, and in a container's /proc. */
+#define IDENTITY_BOOT_ID "/proc/sys/kernel/random/boot_id"
+
 struct identity {
 	int random;  /* /dev/urandom */
 	char *boot_id; /* the files, mapped, or NULL where there are none */

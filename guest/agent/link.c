@@ -134,6 +134,17 @@ void link_cmdline(struct agent *a, struct conn *c)
 		conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
 }
 
+int identity_set(struct agent *a, const struct agent_identity *m, const char **why)
+{
+	struct agent_identity copy = *m;
+	int r;
+
+	*why = check(&copy);
+	r = *why ? -EINVAL : a->config->take_identity(a->config->identity, &copy, why);
+	explicit_bzero(&copy, sizeof(copy));
+	return r;
+}
+
 void link_identity(struct agent *a, struct conn *c)
 {
 	const char *why = check(&a->identity);

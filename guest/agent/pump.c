@@ -11,7 +11,7 @@
 
 void pump_open(struct pump *p, int from, int to)
 {
-	*p = (struct pump){.from = from, .to = to};
+	*p = (struct pump){.from = from, .to = to, .sink = -1};
 }
 
 void pump_close(struct pump *p)
@@ -26,6 +26,13 @@ void pump_close(struct pump *p)
 bool pump_active(const struct pump *p)
 {
 	return p->from >= 0;
+}
+
+void pump_lose(struct pump *p)
+{
+	if (p->sink < 0 || dup3(p->sink, p->to, O_CLOEXEC) < 0)
+		pump_close(p);
+	p->sink = -1;
 }
 
 /* poll and not FIONREAD: on a terminal it also pushes through what the tty layer has queued. */
@@ -55,6 +62,11 @@ bool pump_step(struct pump *p)
 		return true;
 	if (n < 0 && errno == EAGAIN && !(p->limited && !readable(p->from)))
 		return false;
+	/* The source is a pipe, which does not fail. */
+	if (n < 0 && errno != EAGAIN && p->sink >= 0) {
+		pump_lose(p);
+		return true;
+	}
 	/* At the end of the source, or when it is reset, as a copied guest's connections are. There is
 	 * room: splice looks for it before it looks at the source.
 	 */

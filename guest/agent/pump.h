@@ -19,6 +19,8 @@ struct pump {
 	int to;
 	bool limited;  /* see pump_limit */
 	uint64_t left; /* bytes that a limited pump may still move */
+	int sink;      /* unless -1: where bytes go when nobody takes them any more; not owned. Only
+			* where the source is a pipe */
 	char last;     /* unless 0, to is a pipe and gets this byte when the source has ended */
 };
 
@@ -29,6 +31,9 @@ void pump_open(struct pump *p, int from, int to);
 void pump_close(struct pump *p);
 
 bool pump_active(const struct pump *p);
+
+/* Nobody reads what it writes: it ends, or goes on into its sink. */
+void pump_lose(struct pump *p);
 
 /* Moves at most one pipe's worth. At the end of the source, or when either side fails, the pump
  * ends. Returns whether anything changed, so that another step may do more.

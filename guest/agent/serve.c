@@ -93,7 +93,8 @@ struct agent_info agent_info(const struct agent *a)
 		.uptime_ns = boot_ns(), .start_ns = a->config->start_ns, .ready_ns = a->ready_ns};
 
 	for (int i = 0; i < (int)AGENT_SESSIONS; i++)
-		info.sessions += a->sessions[i].state != SESSION_FREE;
+		info.sessions += a->sessions[i].state != SESSION_FREE &&
+				 a->sessions[i].state != SESSION_ENDED;
 	for (int i = 0; i < (int)AGENT_CONNECTIONS; i++)
 		info.connections += a->conns[i].state != CONN_FREE;
 	return info;
@@ -170,6 +171,7 @@ static void handle_event(struct agent *a, const struct epoll_event *ev)
 	case WATCH_LISTEN: accept_one(a); break;
 	case WATCH_SIGNALS: take_signals(a); break;
 	case WATCH_CONN: conn_event(a, &a->conns[index], ev->events); break;
+	case WATCH_CONTAINER: container_event(a, &a->containers[index]); break;
 	case WATCH_SESSION: session_event(a, &a->sessions[index], part, ev->events); break;
 	}
 }
@@ -271,6 +273,7 @@ int serve(struct agent *a, const struct serve_config *config)
 	int r;
 
 	a->config = config;
+	a->cgroups = a->pid_ns = -1;
 	a->ready_ns = boot_ns();
 	a->epoll = epoll_create1(EPOLL_CLOEXEC);
 	a->signals = open_signals();

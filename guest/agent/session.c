@@ -3,8 +3,12 @@
  * A session owns its process from the fork until it is reaped, and its streams until they have
  * carried what the process wrote. Two things can end it: its process' exit, after which the client
  * gets all of the output and then EXITED, or the loss of its control connection, after which the
- * process group is killed and nobody waits for anything. In a copy of the guest it is detached from
- * both, and lasts until the process has ended.
+ * process group is killed and nobody waits for anything. One that is kept does without a client: what
+ * nobody reads any more is dropped. In a copy of the guest it is detached from all clients, and lasts
+ * until the process has ended.
+ *
+ * A CREATE is the session of its container's first process. Other requests about containers that do not
+ * fit a connection's buffer are sessions until they are done.
  */
 #include "guest/agent/agent.h"
 
@@ -41,9 +45,14 @@ static struct session *evict(struct agent *a, uint64_t now)
 {
 	struct session *oldest = NULL;
 
-	for (struct session *s = a->sessions; s < a->sessions + AGENT_SESSIONS; s++)
+	for (struct session *s = a->sessions; s < a->sessions + AGENT_SESSIONS; s++) {
+		if (s->state == SESSION_ENDED) { /* nobody has asked */
+			session_end(a, s);
+			return s;
+		}
 		if (s->state <= SESSION_ATTACHING && (!oldest || s->since_ms < oldest->since_ms))
 			oldest = s;
+	}
 	if (!oldest || now - oldest->since_ms < AGENT_HANDSHAKE_MS)
 		return NULL;
 	conn_fail(a, oldest->control, ETIMEDOUT, "too slow");
@@ -62,11 +71,12 @@ struct session *session_begin(struct agent *a, struct conn *c)
 	if (!s)
 		return NULL;
 	*s = (struct session){.state = SESSION_RECEIVING,
+			      .type = c->head.type,
 			      .control = c,
-			      .tag = c->head.tag,
 			      .length = c->head.length,
 			      .since_ms = now,
 			      .report = -1};
+	c->tag = c->head.tag;
 	for (int i = 0; i < AGENT_STREAMS; i++)
 		s->stream[i] = -1;
 	for (int i = 0; i < SESSION_PUMPS; i++)
@@ -81,49 +91,195 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+/* Gives back what a large request took. */
+static void drop_request(struct agent *a, struct session *s)
+{
+	if (s->length > REQUEST_KEEP)
+		madvise(session_buffer(a, s), AGENT_EXEC_MAX, MADV_DONTNEED);
+	s->length = 0;
+}
+
 static void session_free(struct agent *a, struct session *s)
 {
+	struct container *c = s->container;
+
 	for (int i = 0; i < AGENT_STREAMS; i++)
 		close_fd(&s->stream[i]);
 	for (int i = 0; i < SESSION_PUMPS; i++)
 		pump_close(&s->pump[i]);
 	close_fd(&s->report);
-	if (s->length > REQUEST_KEEP)
-		madvise(session_buffer(a, s), AGENT_EXEC_MAX, MADV_DONTNEED);
+	drop_request(a, s);
 	s->state = SESSION_FREE;
 	s->control = NULL;
+	s->container = NULL;
 	s->pid = 0;
+	if (!c)
+		return;
+	c->session = NULL;
+	if (c->state == AGENT_CONTAINER_CREATING)
+		container_free(a, c);
+}
+
+static void kill_process(const struct session *s)
+{
+	if (!s->pid)
+		return;
+	/* It may not have come to make its own group yet. */
+	kill(s->pid, SIGKILL);
+	kill(-s->pid, SIGKILL);
 }
 
 void session_abandon(struct agent *a, struct session *s)
 {
-	if (s->pid) {
-		/* It may not have come to make its own group yet. */
-		kill(s->pid, SIGKILL);
-		kill(-s->pid, SIGKILL);
-	}
+	s->control = NULL;
+	if (s->keep)
+		return;
+	kill_process(s);
+	session_end(a, s);
+}
+
+/* Calls fn for each connection that hears of it, which may be closed meanwhile. */
+static void each_conn(struct agent *a, struct session *s,
+		      void (*fn)(struct agent *a, struct conn *c, const void *ctx), const void *ctx)
+{
+	struct conn *control = s->control;
+
+	for (struct conn *c = a->conns; s->watchers && c < a->conns + AGENT_CONNECTIONS; c++)
+		if (c->session == s && c != control)
+			fn(a, c, ctx);
+	if (control)
+		fn(a, control, ctx);
+}
+
+void session_unwatch(struct conn *c)
+{
+	c->session->watchers--;
+	c->session = NULL;
+	c->starting = false;
+}
+
+static void let_go(struct agent *a, struct conn *c, const void *ctx)
+{
+	(void)ctx;
+	if (c->session->control == c)
+		c->session = NULL;
+	else
+		session_unwatch(c);
+	conn_close(a, c);
+}
+
+/* Its clients, if there are some, have been told how it went. */
+void session_end(struct agent *a, struct session *s)
+{
+	each_conn(a, s, let_go, NULL);
 	session_free(a, s);
 }
 
-/* Ends a session whose client, if there is one, has been told how it went. */
-static void session_end(struct agent *a, struct session *s)
-{
-	struct conn *c = s->control;
+struct told {
+	enum agent_type type;
+	const void *payload;
+	uint32_t length;
+};
 
-	session_free(a, s);
-	if (!c)
+static void tell_one(struct agent *a, struct conn *c, const void *ctx)
+{
+	const struct told *t = ctx;
+
+	(void)a;
+	if (!c->starting || t->type == AGENT_ERROR)
+		conn_send(c, t->type, c->tag, t->payload, t->length);
+}
+
+static void tell(struct agent *a, struct session *s, enum agent_type type, const void *payload,
+		 uint32_t length)
+{
+	const struct told t = {type, payload, length};
+
+	each_conn(a, s, tell_one, &t);
+}
+
+static void tell_started(struct agent *a, struct session *s)
+{
+	const struct agent_started m = {.pid = s->started_pid};
+
+	tell(a, s, AGENT_STARTED, &m, sizeof(m));
+}
+
+void session_fail(struct agent *a, struct session *s, int code, const char *text)
+{
+	struct {
+		struct agent_error error;
+		char text[AGENT_TEXT_MAX];
+	} m = {.error = {.code = (uint32_t)code, .kind = AGENT_REFUSED}};
+	size_t n = strnlen(text, sizeof(m.text));
+
+	memcpy(m.text, text, n);
+	tell(a, s, AGENT_ERROR, &m, (uint32_t)(sizeof(m.error) + n));
+	kill_process(s);
+	session_end(a, s);
+}
+
+void session_watch(struct agent *a, struct session *s, struct conn *c)
+{
+	const struct agent_started started = {.pid = s->started_pid};
+	const struct agent_exited exited = exited_of(s->wait_status);
+
+	c->session = s;
+	c->tag = c->head.tag;
+	s->watchers++;
+	if (s->started_pid)
+		conn_send(c, AGENT_STARTED, c->tag, &started, sizeof(started));
+	if (s->state != SESSION_ENDED)
 		return;
-	c->session = NULL;
-	conn_close(a, c);
+	conn_send(c, AGENT_EXITED, c->tag, &exited, sizeof(exited));
+	session_end(a, s);
+}
+
+void session_go(struct agent *a, struct session *s, struct conn *c)
+{
+	const char go = SPAWN_GO;
+
+	(void)a;
+	if (c) {
+		c->session = s;
+		c->tag = c->head.tag;
+		c->starting = true;
+		s->watchers++;
+	}
+	s->go = true;
+	s->state = SESSION_STARTING;
+	(void)!send(s->report, &go, 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* its end will be seen */
+}
+
+struct session *session_kept(struct agent *a, const struct agent_key *key)
+{
+	for (struct session *s = a->sessions; s < a->sessions + AGENT_SESSIONS; s++)
+		if (s->state != SESSION_FREE && s->keep && !s->container &&
+		    !memcmp(&s->command.exec.key, key, sizeof(*key)))
+			return s;
+	return NULL;
+}
+
+/* Whether it will not end with its client. */
+static bool wants_keep(const struct session *s)
+{
+	return s->container || s->command.exec.flags & AGENT_EXEC_KEEP;
 }
 
 void session_detach(struct agent *a, struct session *s)
 {
-	if (!s->control || (s->state != SESSION_STARTING && s->state != SESSION_RUNNING))
+	if (s->detached || s->state < SESSION_STARTING || s->state > SESSION_RUNNING ||
+	    (s->type != AGENT_EXEC && s->type != AGENT_CREATE))
 		return;
-	close_fd(&s->report);
-	s->state = SESSION_RUNNING;
-	s->control->session = NULL;
+	if (s->container && !s->keep)
+		return; /* half made: it ends with its client */
+	if (!s->container) {
+		close_fd(&s->report);
+		s->state = SESSION_RUNNING;
+	}
+	s->detached = true;
+	if (s->control)
+		s->control->session = NULL;
 	s->control = NULL;
 	if (pump_active(&s->pump[0]))
 		shutdown(s->pump[0].from, SHUT_RDWR); /* and the pump finds its end */
@@ -144,15 +300,15 @@ struct session *session_find(struct agent *a, const struct agent_key *key)
 
 /* Both ends of what connects a process with the agent. */
 struct plumbing {
-	struct stdio child;
-	int ours[3]; /* the other end of the pipes, or the terminal's master and copies of it */
+	int child[3];
+	int ours[3]; /* the other end of the pipes */
 	int report[2];
 };
 
 static void close_child_ends(struct plumbing *p)
 {
 	for (int i = 0; i < 3; i++)
-		close_fd(&p->child.fd[i]);
+		close_fd(&p->child[i]);
 	close_fd(&p->report[1]);
 }
 
@@ -179,35 +335,17 @@ static int plumb_pipes(struct plumbing *p, uint32_t streams)
 		int ours = i == AGENT_STDIN ? 1 : 0, fds[2];
 
 		if (!(streams & 1u << i)) {
-			p->child.fd[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-			if (p->child.fd[i] < 0)
+			p->child[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+			if (p->child[i] < 0)
 				return -1;
 			continue;
 		}
 		if (make_pipe(fds, ours))
 			return -1;
 		p->ours[i] = fds[ours];
-		p->child.fd[i] = fds[!ours];
+		p->child[i] = fds[!ours];
 	}
 	return 0;
-}
-
-/* A new terminal. ours[0] and ours[1] are its master, for each direction. */
-static int plumb_tty(struct plumbing *p, const struct agent_exec *x)
-{
-	struct winsize size = {.ws_row = x->rows, .ws_col = x->cols};
-	int unlock = 0;
-
-	p->child.tty = true;
-	p->ours[0] = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-	if (p->ours[0] < 0 || ioctl(p->ours[0], TIOCSPTLCK, &unlock))
-		return -1;
-	ioctl(p->ours[0], TIOCSWINSZ, &size);
-	p->ours[1] = fcntl(p->ours[0], F_DUPFD_CLOEXEC, 3);
-	p->child.fd[0] = ioctl(p->ours[0], TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	p->child.fd[1] = fcntl(p->child.fd[0], F_DUPFD_CLOEXEC, 3);
-	p->child.fd[2] = fcntl(p->child.fd[0], F_DUPFD_CLOEXEC, 3);
-	return p->ours[1] < 0 || p->child.fd[1] < 0 || p->child.fd[2] < 0 ? -1 : 0;
 }
 
 /* Moves a descriptor to a new owner. */
@@ -219,43 +357,49 @@ static int take(int *fd)
 	return taken;
 }
 
-/* socket -> pipe -> master, and master -> pipe -> socket. */
-static int join_tty(struct session *s, struct plumbing *p)
+/* socket -> pipe -> master, and master -> pipe -> socket. Takes over master. Returns 0 or -1. */
+static int join_tty(struct agent *a, struct session *s, int master)
 {
 	int in[2], out[2], sock = fcntl(s->stream[AGENT_TTY], F_DUPFD_CLOEXEC, 3);
+	int again = fcntl(master, F_DUPFD_CLOEXEC, 3);
 
-	if (sock < 0)
-		return -1;
 	pump_open(&s->pump[3], -1, sock); /* owned from here on, whatever comes */
-	if (pipe2(in, O_CLOEXEC | O_NONBLOCK))
+	pump_open(&s->pump[2], master, -1);
+	pump_open(&s->pump[1], -1, again);
+	if (sock < 0 || again < 0 || pipe2(in, O_CLOEXEC | O_NONBLOCK))
 		return -1;
 	pump_open(&s->pump[0], take(&s->stream[AGENT_TTY]), in[1]);
-	s->pump[0].last = CTRL_D;
-	pump_open(&s->pump[1], in[0], take(&p->ours[0]));
+	pump_open(&s->pump[1], in[0], again);
 	if (pipe2(out, O_CLOEXEC | O_NONBLOCK))
 		return -1;
-	pump_open(&s->pump[2], take(&p->ours[1]), out[1]);
+	pump_open(&s->pump[2], master, out[1]);
 	pump_open(&s->pump[3], out[0], sock);
+	/* A client that comes and goes hangs up nothing. */
+	if (wants_keep(s))
+		s->pump[3].sink = a->null;
+	else
+		s->pump[0].last = CTRL_D;
 	return 0;
 }
 
 /* Joins the streams with the plumbing. */
-static int join(struct session *s, struct plumbing *p)
+static void join_pipes(struct agent *a, struct session *s, struct plumbing *p)
 {
-	if (s->tty)
-		return join_tty(s, p);
 	if (s->stream[AGENT_STDIN] >= 0)
 		pump_open(&s->pump[0], take(&s->stream[AGENT_STDIN]), take(&p->ours[0]));
-	for (int i = AGENT_STDOUT; i <= AGENT_STDERR; i++)
-		if (s->stream[i] >= 0)
-			pump_open(&s->pump[i], take(&p->ours[i]), take(&s->stream[i]));
-	return 0;
+	for (int i = AGENT_STDOUT; i <= AGENT_STDERR; i++) {
+		if (s->stream[i] < 0)
+			continue;
+		pump_open(&s->pump[i], take(&p->ours[i]), take(&s->stream[i]));
+		if (wants_keep(s))
+			s->pump[i].sink = a->null;
+	}
 }
 
-static int watch_session(struct agent *a, struct session *s)
+static int watch_pumps(struct agent *a, struct session *s)
 {
 	uint32_t index = (uint32_t)(s - a->sessions);
-	int r = watch(a, s->report, WATCH_SESSION, index, PART_REPORT);
+	int r = 0;
 
 	for (uint32_t i = 0; i < SESSION_PUMPS && !r; i++) {
 		if (!pump_active(&s->pump[i]))
@@ -267,33 +411,70 @@ static int watch_session(struct agent *a, struct session *s)
 	return r;
 }
 
+int session_open_report(struct session *s, int report[2])
+{
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report))
+		return -1;
+	s->report = report[0];
+	return 0;
+}
+
+int session_forked(struct agent *a, struct session *s, pid_t pid)
+{
+	s->pid = pid;
+	s->state = SESSION_STARTING;
+	return watch(a, s->report, WATCH_SESSION, (uint32_t)(s - a->sessions), PART_REPORT);
+}
+
+/* Forks: the child is in its cgroup and namespaces. Returns as fork, or -errno with *why. */
+static pid_t fork_process(struct agent *a, struct session *s, struct spawn *sp, const char **why)
+{
+	const char *name = s->command.exec.container;
+	pid_t pid;
+
+	if (s->container)
+		return container_fork(a, s->container, sp, why);
+	if (*name)
+		return container_fork_in(a, name, sp, why);
+	*why = "cannot make a process";
+	pid = freezer_fork(a->config->freezer);
+	return pid < 0 ? -errno : pid;
+}
+
 /* All streams are there: starts the process. */
 static void session_start(struct agent *a, struct session *s)
 {
-	struct plumbing p = {.child.fd = {-1, -1, -1}, .ours = {-1, -1, -1}, .report = {-1, -1}};
-	const struct agent_exec *x = &s->command.exec;
+	struct plumbing p = {.child = {-1, -1, -1}, .ours = {-1, -1, -1}, .report = {-1, -1}};
+	/* A container's environment is what its owner says, and no more. */
+	struct spawn sp = {.command = &s->command,
+			   .tty = s->tty,
+			   .words = s->container ? NULL : a->config->words};
+	const char *why;
 	pid_t pid;
 
-	if ((s->tty ? plumb_tty(&p, x) : plumb_pipes(&p, x->streams)) || make_pipe(p.report, 0) ||
-	    join(s, &p)) {
+	if ((!s->tty && plumb_pipes(&p, s->command.exec.streams)) ||
+	    session_open_report(s, p.report)) {
 		int code = errno;
 
 		close_plumbing(&p);
-		conn_fail(a, s->control, code, "cannot make the command's pipes or terminal");
+		session_fail(a, s, code, "cannot make the command's pipes");
 		return;
 	}
-	s->report = take(&p.report[0]);
-	pid = spawn(&s->command, &p.child, p.report[1], a->config->freezer,
-		    a->config->words);
+	p.report[0] = -1; /* the session's */
+	if (!s->tty)
+		join_pipes(a, s, &p);
+	memcpy(sp.fd, p.child, sizeof(sp.fd));
+	sp.report = p.report[1];
+	pid = fork_process(a, s, &sp, &why);
+	if (!pid)
+		spawn_run(&sp);
 	close_plumbing(&p);
-	if (pid < 0) {
-		conn_fail(a, s->control, -pid, "cannot make a process");
-		return;
-	}
-	s->pid = pid;
-	s->state = SESSION_STARTING;
-	if (watch_session(a, s))
-		conn_fail(a, s->control, ENOMEM, "out of memory");
+	if (pid < 0)
+		session_fail(a, s, -pid, why);
+	else if (session_forked(a, s, pid) || watch_pumps(a, s))
+		session_fail(a, s, ENOMEM, "out of memory");
+	else if (!s->container)
+		drop_request(a, s); /* the child has a copy */
 }
 
 const char *session_attach(struct agent *a, struct session *s, uint32_t stream, int fd)
@@ -327,60 +508,215 @@ static void collect_parked(struct agent *a, struct session *s)
 	}
 }
 
-void session_request(struct agent *a, struct session *s, uint32_t length)
+/* An EXEC or a CREATE has come. Returns 0 or -errno with *why. */
+static int take_process(struct agent *a, struct session *s, uint32_t length, const char **why)
 {
 	const uint32_t tty = 1u << AGENT_TTY, all = (1u << AGENT_STREAMS) - 1;
-	const char *why = command_parse(&s->command, session_buffer(a, s), length);
-	uint32_t streams = s->command.exec.streams;
+	const struct agent_exec *x = &s->command.exec;
+	void *payload = session_buffer(a, s);
+	int r;
 
-	if (!why && (streams & ~all || (streams & tty && streams != tty)))
-		why = "EXEC wants streams that do not go together";
-	if (!why && session_find(a, &s->command.exec.key))
-		why = "EXEC's key is in use";
-	if (why) {
-		conn_fail(a, s->control, EINVAL, why);
+	if (s->type == AGENT_CREATE) {
+		r = container_begin(a, s, payload, length, why);
+	} else {
+		*why = command_parse(&s->command, payload, length);
+		r = *why ? -EINVAL : 0;
+		if (!r && *x->container)
+			r = container_check(a, x->container, why);
+	}
+	if (r)
+		return r;
+	*why = "streams are wanted that do not go together";
+	if (x->streams & ~all || (x->streams & tty && x->streams != tty))
+		return -EINVAL;
+	*why = "the session's key is in use";
+	return session_find(a, &x->key) || session_kept(a, &x->key) ? -EINVAL : 0;
+}
+
+/* An order is done: its connection is free for the next one. */
+static void order_done(struct agent *a, struct session *s, bool answered)
+{
+	struct conn *c = s->control;
+
+	session_free(a, s);
+	c->session = NULL;
+	if (!answered)
+		conn_send(c, AGENT_OK, c->tag, NULL, 0);
+}
+
+void session_request(struct agent *a, struct session *s, uint32_t length)
+{
+	const char *why;
+	int r;
+
+	if (s->type != AGENT_EXEC && s->type != AGENT_CREATE) {
+		r = container_order(a, s, session_buffer(a, s), length, &why);
+		if (r > 0)
+			order_done(a, s, r == CONTAINER_ANSWERED);
+		else if (r < 0)
+			session_fail(a, s, -r, why);
+		return;
+	}
+	r = take_process(a, s, length, &why);
+	if (r) {
+		session_fail(a, s, -r, why);
 		return;
 	}
 	s->state = SESSION_ATTACHING;
-	s->missing = streams;
-	s->tty = streams & tty;
-	if (streams)
+	s->missing = s->command.exec.streams;
+	s->tty = s->missing & 1u << AGENT_TTY;
+	if (s->missing)
 		collect_parked(a, s);
 	else
 		session_start(a, s);
 }
 
-/* The report pipe has ended or holds the ERROR. */
-static void session_report(struct agent *a, struct session *s)
+/* The process' program runs. */
+static void report_started(struct agent *a, struct session *s)
 {
-	struct agent_started started = {.pid = (uint32_t)s->pid};
-	uint8_t error[AGENT_ANSWER_MAX];
-	ssize_t n = read(s->report, error, sizeof(error));
+	close_fd(&s->report);
+	s->state = SESSION_RUNNING;
+	s->started_pid = (uint32_t)s->pid;
+	s->keep |= wants_keep(s);
+	if (s->container) {
+		s->container->state = AGENT_CONTAINER_RUNNING;
+		s->container->begun = true;
+	}
+	tell_started(a, s);
+	for (struct conn *c = a->conns; s->watchers && c < a->conns + AGENT_CONNECTIONS; c++) {
+		if (c->session != s || !c->starting)
+			continue;
+		session_unwatch(c);
+		conn_send(c, AGENT_OK, c->tag, NULL, 0);
+	}
+}
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+/* The other end is closed, because the process has become its program or is gone. */
+static void report_end(struct agent *a, struct session *s)
+{
+	if (s->type != AGENT_EXEC && s->type != AGENT_CREATE) {
+		session_fail(a, s, EIO, "the process that was to do it has ended");
 		return;
-	if (n > 0) {
-		/* Its process is gone or about to be; whoever reaps it will find no session. */
-		conn_send(s->control, AGENT_ERROR, s->tag, error, (uint32_t)n);
-		session_end(a, s);
+	}
+	if (!s->container || s->go) {
+		report_started(a, s);
+		return;
+	}
+	/* A container's that was killed before its time. */
+	if (s->state == SESSION_STARTING) {
+		session_fail(a, s, EIO, "the container's process has ended while it was set up");
 		return;
 	}
 	close_fd(&s->report);
 	s->state = SESSION_RUNNING;
-	conn_send(s->control, AGENT_STARTED, s->tag, &started, sizeof(started));
 }
 
-static void send_exited(const struct session *s)
+static void report_ready(struct agent *a, struct session *s)
 {
-	struct agent_exited m = {.kind = AGENT_EXIT_STATUS,
-				 .value = (uint32_t)WEXITSTATUS(s->wait_status)};
+	struct agent_started m = {.pid = (uint32_t)s->pid};
+	const char *why;
+	int r;
 
-	if (WIFSIGNALED(s->wait_status)) {
-		m.kind = AGENT_EXIT_SIGNAL;
-		m.value = (uint32_t)WTERMSIG(s->wait_status);
+	if (!s->container) {
+		order_done(a, s, false);
+		return;
 	}
-	if (s->control)
-		conn_send(s->control, AGENT_EXITED, s->tag, &m, sizeof(m));
+	if (s->state != SESSION_STARTING || s->go)
+		return;
+	r = container_ready(a, s->container, &why);
+	drop_request(a, s);
+	if (r) {
+		s->container->state = AGENT_CONTAINER_CREATING; /* and never becomes one */
+		session_fail(a, s, -r, why);
+		return;
+	}
+	s->keep = true;
+	s->state = SESSION_CREATED;
+	if (s->container->start)
+		session_go(a, s, NULL);
+	else
+		tell(a, s, AGENT_CREATED, &m, sizeof(m));
+}
+
+static void report_terminal(struct agent *a, struct session *s, int master)
+{
+	int number;
+
+	if (!s->tty || s->stream[AGENT_TTY] < 0 || ioctl(master, TIOCGPTN, &number)) {
+		close(master);
+		session_fail(a, s, EIO, "the command's terminal is none");
+	} else if (join_tty(a, s, master) || watch_pumps(a, s)) {
+		session_fail(a, s, ENOMEM, "out of memory");
+	}
+}
+
+/* Its process goes no further, and is gone or about to be: whoever reaps it will find no session. */
+static void report_error(struct agent *a, struct session *s, const void *error, uint32_t n)
+{
+	const struct agent_error *m = error;
+
+	if (s->container && s->go && !s->container->start)
+		container_ended(s->container, (struct agent_exited){
+						      .kind = AGENT_EXIT_STATUS,
+						      .value = m->code == ENOENT ? 127 : 126});
+	else if (s->container)
+		s->container->state = AGENT_CONTAINER_CREATING; /* and never becomes one */
+	tell(a, s, AGENT_ERROR, error, n);
+	session_end(a, s);
+}
+
+/* Something came from the process that is on its way to its program. */
+static void session_report(struct agent *a, struct session *s)
+{
+	_Alignas(struct agent_error) uint8_t m[AGENT_ANSWER_MAX];
+
+	while (s->state == SESSION_STARTING || s->state == SESSION_CREATED) {
+		int fd;
+		ssize_t n = spawn_receive(s->report, m, sizeof(m), &fd);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n == 1 && *m == SPAWN_TERMINAL && fd >= 0) {
+			report_terminal(a, s, fd);
+			continue;
+		}
+		close_fd(&fd);
+		if (n >= (ssize_t)sizeof(struct agent_error))
+			report_error(a, s, m, (uint32_t)n);
+		else if (n == 1 && *m == SPAWN_READY)
+			report_ready(a, s);
+		else if (n <= 0)
+			report_end(a, s);
+	}
+}
+
+void session_notice(struct agent *a, struct session *s, const struct agent_notice *m)
+{
+	tell(a, s, AGENT_NOTICE, m, sizeof(*m));
+}
+
+struct agent_exited exited_of(int wait_status)
+{
+	if (WIFSIGNALED(wait_status))
+		return (struct agent_exited){AGENT_EXIT_SIGNAL, (uint32_t)WTERMSIG(wait_status)};
+	return (struct agent_exited){AGENT_EXIT_STATUS, (uint32_t)WEXITSTATUS(wait_status)};
+}
+
+/* All that it wrote has gone out. */
+static void session_finish(struct agent *a, struct session *s)
+{
+	const struct agent_exited m = exited_of(s->wait_status);
+	/* Its client may be gone without that being known here. Whoever waits has asked for it. */
+	bool asked = s->watchers;
+
+	tell(a, s, AGENT_EXITED, &m, sizeof(m));
+	if (asked || s->container || !s->keep || s->detached) {
+		session_end(a, s);
+		return;
+	}
+	each_conn(a, s, let_go, NULL);
+	s->control = NULL;
+	s->state = SESSION_ENDED;
 }
 
 static bool session_pumps(const struct session *s)
@@ -404,8 +740,7 @@ static void pump_some(struct agent *a, struct session *s, int first, int last)
 	s->busy |= moved;
 	a->busy |= moved;
 	if (s->state == SESSION_DRAINING && !session_pumps(s)) {
-		send_exited(s);
-		session_end(a, s);
+		session_finish(a, s);
 	}
 }
 
@@ -445,13 +780,15 @@ void session_reaped(struct agent *a, pid_t pid, int wait_status)
 	if (s == a->sessions + AGENT_SESSIONS)
 		return;
 	/* The exit may be seen before the report that was made first. */
-	if (s->state == SESSION_STARTING)
+	if (s->state == SESSION_STARTING || s->state == SESSION_CREATED)
 		session_report(a, s);
 	if (s->state != SESSION_RUNNING)
 		return;
 	s->pid = 0;
 	s->wait_status = wait_status;
 	s->state = SESSION_DRAINING;
+	if (s->container)
+		container_ended(s->container, exited_of(wait_status));
 	session_drain(s);
 	session_pump(a, s);
 }
@@ -471,13 +808,12 @@ void session_event(struct agent *a, struct session *s, uint32_t part, uint32_t e
 	if (s->state < SESSION_STARTING)
 		return;
 	if (part == PART_REPORT) {
-		if (s->state == SESSION_STARTING)
-			session_report(a, s);
+		session_report(a, s);
 		return;
 	}
 	/* Nobody reads what this pump writes, and it may have nothing to write to notice. */
 	if (part >= PART_PUMP_TO && events & (EPOLLERR | EPOLLHUP) && broken(s->pump[i].to))
-		pump_close(&s->pump[i]);
+		pump_lose(&s->pump[i]);
 	/* A terminal's pumps feed each other. */
 	if (s->tty)
 		session_pump(a, s);

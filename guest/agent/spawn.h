@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * spawn: an EXEC message becomes a process.
+ * spawn: what a new process does between fork and exec to become the program of an EXEC or CREATE.
+ *
+ * It talks with the agent over a socket that keeps messages apart (SOCK_SEQPACKET) and closes on exec:
+ * so the end of file there says that the program runs. Before that come, as far as they apply and in
+ * this order, the terminal's master, "ready", the agent's "go", and, instead of any of them, why it
+ * went wrong.
  */
 #ifndef UVM_AGENT_SPAWN_H
 #define UVM_AGENT_SPAWN_H
@@ -9,43 +14,49 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "guest/agent/freezer.h"
+#include "guest/agent/request.h"
 #include "guest/agent/words.h"
 #include "guest/protocol.h"
 
-/* The command, as pointers into the payload of an EXEC. */
-struct command {
-	struct agent_exec exec;
-	const uint32_t *groups; /* exec.group_count of them */
-	char *strings;		/* the directory, argc arguments, envc variables */
+/* Messages of one byte. An error is the payload of an ERROR message, and longer. */
+#define SPAWN_TERMINAL 't' /* to the agent, with a descriptor: the terminal's master */
+#define SPAWN_READY    'r' /* to the agent: all is set up; or, of an order, done */
+#define SPAWN_GO       'g' /* to the process: go on */
+
+struct spawn {
+	const struct command *command;
+	int fd[3];  /* become descriptors 0 to 2. Close-on-exec and above 2; unless tty */
+	bool tty;   /* a terminal is made where the process has come to, which it controls */
+	int report; /* the process' end of the socket */
+	bool wait;  /* says that it is ready, and waits for "go" */
+	/* Brings the process to where it shall run, before anything else that could differ there; or
+	 * says why not (spawn_fail). NULL: it is there.
+	 */
+	void (*enter)(const struct spawn *s, const void *where);
+	const void *where;
+	const struct words *words; /* variables for those that come without; or NULL */
+	const struct agent_caps *caps; /* of who says nothing about its own; NULL: all */
 };
-
-/* Reads an EXEC's payload of length bytes into c, whose pointers lead into it. Returns NULL, or
- * what is wrong with it as a text that is never freed.
- */
-const char *command_parse(struct command *c, void *payload, uint32_t length);
-
-/* Where the new process' descriptors 0 to 2 come from, all close-on-exec and above 2. */
-struct stdio {
-	int fd[3];
-	bool tty; /* they are a terminal, which becomes the controlling one */
-};
-
-/* Forks (f decides how). The child is the leader of a new session with default signals and nothing
- * of the agent's; it takes up its directory and user and runs the program, looked up in the PATH of
- * its own environment, to which the variables of w are added. When that fails, it writes the payload
- * of an ERROR message to report, a pipe that closes on exec, and is gone: so the end of file on
- * report says that the program runs.
- *
- * fork and not vfork: the agent would stand still while the program's file is read, which a
- * file system served from inside the guest could make last for ever.
- *
- * Returns the process id, or -errno.
- */
-pid_t spawn(const struct command *c, const struct stdio *io, int report, struct freezer *f,
-	    const struct words *w);
 
 /* Appends what fits of text to the n bytes in buf; returns how many there are now. No NUL. */
 size_t append(char *buf, size_t size, size_t n, const char *text);
+
+/* In the child: becomes the program. It leads a new session, has default signals and nothing of the
+ * agent's.
+ */
+_Noreturn void spawn_run(const struct spawn *s);
+
+/* In the child: tells the agent that it goes no further, because of errno, and ends. kind is an enum
+ * agent_error_kind. name may be NULL.
+ */
+_Noreturn void spawn_fail(const struct spawn *s, uint32_t kind, const char *what, const char *name);
+
+/* In the child: says that it is ready. */
+void spawn_ready(const struct spawn *s);
+
+/* In the agent: takes the next message, into buf of size bytes; *fd is the descriptor that came with it,
+ * or -1. Returns as recv(2), without waiting.
+ */
+ssize_t spawn_receive(int report, void *buf, size_t size, int *fd);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "guest/agent/boot.h"
 #include "guest/agent/spawn.h"
+#include "guest/agent/spawn.h"
 
 /* Sets why: what, and the name that it is about. Returns -code. */
 static int refuse(struct words *w, int code, const char *what, const char *name)
@@ -120,7 +121,8 @@ static int make(const struct words_mount *m)
 {
 	unsigned long flags = MS_SILENT | (m->read_only ? MS_RDONLY : 0);
 
-	await_device(m->device);
+	if (!strncmp(m->device, "/dev/", 5)) /* else it is no device's name */
+		boot_wait_for(m->device);
 	mkdir(m->path, 0755); /* it exists as a rule; if it cannot be made, mount says so */
 	return mount(m->device, m->path, m->type, flags, NULL) ? -errno : 0;
 }

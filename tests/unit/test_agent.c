@@ -453,25 +453,31 @@ END_TEST
 /* What docs/agent-protocol.md shows. */
 START_TEST(documented_exchange)
 {
-	static const uint8_t exec[] = {
-		0x75, 0x76, 0x6d, 0x41, 0x02, 0x00, 0x01, 0x00, 0x39, 0x00, 0x00, 0x00, 0x07,
-		0x00, 0x00, 0x00, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9,
-		0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-		0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-		0x65, 0x63, 0x68, 0x6f, 0x00, 0x68, 0x69, 0x00};
+	static const uint8_t head[] = {
+		0x75, 0x76, 0x6d, 0x41, 0x03, 0x00, 0x01, 0x00, 0xb9, 0x00, 0x00, 0x00, 0x07, 0x00,
+		0x00, 0x00, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab,
+		0xac, 0xad, 0xae, 0xaf, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	};
+	/* No capabilities, no container. */
+	static const uint8_t strings[] = {0x00, 0x65, 0x63, 0x68, 0x6f, 0x00, 0x68, 0x69, 0x00};
+	uint8_t exec[16 + 185] = {0};
 	static const uint8_t attach[] = {
-		0x75, 0x76, 0x6d, 0x41, 0x02, 0x00, 0x02, 0x00, 0x18, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x75, 0x76, 0x6d, 0x41, 0x03, 0x00, 0x02, 0x00, 0x18, 0x00, 0x00, 0x00, 0x00, 0x00,
 		0x00, 0x00, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab,
 		0xac, 0xad, 0xae, 0xaf, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
-	static const uint8_t started[] = {0x75, 0x76, 0x6d, 0x41, 0x02, 0x00, 0x85, 0x00,
+	static const uint8_t started[] = {0x75, 0x76, 0x6d, 0x41, 0x03, 0x00, 0x85, 0x00,
 					  0x04, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00};
-	static const uint8_t exited[] = {0x75, 0x76, 0x6d, 0x41, 0x02, 0x00, 0x86, 0x00,
+	static const uint8_t exited[] = {0x75, 0x76, 0x6d, 0x41, 0x03, 0x00, 0x86, 0x00,
 					 0x08, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00,
 					 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
 	int control = connect_agent(), out = connect_agent();
 	uint8_t buf[64];
 
+	memcpy(exec, head, sizeof(head));
+	memcpy(exec + sizeof(exec) - sizeof(strings), strings, sizeof(strings));
 	ck_assert(!write_all(control, exec, sizeof(exec)));
 	ck_assert(!write_all(out, attach, sizeof(attach)));
 	ck_assert_int_eq(recv(out, buf, sizeof(buf), MSG_WAITALL), 3);
@@ -482,6 +488,103 @@ START_TEST(documented_exchange)
 	ck_assert(!memcmp(buf + sizeof(started) + 4, exited, sizeof(exited)));
 	close(control);
 	close(out);
+}
+END_TEST
+
+/* Kept: it goes on when its client has gone, and how it ends can be asked for once. */
+START_TEST(kept_commands)
+{
+	uint32_t flags = AGENT_EXEC_KEEP;
+	struct agent_wait wait = {.key = key_number(9)};
+	struct agent_message m;
+	uint8_t buf[512];
+	struct err e;
+	size_t n;
+	int fd, out, other;
+
+	n = make_exec(buf, 9, OUT_STREAMS, "echo x; read y <&1; echo more; exit 5");
+	memcpy(buf + sizeof(struct agent_header) + offsetof(struct agent_exec, flags), &flags, 4);
+	/* It ends by what it cannot read, but not by the loss of its output. */
+	for (int round = 0; round < 2; round++) {
+		fd = connect_agent();
+		ck_assert(!write_all(fd, buf, n));
+		out = send_attach(9, AGENT_STDOUT);
+		other = send_attach(9, AGENT_STDERR);
+		await_message(fd, AGENT_STARTED, &m);
+		close(out);
+		close(other);
+		close(fd);
+		fd = connect_agent();
+		ck_assert(!agent_send(fd, AGENT_WAIT, &wait, sizeof(wait), agent_deadline(), &e));
+		await_message(fd, AGENT_STARTED, &m);
+		await_message(fd, AGENT_EXITED, &m);
+		ck_assert(m.exited.kind == AGENT_EXIT_STATUS && m.exited.value == 5);
+		await_closed(fd);
+		close(fd);
+		fd = connect_agent();
+		ck_assert(!agent_send(fd, AGENT_WAIT, &wait, sizeof(wait), agent_deadline(), &e));
+		expect_error(fd, ESRCH);
+	}
+	/* More of them than there is room for: those that nobody has asked for make it. */
+	for (unsigned int i = 0; i < 2 * AGENT_SESSIONS; i++) {
+		n = make_exec(buf, 100 + i, 0, "exit 1");
+		memcpy(buf + sizeof(struct agent_header) + offsetof(struct agent_exec, flags), &flags, 4);
+		fd = connect_agent();
+		ck_assert(!write_all(fd, buf, n));
+		await_message(fd, AGENT_STARTED, &m);
+		close(fd);
+	}
+	settle();
+}
+END_TEST
+
+/* Where there are no cgroups there are no containers, and all that is said about them is refused. */
+START_TEST(no_containers)
+{
+	struct {
+		struct agent_create create;
+		struct agent_record record;
+		struct agent_exec exec;
+		char strings[8];
+	} create = {.create = {.name = "c"},
+		    .record = {AGENT_R_PROCESS, sizeof(create.exec) + 3},
+		    .exec = {.argc = 1},
+		    .strings = "\0x"};
+	struct agent_name name = {"c"};
+	struct agent_kill kill = {.container = name, .signo = 9};
+	struct agent_wait wait = {.container = name};
+	const struct {
+		uint16_t type;
+		const void *payload;
+		size_t size;
+		uint32_t code;
+	} all[] = {
+		{AGENT_CREATE, &create, sizeof(create), ENOTSUP},
+		{AGENT_CREATE, &create, sizeof(create) - 8, EINVAL},
+		{AGENT_CREATE, &create, 100, EMSGSIZE},
+		{AGENT_START, &name, sizeof(name), ENOENT},
+		{AGENT_START, NULL, 0, EMSGSIZE},
+		{AGENT_WAIT, &wait, sizeof(wait), ENOENT},
+		{AGENT_KILL, &kill, sizeof(kill), ENOENT},
+		{AGENT_DELETE, &name, sizeof(name), ENOENT},
+		{AGENT_PAUSE, &name, sizeof(name), ENOENT},
+		{AGENT_RESUME, &name, sizeof(name), ENOENT},
+		{AGENT_UPDATE, &name, sizeof(name), ENOENT},
+		{AGENT_MOUNT, &name, sizeof(name), ENOENT},
+		{AGENT_UNMOUNT, &name, sizeof(name), EINVAL},
+		{AGENT_STATS, &name, sizeof(name), ENOENT},
+		{AGENT_PROCESSES, &name, sizeof(name), ENOENT},
+		{AGENT_DUMP, NULL, 0, EOPNOTSUPP},
+	};
+	struct err e;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		int fd = connect_agent();
+
+		ck_assert(!agent_send(fd, all[i].type, all[i].payload, all[i].size,
+				      agent_deadline(), &e));
+		expect_error(fd, all[i].code);
+	}
 }
 END_TEST
 
@@ -526,6 +629,8 @@ int main(void)
 		many_commands,
 		information,
 		documented_exchange,
+		kept_commands,
+		no_containers,
 		random_messages,
 	};
 

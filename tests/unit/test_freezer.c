@@ -60,7 +60,7 @@ static void setup_files(void)
 {
 	tmp_setup();
 	fds_before = open_fds();
-	make_group("uvm", "populated 1\nfrozen 1\n");
+	make_group("exec", "populated 1\nfrozen 1\n");
 	set_root("%d\n", getpid());
 	freezer_open(&f, tmp);
 	ck_assert_int_ge(f.home, 0);
@@ -85,16 +85,16 @@ static void expect_refusal(int code, const char *text)
 	why = "";
 	ck_assert_int_eq(freezer_freeze(&f, &why), -code);
 	ck_assert_msg(strstr(why, text) != NULL, "%s", why);
-	ck_assert_str_eq(state("uvm"), "0");
+	ck_assert_str_eq(state("exec"), "0");
 }
 
 START_TEST(freeze_and_thaw)
 {
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(freezer_freeze(&f, &why), 0);
-		ck_assert_str_eq(state("uvm"), "1");
+		ck_assert_str_eq(state("exec"), "1");
 		freezer_thaw(&f);
-		ck_assert_str_eq(state("uvm"), "0");
+		ck_assert_str_eq(state("exec"), "0");
 	}
 	freezer_thaw(&f);
 }
@@ -327,7 +327,7 @@ START_TEST(process_that_has_moved)
 	move_to("");
 	ck_assert_int_eq(freezer_freeze(&f, &why), -EBUSY);
 	expect_runs();
-	move_to("/uvm");
+	move_to("/exec");
 	ck_assert_int_eq(freezer_freeze(&f, &why), 0);
 	expect_stopped();
 	freezer_thaw(&f);
@@ -341,7 +341,7 @@ START_TEST(agent_that_was_moved)
 	if (!root)
 		ck_skip("no cgroup v2 that can be written to");
 	running = getpid();
-	move_to("/uvm");
+	move_to("/exec");
 	ck_assert_int_eq(freezer_freeze(&f, &why), -EBUSY);
 	move_to("");
 	running = other;

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Theory of operation. The child is in its new namespaces from its first instruction, but for the
+ * mounts it sees the guest: devices, /proc, /sys. In its own copy of them it puts the container's root
+ * together at DIR, with everything that is mounted in it, and changes to it at the end, when there is
+ * nothing left that it needs the guest's files for. What the guest had mounted is then gone for it.
+ *
+ * mount.c keeps what the image says from leading out of the root meanwhile. Nothing here follows a path
+ * of the container's in any other way.
+ */
+#include "guest/agent/contain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <linux/magic.h>
+#include <linux/mount.h>
+
+#include "guest/agent/boot.h"
+#include "guest/agent/identity.h"
+#include "guest/agent/mount.h"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+
+#define DIR   "/run/uvm"
+#define LOWER DIR "/lower"
+#define UPPER DIR "/upper"
+#define ROOT  DIR "/root"
+
+#define UMOUNT_DETACH 2 /* MNT_DETACH; see mount.c for why there is no sys/mount.h */
+#define UMOUNT_NOFOLLOW 8
+
+static const struct {
+	uint32_t ns;
+	uint64_t flag;
+} namespace_flags[] = {
+	{AGENT_NS_MOUNT, CLONE_NEWNS},	   {AGENT_NS_PID, CLONE_NEWPID},
+	{AGENT_NS_NET, CLONE_NEWNET},	   {AGENT_NS_IPC, CLONE_NEWIPC},
+	{AGENT_NS_UTS, CLONE_NEWUTS},	   {AGENT_NS_CGROUP, CLONE_NEWCGROUP},
+	{AGENT_NS_USER, CLONE_NEWUSER},	   {AGENT_NS_TIME, CLONE_NEWTIME},
+};
+
+uint64_t contain_flags(uint32_t namespaces)
+{
+	uint64_t flags = 0;
+
+	for (size_t i = 0; i < sizeof(namespace_flags) / sizeof(namespace_flags[0]); i++)
+		if (namespaces & namespace_flags[i].ns)
+			flags |= namespace_flags[i].flag;
+	return flags;
+}
+
+/* A cgroup namespace made by clone3 would have the parent's cgroup as its root. */
+uint64_t contain_clone_flags(uint32_t namespaces)
+{
+	return contain_flags((namespaces | AGENT_NS_MOUNT) & ~(uint32_t)AGENT_NS_CGROUP);
+}
+
+static _Noreturn void fail(const struct spawn *s, const char *what, const char *name)
+{
+	spawn_fail(s, AGENT_REFUSED, what, name);
+}
+
+/* r is 0 or more, or -errno. Returns it if it is no error. */
+static int want(const struct spawn *s, int r, const char *what, const char *name)
+{
+	if (r >= 0)
+		return r;
+	errno = -r;
+	fail(s, what, name);
+}
+
+static void join(const struct spawn *s, int pidfd, uint64_t flags)
+{
+	if (flags && setns(pidfd, (int)flags))
+		fail(s, "cannot join the container's namespaces", NULL);
+}
+
+static void take_names(const struct spawn *s, const struct agent_create *head)
+{
+	if (*head->hostname && sethostname(head->hostname, strlen(head->hostname)))
+		fail(s, "cannot set the host's name to", head->hostname);
+	if (*head->domainname && setdomainname(head->domainname, strlen(head->domainname)))
+		fail(s, "cannot set the domain's name to", head->domainname);
+}
+
+/* --- the root --- */
+
+/* Where the container's own files are on its upper device. Returns the options of the overlay. */
+static void make_upper(const struct spawn *s, const char *name, char *options, size_t size)
+{
+	char base[sizeof(UPPER "/") + sizeof(struct agent_name)], path[sizeof(base) + 8];
+	struct stat lower;
+
+	snprintf(base, sizeof(base), "%s/%s", UPPER, name);
+	mkdir(base, 0700);
+	snprintf(path, sizeof(path), "%s/work", base);
+	mkdir(path, 0700);
+	snprintf(path, sizeof(path), "%s/upper", base);
+	/* The root directory is this one's, once it is there: it begins as the lower's. */
+	if (!mkdir(path, 0755) &&
+	    (stat(LOWER, &lower) || chown(path, lower.st_uid, lower.st_gid) ||
+	     chmod(path, lower.st_mode & 07777)))
+		fail(s, "cannot set up the directory", path);
+	snprintf(options, size, "lowerdir=%s,upperdir=%s,workdir=%s/work", LOWER, path, base);
+}
+
+static void mount_upper(const struct spawn *s, const struct agent_root *root, const char *upper)
+{
+	char size[40] = "mode=0700";
+	int tree;
+
+	if (strcmp(upper, "tmpfs")) {
+		tree = mount_new("ext4", upper, "", 0);
+	} else {
+		if (root->upper_size)
+			snprintf(size, sizeof(size), "mode=0700,size=%llu",
+				 (unsigned long long)root->upper_size);
+		tree = mount_new("tmpfs", "tmpfs", size, 0);
+	}
+	want(s, tree, "cannot mount", upper);
+	want(s, mount_attach(tree, AT_FDCWD, UPPER), "cannot place", upper);
+	close(tree);
+}
+
+/* The root as a detached mount. */
+static int make_root(const struct spawn *s, const struct create *c)
+{
+	struct records records = c->records;
+	char options[3 * (sizeof(UPPER) + sizeof(struct agent_name)) + 64];
+	const struct agent_root *root;
+	const char *device, *type, *upper;
+	struct record r;
+	int tree;
+
+	if (!record_next(&records, AGENT_R_ROOT, &r))
+		return want(s, mount_copy(AT_FDCWD, "/", false), "cannot copy the mount", "/");
+	root = r.body;
+	device = record_string(&r, sizeof(*root));
+	type = string_after(device);
+	upper = string_after(type);
+	tree = want(s, mount_new(type, device, "", MS_RDONLY), "cannot mount", device);
+	if (!*upper)
+		return tree;
+	want(s, mount_attach(tree, AT_FDCWD, LOWER), "cannot place", device);
+	close(tree);
+	mount_upper(s, root, upper);
+	make_upper(s, c->head.name, options, sizeof(options));
+	return want(s, mount_new("overlay", "overlay", options, 0), "cannot mount", "overlay");
+}
+
+/* Returns the root with O_PATH. */
+static int place_root(const struct spawn *s, const struct create *c)
+{
+	int tree, root;
+
+	mkdir(DIR, 0700);
+	mkdir(LOWER, 0700);
+	mkdir(UPPER, 0700);
+	mkdir(ROOT, 0700);
+	tree = make_root(s, c);
+	want(s, mount_attach(tree, AT_FDCWD, ROOT), "cannot place the root at", ROOT);
+	close(tree);
+	root = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		fail(s, "cannot open", ROOT);
+	return root;
+}
+
+/* --- what is in it --- */
+
+static struct mount mount_of(const struct record *r)
+{
+	const struct agent_mount *a = r->body;
+	struct mount m = {.flags = a->flags, .source = record_string(r, sizeof(*a))};
+
+	m.target = string_after(m.source);
+	m.type = string_after(m.target);
+	m.data = string_after(m.type);
+	return m;
+}
+
+/* "cgroup" is what the OCI's configurations say. Without a namespace of its own the container sees its
+ * own group there all the same.
+ */
+static void take_cgroup(struct mount *m, const struct create *c, char *path, size_t size)
+{
+	if (m->flags & MS_BIND || (strcmp(m->type, "cgroup") && strcmp(m->type, "cgroup2")))
+		return;
+	m->type = "cgroup2";
+	m->data = "";
+	if ((c->head.new_namespaces | c->head.pod_namespaces) & AGENT_NS_CGROUP)
+		return;
+	snprintf(path, size, "/sys/fs/cgroup/uvm/%s", c->head.name);
+	m->source = path;
+	m->flags |= MS_BIND;
+}
+
+static void make_mounts(const struct spawn *s, const struct create *c, int root)
+{
+	struct records records = c->records;
+	char path[64 + AGENT_NAME_MAX];
+	struct record r;
+
+	while (record_next(&records, AGENT_R_MOUNT, &r)) {
+		struct mount m = mount_of(&r);
+		int tree;
+
+		take_cgroup(&m, c, path, sizeof(path));
+		tree = want(s, mount_make(&m), "cannot make the mount for", m.target);
+		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
+	}
+}
+
+static bool is_kind(int fd, long magic)
+{
+	struct statfs fs;
+
+	return fd >= 0 && !fstatfs(fd, &fs) && (long)fs.f_type == magic;
+}
+
+static void make_device(const struct spawn *s, int root, const struct agent_device *d,
+			const char *path)
+{
+	mode_t kind = d->type == 'c' ? S_IFCHR : d->type == 'b' ? S_IFBLK : S_IFIFO;
+	dev_t number = d->type == 'p' ? 0 : makedev(d->major, d->minor);
+	const char *name;
+	int dir = want(s, mount_parent(root, path, &name), "cannot make the directory of", path);
+
+	if (is_kind(dir, PROC_SUPER_MAGIC)) {
+		errno = EPERM;
+		fail(s, "cannot make the device", path);
+	}
+	unlinkat(dir, name, 0);
+	if (mknodat(dir, name, kind | d->mode, number) || fchownat(dir, name, d->uid, d->gid, 0) ||
+	    fchmodat(dir, name, d->mode, 0))
+		fail(s, "cannot make the device", path);
+	close(dir);
+}
+
+static void make_devices(const struct spawn *s, const struct create *c, int root)
+{
+	struct records records = c->records;
+	struct record r;
+
+	while (record_next(&records, AGENT_R_DEVICE, &r)) {
+		const struct agent_device *d = r.body;
+
+		make_device(s, root, d, record_string(&r, sizeof(*d)));
+	}
+}
+
+/* What programs expect in a /dev, where the container has one of its own. Those that are there stay, but
+ * a /dev/ptmx must be this devpts'.
+ */
+static void make_links(int root)
+{
+	static const struct {
+		const char *name, *to;
+	} links[] = {
+		{"fd", "/proc/self/fd"},	   {"stdin", "/proc/self/fd/0"},
+		{"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
+		{"ptmx", "pts/ptmx"},
+	};
+	int dev = mount_open(root, "/dev", O_DIRECTORY);
+
+	if (!is_kind(dev, TMPFS_MAGIC)) {
+		if (dev >= 0)
+			close(dev);
+		return;
+	}
+	unlinkat(dev, "ptmx", 0);
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+		(void)!symlinkat(links[i].to, dev, links[i].name);
+	close(dev);
+}
+
+/* A copy of the guest has a boot_id of its own, which is not the kernel's. */
+static void take_boot_id(int root)
+{
+	int target = mount_open(root, IDENTITY_BOOT_ID, 0);
+	int tree = is_kind(target, PROC_SUPER_MAGIC)
+			   ? mount_copy(AT_FDCWD, IDENTITY_BOOT_ID, false)
+			   : -1;
+
+	/* It is the guest's file, too: no container may write to it. */
+	if (tree >= 0 && !mount_change(tree, "", MOUNT_ATTR_RDONLY, 0, false))
+		mount_attach(tree, target, "");
+	if (tree >= 0)
+		close(tree);
+	if (target >= 0)
+		close(target);
+}
+
+/* Whether the file is one of a namespace: all others are the guest's, with every container in it. */
+static bool is_namespaced(const char *path)
+{
+	static const char *const files[] = {
+		"/proc/sys/kernel/msgmax",   "/proc/sys/kernel/msgmnb",
+		"/proc/sys/kernel/msgmni",   "/proc/sys/kernel/sem",
+		"/proc/sys/kernel/shmall",   "/proc/sys/kernel/shmmax",
+		"/proc/sys/kernel/shmmni",   "/proc/sys/kernel/shm_rmid_forced",
+		"/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname",
+	};
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		if (!strcmp(path, files[i]))
+			return true;
+	return !strncmp(path, "/proc/sys/net/", 14) || !strncmp(path, "/proc/sys/fs/mqueue/", 20);
+}
+
+/* Through the guest's /proc, which is the kernel's for sure; its files are those of the namespaces of
+ * who opens them.
+ */
+static void set_sysctls(const struct spawn *s, const struct create *c)
+{
+	struct records records = c->records;
+	char path[PATH_MAX];
+	struct record r;
+
+	while (record_next(&records, AGENT_R_SYSCTL, &r)) {
+		const char *name = record_string(&r, 0), *value = string_after(name);
+		ssize_t len = (ssize_t)strlen(value);
+		int fd;
+
+		errno = EPERM;
+		if (!sysctl_path(name, path) || !is_namespaced(path))
+			fail(s, "a sysctl of the whole guest cannot be a container's:", name);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, value, (size_t)len) != len)
+			fail(s, "cannot set the sysctl", name);
+		close(fd);
+	}
+}
+
+static void protect_paths(const struct spawn *s, const struct create *c, int root)
+{
+	struct records records = c->records;
+	struct record r;
+
+	while (record_next(&records, AGENT_R_READONLY, &r))
+		want(s, mount_read_only(root, record_string(&r, 0)), "cannot make read-only",
+		     record_string(&r, 0));
+	records = c->records;
+	while (record_next(&records, AGENT_R_MASKED, &r))
+		want(s, mount_mask(root, record_string(&r, 0)), "cannot mask",
+		     record_string(&r, 0));
+}
+
+/* What the terminal will be put on, once there is one: see spawn.c. */
+static void make_console(int root)
+{
+	int fd = mount_target(root, "/dev/console", false);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+static void change_root(const struct spawn *s, int root)
+{
+	if (fchdir(root))
+		fail(s, "cannot change to the root", NULL);
+	/* Old and new at one place; the old one is on top. */
+	if (!syscall(SYS_pivot_root, ".", ".")) {
+		if (syscall(SYS_umount2, ".", UMOUNT_DETACH))
+			fail(s, "cannot leave the guest's root", NULL);
+	} else if (errno != EINVAL || syscall(SYS_mount, ".", "/", NULL, MS_MOVE, NULL) ||
+		   chroot(".")) {
+		/* EINVAL: the guest's root is the initramfs, which cannot be moved away. It has nothing
+		 * but the agent in it, and stays below.
+		 */
+		fail(s, "cannot change the root", NULL);
+	}
+	if (chdir("/"))
+		fail(s, "cannot change to the root", NULL);
+}
+
+/* The root's own mount, when nothing is to be made in it any more. */
+static void finish_root(const struct spawn *s, const struct create *c)
+{
+	struct records records = c->records;
+	const struct agent_root *root;
+	struct record r;
+
+	if (!record_next(&records, AGENT_R_ROOT, &r))
+		return;
+	root = r.body;
+	want(s,
+	     mount_change(AT_FDCWD, "/", root->flags & AGENT_ROOT_READONLY ? MOUNT_ATTR_RDONLY : 0,
+			  root->propagation == MS_PRIVATE ? 0 : root->propagation, false),
+	     "cannot change the root's mount", NULL);
+}
+
+void contain_create(const struct spawn *s, const void *where)
+{
+	const struct contain_create *x = where;
+	const struct create *c = x->create;
+	int root;
+
+	umask(0);
+	join(s, x->pod, contain_flags(c->head.pod_namespaces & ~(uint32_t)AGENT_NS_PID));
+	if (c->head.new_namespaces & AGENT_NS_CGROUP && unshare(CLONE_NEWCGROUP))
+		fail(s, "cannot make a cgroup namespace", NULL);
+	take_names(s, &c->head);
+	if (c->head.new_namespaces & AGENT_NS_NET)
+		boot_loopback();
+	want(s, mount_change(AT_FDCWD, "/", 0, MS_PRIVATE, true), "cannot make mounts private",
+	     NULL);
+	root = place_root(s, c);
+	make_mounts(s, c, root);
+	make_devices(s, c, root);
+	make_links(root);
+	if (s->tty)
+		make_console(root);
+	take_boot_id(root);
+	set_sysctls(s, c);
+	protect_paths(s, c, root);
+	change_root(s, root);
+	close(root);
+	finish_root(s, c);
+	/* A session keyring that is not shared with the guest's. 1: KEYCTL_JOIN_SESSION_KEYRING */
+	syscall(SYS_keyctl, 1, c->head.name);
+}
+
+#define NAMESPACES_JOINED                                                                          \
+	(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWTIME)
+
+/* The PID namespace is what it was born in. */
+void contain_join(const struct spawn *s, const void *where)
+{
+	join(s, *(const int *)where, NAMESPACES_JOINED);
+}
+
+/* --- what changes while it runs --- */
+
+static int open_root(const struct spawn *s)
+{
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (root < 0)
+		fail(s, "cannot open", "/");
+	return root;
+}
+
+/* What the guest has, a device or a directory, is mounted as the guest sees it. Anything else belongs to
+ * a namespace.
+ */
+static bool is_guests(const struct mount *m)
+{
+	return m->flags & MS_BIND || *m->source == '/';
+}
+
+static void mount_in(const struct spawn *s, int pidfd, const struct mount *m)
+{
+	int tree = -1, root;
+
+	if (is_guests(m))
+		tree = want(s, mount_make(m), "cannot make the mount for", m->target);
+	join(s, pidfd, NAMESPACES_JOINED);
+	if (tree < 0)
+		tree = want(s, mount_make(m), "cannot make the mount for", m->target);
+	root = open_root(s);
+	want(s, mount_place(tree, root, m), "cannot mount on", m->target);
+	close(root);
+}
+
+_Noreturn void contain_mount(const struct spawn *s, int pidfd, struct records mounts)
+{
+	int guest = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	struct record r;
+
+	/* A copy of a mount can be made only by who has the mount in a namespace of its own. */
+	while (record_next(&mounts, AGENT_R_MOUNT, &r)) {
+		struct mount m = mount_of(&r);
+
+		mount_in(s, pidfd, &m);
+		if (guest < 0 || setns(guest, CLONE_NEWNS))
+			fail(s, "cannot go back to the guest's mounts", NULL);
+	}
+	spawn_ready(s);
+	_exit(0);
+}
+
+_Noreturn void contain_unmount(const struct spawn *s, int pidfd, const char *path)
+{
+	join(s, pidfd, NAMESPACES_JOINED); /* and its root is this process' now */
+	if (syscall(SYS_umount2, path, UMOUNT_DETACH | UMOUNT_NOFOLLOW))
+		fail(s, "cannot unmount", path);
+	spawn_ready(s);
+	_exit(0);
+}

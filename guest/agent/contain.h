@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * contain: what makes a new process a container's: as its first one it makes what the CREATE says, as
+ * another one, or to change something, it joins what is there. In the child, between fork and exec.
+ */
+#ifndef UVM_AGENT_CONTAIN_H
+#define UVM_AGENT_CONTAIN_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "guest/agent/request.h"
+#include "guest/agent/spawn.h"
+
+/* Namespaces (enum agent_namespace) as flags of clone3 and setns. */
+uint64_t contain_flags(uint32_t namespaces);
+
+/* Those that clone3 makes. The others the child makes itself, once it is where it belongs. */
+uint64_t contain_clone_flags(uint32_t namespaces);
+
+struct contain_create {
+	const struct create *create;
+	int pod; /* pidfd of the first process of the container whose namespaces it joins, or -1 */
+};
+
+/* Functions for struct spawn's enter. The first takes a struct contain_create, the second a pidfd (int)
+ * of a container's first process.
+ */
+void contain_create(const struct spawn *s, const void *where);
+void contain_join(const struct spawn *s, const void *where);
+
+/* Mounts into, or unmounts from, the running container whose first process is pidfd; says so to the
+ * agent and ends.
+ */
+_Noreturn void contain_mount(const struct spawn *s, int pidfd, struct records mounts);
+_Noreturn void contain_unmount(const struct spawn *s, int pidfd, const char *path);
+
+#endif

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest/agent/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "guest/agent/cgroup.h"
+#include "guest/agent/contain.h"
+#include "guest/agent/stats.h"
+
+/* How long what was killed may take to be gone. */
+#define END_MS 2000
+
+/* What is not done here, and refused rather than left out silently. */
+#define NAMESPACES_MISSING AGENT_NS_USER
+
+struct container *container_find(struct agent *a, const char *name)
+{
+	for (struct container *c = a->containers; c < a->containers + AGENT_CONTAINERS; c++)
+		if (c->state && !strcmp(c->name.name, name))
+			return c;
+	return NULL;
+}
+
+static const char *explain(struct agent *a, const char *what, const char *name)
+{
+	snprintf(a->why, sizeof(a->why), "%s '%s'", what, name);
+	return a->why;
+}
+
+/* --- its making --- */
+
+static int check_features(const struct create *c, const char **why)
+{
+	struct records records = c->records;
+	struct record r;
+
+	*why = "user namespaces of containers are not supported";
+	if ((c->head.new_namespaces | c->head.pod_namespaces) & NAMESPACES_MISSING ||
+	    record_next(&records, AGENT_R_ID_MAP, &r))
+		return -EOPNOTSUPP;
+	*why = "hooks are not supported";
+	records = c->records;
+	return record_next(&records, AGENT_R_HOOK, &r) ? -EOPNOTSUPP : 0;
+}
+
+static int check_pod(struct agent *a, const struct create *c, const char **why)
+{
+	const struct container *pod;
+
+	if (!*c->head.pod)
+		return 0;
+	pod = container_find(a, c->head.pod);
+	*why = explain(a, "there is no container to join,", c->head.pod);
+	if (!pod)
+		return -ENOENT;
+	*why = explain(a, "the container to join is not running:", c->head.pod);
+	return pod->pidfd < 0 || pod->state == AGENT_CONTAINER_STOPPED ? -ESRCH : 0;
+}
+
+int container_begin(struct agent *a, struct session *s, void *payload, uint32_t length,
+		    const char **why)
+{
+	struct container *c = a->containers;
+	struct create create;
+	int r;
+
+	*why = create_parse(&create, payload, length);
+	if (*why)
+		return -EINVAL;
+	r = check_features(&create, why);
+	if (!r)
+		r = check_pod(a, &create, why);
+	if (r)
+		return r;
+	*why = explain(a, "there is a container with this name already:", create.head.name);
+	if (container_find(a, create.head.name))
+		return -EEXIST;
+	*why = "containers need the cgroups of version 2 that this guest does not have";
+	if (a->config->freezer->home < 0)
+		return -ENOTSUP;
+	while (c < a->containers + AGENT_CONTAINERS && c->state)
+		c++;
+	*why = "too many containers";
+	if (c == a->containers + AGENT_CONTAINERS)
+		return -EAGAIN;
+	*c = (struct container){.state = AGENT_CONTAINER_CREATING,
+				.start = create.head.flags & AGENT_CREATE_START,
+				.own = create.head.new_namespaces | create.head.pod_namespaces,
+				.pidfd = -1,
+				.group = -1,
+				.oom = -1,
+				.limited_caps = create.process.exec.flags & AGENT_EXEC_CAPS,
+				.caps = create.process.exec.caps,
+				.session = s,
+				.create = create};
+	strcpy(c->name.name, create.head.name);
+	s->container = c;
+	s->command = create.process;
+	return 0;
+}
+
+static int apply_cgroup(struct agent *a, const struct container *c, struct records records,
+			const char **why)
+{
+	struct record r;
+
+	while (record_next(&records, AGENT_R_CGROUP, &r)) {
+		const char *file = record_string(&r, 0);
+		int error = cgroup_write(c->group, file, string_after(file));
+
+		if (error) {
+			*why = explain(a, "cannot set of the cgroup", file);
+			return error;
+		}
+	}
+	return 0;
+}
+
+static int make_group(struct agent *a, struct container *c, const char **why)
+{
+	*why = "cannot set up the cgroup of containers";
+	if (a->cgroups < 0)
+		a->cgroups = cgroup_open_home(a->config->freezer->root);
+	if (a->cgroups < 0)
+		return a->cgroups;
+	*why = "cannot make the container's cgroup";
+	c->group = cgroup_make(a->cgroups, c->name.name);
+	if (c->group < 0)
+		return c->group;
+	return apply_cgroup(a, c, c->create.records, why);
+}
+
+/* Forks into a cgroup, with the PID namespace of a process unless that is -1: what the agent's children
+ * are born in changes for this one.
+ */
+static pid_t fork_beside(struct agent *a, int group, int pidfd, uint64_t namespaces, int *child)
+{
+	pid_t pid;
+
+	if (pidfd < 0)
+		return freezer_fork_into(group, namespaces, child);
+	if (a->pid_ns < 0)
+		a->pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	if (a->pid_ns < 0 || setns(pidfd, CLONE_NEWPID))
+		return -1;
+	pid = freezer_fork_into(group, namespaces, child);
+	if (pid) {
+		int code = errno;
+
+		setns(a->pid_ns, CLONE_NEWPID);
+		errno = code;
+	}
+	return pid;
+}
+
+pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
+{
+	static struct contain_create where; /* for the child, which has a copy */
+	const struct agent_create *head = &c->create.head;
+	struct container *pod = *head->pod ? container_find(a, head->pod) : NULL;
+	int r = check_pod(a, &c->create, why); /* again: it may have ended */
+
+	if (!r)
+		r = make_group(a, c, why);
+	if (r)
+		return r;
+	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1};
+	sp->enter = contain_create;
+	sp->where = &where;
+	sp->wait = true;
+	c->pid = fork_beside(a, c->group,
+			     head->pod_namespaces & AGENT_NS_PID ? where.pod : -1,
+			     contain_clone_flags(head->new_namespaces), &c->pidfd);
+	*why = "cannot make the container's process";
+	if (c->pid < 0) {
+		r = -errno;
+		c->pid = 0;
+		c->pidfd = -1;
+		return r;
+	}
+	return c->pid;
+}
+
+int container_check(struct agent *a, const char *name, const char **why)
+{
+	const struct container *c = container_find(a, name);
+
+	*why = explain(a, "there is no container", name);
+	if (!c || c->state == AGENT_CONTAINER_CREATING)
+		return -ENOENT;
+	*why = explain(a, "the container is paused:", name);
+	if (c->state == AGENT_CONTAINER_PAUSED)
+		return -EBUSY;
+	*why = explain(a, "the container has ended:", name);
+	return c->state == AGENT_CONTAINER_STOPPED ? -ESRCH : 0;
+}
+
+pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, const char **why)
+{
+	int r = container_check(a, name, why);
+	struct container *c;
+	pid_t pid;
+
+	if (r)
+		return r;
+	c = container_find(a, name);
+	sp->enter = contain_join;
+	sp->where = &c->pidfd;
+	sp->caps = c->limited_caps ? &c->caps : NULL;
+	pid = fork_beside(a, c->group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
+	*why = "cannot make a process in the container";
+	return pid < 0 ? -errno : pid;
+}
+
+/* The kernel tells of each change; until then nothing wakes. */
+static void watch_memory(struct agent *a, struct container *c)
+{
+	struct epoll_event ev = {.events = EPOLLPRI | EPOLLET,
+				 .data.u64 = (uint64_t)WATCH_CONTAINER << 48 |
+					     (uint64_t)(c - a->containers)};
+
+	c->oom = openat(c->group, "memory.events", O_RDONLY | O_CLOEXEC);
+	if (c->oom >= 0)
+		epoll_ctl(a->epoll, EPOLL_CTL_ADD, c->oom, &ev);
+}
+
+void container_event(struct agent *a, struct container *c)
+{
+	struct agent_notice m = {.kind = AGENT_NOTICE_OOM};
+	char drop[256];
+
+	if (!c->state || c->group < 0)
+		return;
+	(void)!pread(c->oom, drop, sizeof(drop), 0); /* so that it tells of the next */
+	m.value = stats_oom_kills(c->group);
+	if (m.value == UINT64_MAX || m.value <= c->oom_kills)
+		return;
+	c->oom_kills = m.value;
+	if (c->session)
+		session_notice(a, c->session, &m);
+}
+
+int container_ready(struct agent *a, struct container *c, const char **why)
+{
+	struct agent_device_rule rules[REQUEST_DEVICE_RULES];
+	struct records records = c->create.records;
+	struct record r;
+	size_t n = 0;
+
+	watch_memory(a, c);
+	while (n < REQUEST_DEVICE_RULES && record_next(&records, AGENT_R_DEVICE_RULE, &r))
+		memcpy(&rules[n++], r.body, sizeof(rules[0]));
+	c->create = (struct create){0}; /* its memory may be given back */
+	c->state = AGENT_CONTAINER_CREATED;
+	*why = "cannot set the rules about devices";
+	return cgroup_devices(c->group, rules, n);
+}
+
+void container_ended(struct container *c, struct agent_exited how)
+{
+	c->state = AGENT_CONTAINER_STOPPED;
+	c->exited = how;
+	c->pid = 0;
+	/* With a PID namespace of its own the kernel has done that. */
+	if (c->group >= 0)
+		cgroup_kill(c->group, SIGKILL);
+}
+
+int container_free(struct agent *a, struct container *c)
+{
+	int r = 0;
+
+	if (c->group >= 0) {
+		cgroup_write(c->group, "cgroup.freeze", "0");
+		cgroup_kill(c->group, SIGKILL);
+		if (!cgroup_await_empty(c->group, END_MS))
+			return -EBUSY;
+		close(c->group);
+		r = cgroup_remove(a->cgroups, c->name.name);
+		c->group = -1;
+	}
+	if (c->pidfd >= 0)
+		close(c->pidfd);
+	if (c->oom >= 0)
+		close(c->oom);
+	*c = (struct container){0};
+	return r == -EBUSY ? r : 0;
+}
+
+/* --- orders --- */
+
+static void ok(struct conn *c)
+{
+	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+}
+
+/* The container that a message names, or NULL after an ERROR. */
+static struct container *named(struct agent *a, struct conn *c, const struct agent_name *name)
+{
+	struct container *k = name_valid(name->name) ? container_find(a, name->name) : NULL;
+
+	if (!k)
+		conn_fail(a, c, ENOENT, "there is no such container");
+	return k;
+}
+
+void container_start(struct agent *a, struct conn *c)
+{
+	struct container *k;
+
+	if (c->session) {
+		k = c->session->container;
+	} else {
+		k = named(a, c, &c->body.name);
+		if (!k)
+			return;
+	}
+	if (!k || k->state != AGENT_CONTAINER_CREATED || k->session->go)
+		conn_fail(a, c, EINVAL, "START of what has been started or was not created");
+	else
+		session_go(a, k->session, c->session ? NULL : c);
+}
+
+void container_wait(struct agent *a, struct conn *c)
+{
+	const struct agent_wait *m = &c->body.wait;
+	struct agent_started started;
+	struct container *k;
+	struct session *s;
+
+	if (!*m->container.name) {
+		s = session_kept(a, &m->key);
+		if (s)
+			session_watch(a, s, c);
+		else
+			conn_fail(a, c, ESRCH, "there is no such command to wait for");
+		return;
+	}
+	k = named(a, c, &m->container);
+	if (!k)
+		return;
+	if (k->session) {
+		session_watch(a, k->session, c);
+		return;
+	}
+	started.pid = 0; /* it is gone */
+	if (k->begun)
+		conn_send(c, AGENT_STARTED, c->head.tag, &started, sizeof(started));
+	conn_send(c, AGENT_EXITED, c->head.tag, &k->exited, sizeof(k->exited));
+	conn_close(a, c);
+}
+
+void container_kill(struct agent *a, struct conn *c)
+{
+	const struct agent_kill *m = &c->body.kill;
+	struct container *k;
+	int r;
+
+	if (m->signo < 1 || m->signo > 64 || m->scope > AGENT_KILL_ALL) {
+		conn_fail(a, c, EINVAL, "KILL has no valid number or scope");
+		return;
+	}
+	k = named(a, c, &m->container);
+	if (!k)
+		return;
+	if (m->scope == AGENT_KILL_ALL && k->group >= 0)
+		r = cgroup_kill(k->group, (int)m->signo);
+	else if (k->pid > 0)
+		r = syscall(SYS_pidfd_send_signal, k->pidfd, m->signo, NULL, 0) ? -errno : 0;
+	else
+		r = -ESRCH;
+	if (r)
+		conn_fail(a, c, -r, "cannot signal the container");
+	else
+		ok(c);
+}
+
+void container_delete(struct agent *a, struct conn *c)
+{
+	struct container *k = named(a, c, &c->body.name);
+
+	if (!k)
+		return;
+	if (k->state != AGENT_CONTAINER_STOPPED) {
+		conn_fail(a, c, EBUSY, "the container has not ended");
+		return;
+	}
+	if (k->session)
+		session_end(a, k->session);
+	if (container_free(a, k))
+		conn_fail(a, c, EBUSY, "there are processes of the container that do not end");
+	else
+		ok(c);
+}
+
+void container_pause(struct agent *a, struct conn *c)
+{
+	bool on = c->head.type == AGENT_PAUSE;
+	enum agent_container_state from = on ? AGENT_CONTAINER_RUNNING : AGENT_CONTAINER_PAUSED;
+	struct container *k = named(a, c, &c->body.name);
+	int r;
+
+	if (!k)
+		return;
+	if (k->state != from) {
+		conn_fail(a, c, EINVAL,
+			  on ? "the container is not running" : "the container is not paused");
+		return;
+	}
+	r = cgroup_freeze(k->group, on);
+	if (r) {
+		conn_fail(a, c, -r, "the container's processes do not stop or go on");
+		return;
+	}
+	k->state = on ? AGENT_CONTAINER_PAUSED : AGENT_CONTAINER_RUNNING;
+	ok(c);
+}
+
+void container_stats(struct agent *a, struct conn *c)
+{
+	struct agent_properties p;
+	struct container *k;
+
+	if (!*c->body.name.name) {
+		stats_of_guest(a->config->freezer->root, &p);
+	} else {
+		k = named(a, c, &c->body.name);
+		if (!k)
+			return;
+		stats_of_group(k->group, &p);
+	}
+	conn_send(c, AGENT_PROPERTIES, c->head.tag, &p, sizeof(p));
+}
+
+void container_list(struct agent *a, struct conn *c)
+{
+	struct agent_container list[AGENT_CONTAINERS];
+	uint32_t n = 0;
+
+	for (struct container *k = a->containers; k < a->containers + AGENT_CONTAINERS; k++)
+		if (k->state)
+			list[n++] = (struct agent_container){.name = k->name,
+							     .state = k->state,
+							     .pid = (uint32_t)k->pid,
+							     .exited = k->exited};
+	conn_send(c, AGENT_CONTAINER_LIST, c->head.tag, list, n * (uint32_t)sizeof(list[0]));
+}
+
+/* --- orders with more in them --- */
+
+static int update(struct agent *a, void *payload, uint32_t length, const char **why)
+{
+	struct container *c;
+	struct records r;
+	int error;
+
+	*why = order_parse(&r, AGENT_R_CGROUP, payload, length);
+	if (*why)
+		return -EINVAL;
+	c = container_find(a, payload);
+	*why = "there is no such container, or it has ended";
+	if (!c || c->group < 0 || c->state == AGENT_CONTAINER_STOPPED)
+		return -ENOENT;
+	error = apply_cgroup(a, c, r, why);
+	return error ? error : CONTAINER_DONE;
+}
+
+static int list_processes(struct agent *a, struct session *s, void *payload, const char **why)
+{
+	const struct agent_name *name = payload;
+	struct container *c = NULL;
+	uint32_t n;
+
+	*why = "there is no such container";
+	if (*name->name && (!name_valid(name->name) || !(c = container_find(a, name->name))))
+		return -ENOENT;
+	_Static_assert(AGENT_PROCESSES_MAX * sizeof(struct agent_process) <= AGENT_EXEC_MAX,
+		       "the list fits the session's buffer");
+	n = !c || c->group >= 0 ? stats_processes(c ? c->group : -1, payload) : 0;
+	s->length = AGENT_EXEC_MAX; /* of it that may have been used */
+	conn_send(s->control, AGENT_PROCESS_LIST, s->control->tag, payload,
+		  n * (uint32_t)sizeof(struct agent_process));
+	return CONTAINER_ANSWERED;
+}
+
+/* By a process that goes in there: the agent itself stays where it is. */
+static int change_mounts(struct agent *a, struct session *s, void *payload, uint32_t length,
+			 const char **why)
+{
+	struct records r = {NULL, NULL};
+	const char *path = NULL;
+	struct container *c;
+	struct spawn sp = {0};
+	int report[2], error;
+	pid_t pid;
+
+	*why = s->type == AGENT_MOUNT ? order_parse(&r, AGENT_R_MOUNT, payload, length)
+				      : unmount_parse(&path, payload, length);
+	if (*why)
+		return -EINVAL;
+	error = container_check(a, payload, why);
+	if (error)
+		return error;
+	c = container_find(a, payload);
+	*why = "cannot make a process for the mounts";
+	if (session_open_report(s, report))
+		return -errno;
+	pid = fork_beside(a, a->config->freezer->home, c->own & AGENT_NS_PID ? c->pidfd : -1,
+			  CLONE_NEWNS, NULL);
+	if (!pid) {
+		sp.report = report[1];
+		if (s->type == AGENT_MOUNT)
+			contain_mount(&sp, c->pidfd, r);
+		contain_unmount(&sp, c->pidfd, path);
+	}
+	error = errno;
+	close(report[1]);
+	return pid < 0 ? -error : session_forked(a, s, pid);
+}
+
+int container_order(struct agent *a, struct session *s, void *payload, uint32_t length,
+		    const char **why)
+{
+	int r;
+
+	switch (s->type) {
+	case AGENT_UPDATE: return update(a, payload, length, why);
+	case AGENT_SET:
+		r = identity_set(a, payload, why);
+		return r ? r : CONTAINER_DONE;
+	case AGENT_PROCESSES: return list_processes(a, s, payload, why);
+	default: return change_mounts(a, s, payload, length, why);
+	}
+}

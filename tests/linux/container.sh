@@ -1,0 +1,564 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154 # a part of tests/linux/run, whose variables these are
+#
+# container.sh: what the agent promises of containers in a Linux guest. The VM is "a", its second disk
+# an image for them. tests/linux/order.c speaks to the agent.
+
+order=$top/build/tests/linux/order
+
+# A VM, with an image that nobody may write to. container_vm OPTION...
+container_vm()
+{
+	want "build/tests/linux/order is not built" [ -x "$order" ] || return
+	boot a --memory 256M --rootfs "$rootfs,ro" --disk "${image:-$rootfs},ro" "$@"
+}
+
+order()
+{
+	timeout 60 "$order" a "$@"
+}
+
+# make NAME WORD...: a container of the usual kind; its output is ours.
+make()
+{
+	local name=$1
+	shift
+	order create "$name" std root=/dev/vdb,ext4,tmpfs "$@" </dev/null
+}
+
+# run WORD...: the same, which is gone afterwards. Its status is the command's.
+run()
+{
+	local status=0
+	make x "$@" || status=$?
+	order delete x 2>/dev/null
+	return $status
+}
+
+# keep NAME WORD...: one that runs until it is killed
+keep()
+{
+	local name=$1
+	shift
+	reason="container $name does not begin"
+	make "$name" leave quiet "$@" -- sleep 100000
+}
+
+# drop NAME: kills it and forgets it
+drop()
+{
+	order kill "$1" 9 && ends 137 order wait "$1" && ends 0 order delete "$1"
+}
+
+# refused TEXT COMMAND...: the agent says so.
+refused()
+{
+	local text=$1 said
+	shift
+	said=$("$@" 2>&1 >/dev/null) && { reason="'$*' was not refused"; return 1; }
+	want "'$*' was refused with: $said" grep -qF "$text" <<<"$said"
+}
+
+test_container_status_and_streams()
+{
+	container_vm || return
+	ends 0 run -- true || return
+	ends 7 run -- sh -c 'exit 7' || return
+	ends 127 run -- no-such-command 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "cannot run 'no-such-command'" "$dir/err" || return
+	ends 126 run -- /etc/passwd 2>/dev/null || return
+	ends 126 run -- /etc 2>/dev/null || return
+	ends 127 run cwd=/nowhere -- true 2>/dev/null || return
+	# Nothing is left of those.
+	same "containers" "" "$(order list)" || return
+	run -- sh -c 'echo out; echo err >&2' >"$dir/out" 2>"$dir/err"
+	same "standard output" out "$(cat "$dir/out")" || return
+	same "standard error" err "$(cat "$dir/err")" || return
+	same "standard input" 300000 "$(head -c 300000 /dev/zero | order create i std root=/dev/vdb,ext4,tmpfs -- wc -c)" || return
+	order delete i
+	same "environment" "x y" "$(run env=A='x y' -- sh -c 'echo "$A"')" || return
+	same "directory" /etc "$(run cwd=/etc -- pwd)" || return
+	same "arguments" "a b|*|" "$(run -- printf '%s|' 'a b' '*')" || return
+	# Of signals: the first process of a PID namespace does not die of those that it does not expect.
+	keep k || return
+	order kill k 15
+	same "list" "k running alive" "$(order list)" || return
+	order kill k 9
+	ends 137 order wait k || return
+	same "list" "k stopped -" "$(order list)" || return
+	refused "already" make k -- true || return
+	ends 0 order delete k || return
+	refused "no such container" order delete k
+}
+
+test_container_create_and_start()
+{
+	container_vm || return
+	ends 0 make k later leave -- sh -c 'echo x >/started; sleep 1000' || return
+	same "list" "k created alive" "$(order list)" || return
+	refused "not ended" order delete k || return
+	ends 1 order exec in=k -- test -e /started || return
+	ends 0 order start k || return
+	same "list" "k running alive" "$(order list)" || return
+	refused "has been started" order start k || return
+	for _ in $(seq 50); do order exec in=k -- test -e /started && break; done
+	ends 0 order exec in=k -- test -e /started || return
+	drop k || return
+	# Killed before it began.
+	ends 0 make k later leave -- true || return
+	order kill k 9
+	ends 137 order wait k || return
+	ends 0 order delete k || return
+	# What is no program can be found out only at the start.
+	ends 0 make k later leave -- /etc/bad 2>/dev/null && { reason="a missing program was created"; return 1; }
+	in_vm sh -c 'echo text >/tmp/bad; chmod 755 /tmp/bad'
+	ends 0 make k later leave mount=b:/tmp/bad:/bin/bad -- /bin/bad || return
+	refused "cannot run '/bin/bad': Exec format" order start k || return
+	same "list" "k stopped -" "$(order list)" || return
+	ends 126 order wait k || return
+	ends 0 order delete k || return
+	# The other end of a client that goes: all of it ends before CREATED.
+	same "containers" "" "$(order list)"
+}
+
+test_container_namespaces()
+{
+	container_vm || return
+	same "its process" 1 "$(run -- sh -c 'echo $$')" || return
+	same "processes that it sees" "1 " "$(run -- sh -c 'cd /proc; for p in [0-9]*; do [ $p = 1 ] && echo $p; [ $p -gt 9 ] && echo $p; done' | tr '\n' ' ')" || return
+	same "host name" hut "$(run hostname=hut -- hostname)" || return
+	same "the guest's" a "$(in_vm hostname)" || return
+	refused "no namespace" run ns=pid hostname=hut -- true || return
+	same "cgroup" 0::/ "$(run -- cat /proc/self/cgroup)" || return
+	same "cgroup without a namespace" 0::/uvm/x "$(run ns=pid -- cat /proc/self/cgroup)" || return
+	same "its own there" 1 "$(run ns=pid -- cat /sys/fs/cgroup/cgroup.procs)" || return
+	same "interfaces" "lo " "$(run ns=net,pid -- ls /sys/class/net | tr '\n' ' ')" || return
+	same "loopback" 0x9 "$(run ns=net -- cat /sys/class/net/lo/flags)" || return
+	# Without a PID namespace what it leaves behind dies with it.
+	in_vm sh -c 'echo $$ >/dev/null'
+	run ns=mount -- sh -c 'sleep 12345 & echo $!' >"$dir/pid"
+	ends 1 in_vm sh -c "kill -0 $(cat "$dir/pid") 2>/dev/null" || return
+	refused "not supported" run ns=user -- true
+}
+
+test_container_root()
+{
+	image=$(root)
+	container_vm || return
+	same "root" overlay "$(run -- awk '$2 == "/" { print $3 }' /proc/mounts)" || return
+	ends 0 run -- sh -c 'echo x >/new && rm /etc/passwd && mkdir /a && [ ! -e /etc/passwd ]' || return
+	same "lower after that" "1 0" "$(in_vm sh -c 'mkdir /tmp/l && mount -o ro /dev/vdb /tmp/l && ls /tmp/l/etc | grep -c "^passwd$"; ls /tmp/l | grep -c new; umount /tmp/l' | xargs)" || return
+	ends 1 order create x std 'root=/dev/vdb,ext4,!tmpfs' -- touch /new 2>/dev/null || return
+	order delete x
+	ends 0 order create x std 'root=/dev/vdb,ext4,!tmpfs' -- touch /dev/shm/new || return
+	order delete x
+	ends 1 order create x std root=/dev/vdb,ext4 -- touch /new 2>/dev/null || return
+	order delete x
+	ends 1 run root=/dev/vdb,ext4,tmpfs -- true 2>/dev/null || return # two roots
+	ends 1 order create x std root=/dev/vdb,ext4,tmpfs,1048576 -- dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null || return
+	order delete x
+	refused "cannot mount '/dev/vdx'" order create x std root=/dev/vdx,ext4,tmpfs -- true || return
+	refused "cannot mount '/dev/vdb'" order create x std root=/dev/vdb,erofs,tmpfs -- true || return
+	# The guest's own.
+	same "guest's root" "/dev/vda" "$(order create x std -- awk '$2 == "/" { print $1 }' /proc/mounts)" || return
+	order delete x
+	# Nothing of the guest's is to be seen.
+	same "mounts of the guest" "" "$(run -- awk '$2 ~ "^/run" || $2 ~ "newroot"' /proc/mounts)"
+}
+
+test_container_upper_on_a_disk()
+{
+	truncate -s 32M "$dir/upper" && mke2fs -q -t ext4 "$dir/upper"
+	container_vm --disk "$dir/upper" || return
+	local up=root=/dev/vdb,ext4,/dev/vdc
+	ends 0 order create one std $up -- sh -c 'echo 1 >/one' || return
+	ends 0 order delete one || return
+	ends 0 order create two leave quiet std $up -- sleep 1000 || return
+	ends 1 order exec in=two -- cat /one 2>/dev/null || return
+	same "what it wrote" 1 "$(order create one std $up -- cat /one)" || return
+	drop two
+}
+
+test_container_without_a_guest_root()
+{
+	want "build/tests/linux/order is not built" [ -x "$order" ] || return
+	boot a --memory 128M --disk "$rootfs,ro" || return
+	same "root" overlay "$(order create x std root=/dev/vda,ext4,tmpfs -- awk '$2 == "/" { print $3 }' /proc/mounts)" || return
+	order delete x
+	ends 0 order create x leave quiet std root=/dev/vda,ext4,tmpfs -- sleep 1000 || return
+	same "another process' root" overlay "$(order exec in=x -- awk '$2 == "/" { print $3 }' /proc/mounts)" || return
+	ends 1 order exec in=x -- test -e /init
+}
+
+test_container_exec()
+{
+	container_vm || return
+	keep k hostname=hut || return
+	same "host name" hut "$(order exec in=k -- hostname)" || return
+	same "first process" sleep "$(order exec in=k -- cat /proc/1/comm)" || return
+	same "cgroup" 0::/ "$(order exec in=k -- cat /proc/self/cgroup)" || return
+	ends 9 order exec in=k -- sh -c 'exit 9' || return
+	ends 127 order exec in=k -- nothing 2>/dev/null || return
+	same "root" overlay "$(order exec in=k -- awk '$2 == "/" { print $3 }' /proc/mounts)" || return
+	same "a terminal" $'/dev/pts/0\r' "$(order exec in=k tty -- tty </dev/null)" || return
+	same "its size" $'24 80\r' "$(order exec in=k tty size=80x24 -- stty size </dev/null)" || return
+	refused "no container" order exec in=none -- true || return
+	# Descriptors of the agent's are no way out.
+	refused "cannot change the directory" order exec in=k cwd=/proc/self/fd/5 -- true || return
+	order exec in=k -- sh -c 'ls /proc/self/fd' | xargs >"$dir/fds"
+	same "descriptors" "0 1 2 3" "$(cat "$dir/fds")" || return # 3 is ls' own
+	# They die with the first process.
+	order exec in=k -- sleep 1000 &
+	local client=$!
+	for _ in $(seq 50); do order exec in=k -- sh -c 'ps | grep " sleep 1000$"' >/dev/null && break; done
+	order kill k 9
+	ends 137 wait $client || return
+	ends 137 order wait k || return
+	refused "has ended" order exec in=k -- true
+}
+
+test_container_terminal()
+{
+	container_vm || return
+	same "a terminal" $'/dev/pts/0\r' "$(run tty -- tty)" || return
+	same "the console" $'88:0\r' "$(run tty -- stat -c %t:%T /dev/console)" || return
+	same "its size" $'50 132\r' "$(run tty size=132x50 -- stty size)" || return
+	same "of the user" 1000 "$(run tty uid=1000 -- sh -c 'stat -c %u $(tty)' | tr -d '\r')" || return
+	refused "cannot make a terminal" order create x tty root=/dev/vdb,ext4,tmpfs -- true
+}
+
+test_container_user()
+{
+	container_vm || return
+	local u=mount=b:/tmp/passwd:/etc/passwd g=mount=b:/tmp/group:/etc/group
+	in_vm sh -c 'printf "root:x:0:0::/root:/bin/sh\nnumber:x:1000:100::/home/n:/bin/sh\n12:x:13:14::/x:/y\nlast:x:77:78::/home/last:" >/tmp/passwd
+		printf "root:x:0:\nusers:x:100:last,number\nwheel:x:10:number\n" >/tmp/group'
+	same "by name" "1000 100 10 100" "$(run $u $g user=number -- sh -c 'id -u; id -g; id -G' | xargs | awk '{ print $1, $2, $4, $3 }')" || return
+	same "by name and group" "1000 10 10" "$(run $u $g user=number:wheel -- sh -c 'id -u; id -g; id -G' | xargs)" || return
+	same "by number" "1000 100" "$(run $u $g user=1000 -- sh -c 'id -u; id -g' | xargs)" || return
+	same "by an unknown number" "4242 0" "$(run $u $g user=4242 -- sh -c 'id -u; id -g' | xargs)" || return
+	same "by two numbers" "4242 4343" "$(run $u $g user=4242:4343 -- sh -c 'id -u; id -g' | xargs)" || return
+	same "a name of digits" "13 14" "$(run $u $g user=12 -- sh -c 'id -u; id -g' | xargs)" || return
+	same "home" /home/n "$(run $u $g user=number -- sh -c 'echo $HOME')" || return
+	same "home of the last line" /home/last "$(run $u $g uid=77 -- sh -c 'echo $HOME')" || return
+	same "home that is given" /there "$(run $u $g uid=77 env=HOME=/there -- sh -c 'echo $HOME')" || return
+	same "home of nobody" / "$(run uid=99 -- sh -c 'echo $HOME')" || return
+	same "more groups" "1000 5 6" "$(run uid=1000 group=5 group=6 -- id -G)" || return
+	ends 126 run $u $g user=nobody-here -- true 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "no user or group 'nobody-here'" "$dir/err" || return
+	ends 126 run $u $g user=root:nogroup -- true 2>/dev/null || return
+	# In the image's place: a fifo, and nothing.
+	in_vm sh -c 'mkfifo /tmp/fifo'
+	ends 126 run mount=b:/tmp/fifo:/etc/passwd user=root -- true 2>/dev/null || return
+	same "umask" 0027 "$(run umask=027 -- sh -c umask)" || return
+	same "umask of its own" 0022 "$(run -- sh -c umask)"
+}
+
+test_container_rights()
+{
+	container_vm || return
+	local caps="grep -E ^Cap(Prm|Eff|Bnd|Amb) /proc/self/status"
+	same "capabilities" "0000000000000021 0000000000000021 0000000000000021 0000000000000000" \
+		"$(run caps=21 -- $caps | awk '{ print $2 }' | xargs)" || return
+	same "of a user" "0000000000000000 0000000000000000 0000000000000021 0000000000000000" \
+		"$(run caps=21 uid=5 -- $caps | awk '{ print $2 }' | xargs)" || return
+	same "ambient" "0000000000000400 0000000000000400 0000000000000400 0000000000000400" \
+		"$(run ambient=400 uid=5 -- $caps | awk '{ print $2 }' | xargs)" || return
+	keep k caps=21 || return
+	same "of another process" "0000000000000021 0000000000000021 0000000000000021 0000000000000000" \
+		"$(order exec in=k -- $caps | awk '{ print $2 }' | xargs)" || return
+	drop k || return
+	same "no_new_privs" 1 "$(run nnp -- awk '/NoNewPrivs/ { print $2 }' /proc/self/status)" || return
+	same "no no_new_privs" 0 "$(run -- awk '/NoNewPrivs/ { print $2 }' /proc/self/status)" || return
+	# 63 is uname
+	ends 159 run forbid=63 nnp -- uname || return
+	ends 159 run forbid=63 caps=21 -- uname || return
+	ends 0 run forbid=63 nnp -- true || return
+	same "filter" 2 "$(run forbid=63 nnp uid=9 -- awk '/^Seccomp:/ { print $2 }' /proc/self/status)" || return
+	same "limits" "111 222" "$(run rlimit=7,111,222 -- sh -c 'ulimit -Sn; ulimit -Hn' | xargs)" || return
+	same "oom_score_adj" 321 "$(run oom=321 -- cat /proc/self/oom_score_adj)" || return
+	same "of another" 0 "$(run -- cat /proc/self/oom_score_adj)"
+}
+
+test_container_mounts()
+{
+	container_vm --disk "$rootfs,ro" || return
+	in_vm sh -c 'mkdir -p /tmp/v/sub && echo deep >/tmp/v/sub/f && echo file >/tmp/file'
+	same "bind" deep "$(run mount=b:/tmp/v:/new/place -- cat /new/place/sub/f)" || return
+	same "bind of a file" file "$(run mount=b:/tmp/file:/new/file -- cat /new/file)" || return
+	ends 0 run mount=b:/tmp/v:/v -- touch /v/new || return
+	ends 1 run mount=br:/tmp/v:/v -- touch /v/other 2>/dev/null || return
+	ends 126 run mount=bx:/bin:/v -- /v/busybox true 2>/dev/null || return
+	same "options" "ro,nosuid,nodev,noexec,relatime" "$(run mount=brsdx:/tmp/v:/v -- awk '$2 == "/v" { print $4 }' /proc/mounts | sed 's/,size.*//')" || return
+	same "a disk" 1 "$(run mount=r:/dev/vdc:/disk:ext4 -- ls /disk | grep -c '^bin$')" || return
+	# What must not be covered, and what may.
+	refused "cannot mount on '/proc/self/attr'" run mount=b:/tmp/v:/proc/self/attr -- true || return
+	refused "cannot mount on" run mount=b:/tmp/file:/proc/self/status -- true || return
+	refused "cannot mount on" run mount=b:/tmp/file:/proc/sys/kernel/hostname -- true || return
+	refused "cannot mount on" run mount=b:/tmp/v:/proc -- true || return
+	same "meminfo" file "$(run mount=b:/tmp/file:/proc/meminfo -- cat /proc/meminfo)" || return
+	refused ".." run mount=b:/tmp/v:/a/../../b -- true || return
+	refused "cannot make the mount for '/v'" run mount=b:/nowhere:/v -- true || return
+	# Masked and read-only.
+	same "a masked file" "" "$(run masked=/etc/passwd -- cat /etc/passwd)" || return
+	same "a masked directory" "" "$(run masked=/etc -- ls /etc)" || return
+	ends 1 run masked=/etc -- touch /etc/x 2>/dev/null || return
+	ends 0 run masked=/not/there readonly=/not/there -- true || return
+	ends 1 run readonly=/etc -- touch /etc/x 2>/dev/null || return
+	ends 1 run -- sh -c 'echo x >/proc/sys/kernel/hostname' 2>/dev/null || return
+	# In one that runs.
+	keep k || return
+	ends 0 order mount k mount=b:/tmp/v:/late/v mount=:tmpfs:/late/t:tmpfs:size=64k mount=r:/dev/vdc:/late/d:ext4 || return
+	same "mounted later" "deep 64 1" "$(order exec in=k -- sh -c 'cat /late/v/sub/f; df -k /late/t | awk "NR == 2 { print \$2 }"; ls /late/d | grep -c ^bin' | xargs)" || return
+	refused "cannot mount on '/proc/self/x'" order mount k mount=b:/tmp/v:/proc/self/x || return
+	ends 0 order unmount k /late/v || return
+	ends 1 order exec in=k -- test -e /late/v/sub || return
+	refused "cannot unmount" order unmount k /late/v || return
+	drop k
+}
+
+# An image that was made to lead mounts astray.
+test_container_hostile_image()
+{
+	image=$(root)
+	printf '%s\n' "rmdir /proc" "symlink /proc /etc" "symlink /data /../../../../etc" "symlink /up ../../../tmp" \
+		"symlink /loop loop" "symlink /fd /proc/self/fd" >"$dir/commands"
+	debugfs -w -f "$dir/commands" "$image" >/dev/null 2>&1
+	container_vm || return
+	in_vm sh -c 'mkdir -p /tmp/v; echo mark >/tmp/v/mark'
+	refused "cannot mount on '/proc'" run -- true || return
+	# What the links lead to is inside.
+	local bare="order create x root=/dev/vdb,ext4,tmpfs"
+	same "through a link" mark "$($bare mount=b:/tmp/v:/data -- cat /etc/mark </dev/null)" || return
+	order delete x
+	ends 1 in_vm test -e /etc/mark || return
+	same "up and out" mark "$($bare mount=b:/tmp/v:/up/sub -- cat /tmp/sub/mark </dev/null)" || return
+	order delete x
+	ends 1 in_vm test -e /tmp/sub || return
+	refused "cannot mount on '/loop/x'" $bare mount=b:/tmp/v:/loop/x -- true || return
+	ends 0 $bare node=c,1,3,/data/n -- test -c /etc/n </dev/null || return
+	order delete x
+	ends 0 $bare masked=/data -- sh -c '[ -z "$(ls /etc)" ]' </dev/null || return
+	order delete x
+	want "the guest's own /etc is covered" in_vm test -s /etc/passwd || return
+	same "guest's mounts" "" "$(in_vm awk '$2 ~ "mark|/data|/up"' /proc/mounts)" || return
+
+	# The same for /dev and /sys.
+	"$uvm" stop a
+	image=$(root)
+	printf '%s\n' "rmdir /sys" "symlink /sys /proc" "rmdir /dev" "symlink /dev /../etc" >"$dir/commands"
+	debugfs -w -f "$dir/commands" "$image" >/dev/null 2>&1
+	container_vm || return
+	refused "cannot mount on '/sys'" run -- true || return
+	in_vm test -s /etc/passwd
+}
+
+test_container_devices()
+{
+	container_vm || return
+	ends 0 run -- sh -c 'echo x >/dev/null && head -c 5 /dev/zero >/dev/null && head -c 3 /dev/urandom >/dev/null' || return
+	same "links" "/proc/self/fd pts/ptmx" "$(run -- sh -c 'readlink /dev/fd; readlink /dev/ptmx' | xargs)" || return
+	# To be made, but not to be opened.
+	ends 1 run node=b,254,0,/dev/vda -- dd if=/dev/vda of=/dev/null count=1 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "not permitted" "$dir/err" || return
+	ends 1 run -- sh -c 'mknod /m c 1 1 && head -c 1 /m' 2>/dev/null || return
+	keep k || return
+	ends 1 order exec in=k -- sh -c 'mknod /m c 1 1 && head -c 1 /m' 2>/dev/null || return
+	ends 0 order exec in=k -- sh -c 'mknod /n c 1 3 && echo x >/n' || return
+	drop k
+}
+
+test_container_limits()
+{
+	container_vm || return
+	same "memory" 67108864 "$(run cgroup=memory.max=67108864 -- cat /sys/fs/cgroup/memory.max)" || return
+	ends 137 run cgroup=memory.max=20971520 cgroup=memory.oom.group=1 -- sh -c 'tail /dev/zero' || return
+	same "processes" "20 20" "$(run cgroup=pids.max=20 -- sh -c 'cat /sys/fs/cgroup/pids.max; (for i in $(seq 40); do sleep 100 & done) 2>/dev/null; cat /sys/fs/cgroup/pids.current' 2>/dev/null | xargs)" || true
+	same "processor" "10000 100000" "$(run "cgroup=cpu.max=10000 100000" -- cat /sys/fs/cgroup/cpu.max)" || return
+	refused "no controller's" run cgroup=cgroup.procs=1 -- true || return
+	refused "cannot be" run cgroup=../memory.max=1 -- true || return
+	refused "cannot set of the cgroup 'memory.none'" run cgroup=memory.none=1 -- true || return
+	keep k || return
+	ends 0 order update k cgroup=memory.max=33554432 cgroup=pids.max=7 || return
+	same "after an update" "33554432 7" "$(order exec in=k -- cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max | xargs)" || return
+	refused "memory.max" order update k cgroup=memory.max=nonsense || return
+	drop k || return
+	same "sysctl" "77 88" "$(run ns=pid,net,ipc sysctl=net.ipv4.ip_default_ttl=77 sysctl=kernel/msgmax=88 -- cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax | xargs)" || return
+	same "the guest's" 64 "$(in_vm cat /proc/sys/net/ipv4/ip_default_ttl)" || return
+	refused "of the whole guest" run sysctl=vm.swappiness=5 -- true || return
+	refused "sysctl" run sysctl=net.../../kernel.hostname=5 -- true || return
+	same "cgroups that are left" "" "$(in_vm sh -c 'cd /sys/fs/cgroup/uvm && ls -d */ 2>/dev/null')"
+}
+
+test_container_lost_client()
+{
+	container_vm || return
+	# Its streams go with the client: it goes on, and what it writes is dropped.
+	make k -- sh -c 'while :; do echo line; usleep 1000; done' >"$dir/out" &
+	local client=$!
+	for _ in $(seq 100); do [ -s "$dir/out" ] && break; sleep 0.1; done
+	kill -KILL "$(pgrep -P $client -x order)" $client
+	wait $client 2>/dev/null
+	sleep 0.5
+	same "list" "k running alive" "$(order list)" || return
+	order wait k &
+	client=$!
+	sleep 0.2
+	order kill k 9
+	ends 137 wait $client || return
+	ends 137 order wait k || return
+	order delete k
+	# Before it was made, it goes.
+	make l later -- sleep 1000 &
+	client=$!
+	for _ in $(seq 100); do [ "$(order list)" = "l created alive" ] && break; sleep 0.1; done
+	kill -KILL "$(pgrep -P $client -x order)" $client
+	wait $client 2>/dev/null
+	same "list" "l created alive" "$(order list)" || return
+	drop l || return
+	# Without a container, but kept.
+	ends 0 order exec keep key=5 leave quiet -- sh -c 'sleep 1; exit 6' || return
+	ends 6 order waitkey 5 2>/dev/null || return
+	refused "no such command" order waitkey 5 || return
+	ends 0 order exec keep key=6 leave quiet -- sh -c 'exit 8' || return
+	sleep 1
+	ends 8 order waitkey 6 2>/dev/null
+}
+
+test_container_kill_and_pause()
+{
+	container_vm || return
+	make k leave quiet -- sh -c 'sleep 1000 & sleep 1001 & n=0; while :; do n=$((n + 1)); echo $n >/dev/shm/n; usleep 1000; done' || return
+	for _ in $(seq 100); do order exec in=k -- test -s /dev/shm/n && break; done
+	ends 0 order pause k || return
+	same "list" "k paused alive" "$(order list)" || return
+	refused "is paused" order exec in=k -- true || return
+	refused "not running" order pause k || return
+	same "frozen" "frozen 1" "$(in_vm grep frozen /sys/fs/cgroup/uvm/k/cgroup.events)" || return
+	ends 0 order resume k || return
+	refused "not paused" order resume k || return
+	local n
+	n=$(order exec in=k -- cat /dev/shm/n)
+	for _ in $(seq 100); do [ "$(order exec in=k -- cat /dev/shm/n)" != "$n" ] && break; done
+	want "it does not go on" [ "$(order exec in=k -- cat /dev/shm/n)" != "$n" ] || return
+	# A signal for all of them, with the first process as it is.
+	ends 0 order kill k 15 all || return
+	for _ in $(seq 50); do order exec in=k -- sh -c 'ps | grep " sleep 100[01]$"' >/dev/null || break; done
+	ends 1 order exec in=k -- sh -c 'ps | grep " sleep 100[01]$"' || return
+	ends 0 order pause k || return
+	ends 0 order kill k 9 all || return # paused or not
+	ends 137 order wait k || return
+	ends 0 order delete k || return
+	same "containers" "" "$(order list)"
+}
+
+test_container_pod()
+{
+	container_vm || return
+	keep pause ns=pid,net,ipc,uts hostname=pod || return
+	make one pod=pause podns=net,ipc,uts ns=pid,cgroup leave quiet -- sh -c 'ipcmk -Q >/dev/null 2>&1; nc -l -p 4000 -e echo from-one' || return
+	same "host name" pod "$(run pod=pause podns=net,ipc,uts ns=pid,cgroup -- hostname)" || return
+	for _ in $(seq 50); do
+		run pod=pause podns=net,ipc,uts ns=pid,cgroup -- nc 127.0.0.1 4000 >"$dir/out" 2>/dev/null && break
+	done
+	same "over the network" from-one "$(cat "$dir/out")" || return
+	same "namespaces" "0" "$(run pod=pause podns=ipc,net ns=pid -- sh -c 'readlink /proc/self/ns/net' | grep -cF "$(in_vm readlink /proc/self/ns/net)")" || return
+	# Its processes, too.
+	same "a shared PID namespace" sleep "$(run pod=pause podns=pid ns=cgroup -- cat /proc/1/comm)" || return
+	refused "no container to join" run pod=none podns=net ns=pid -- true || return
+	drop pause || return
+	order kill one 9
+	order wait one
+	refused "no container to join" run pod=pause podns=net ns=pid -- true
+}
+
+test_container_table()
+{
+	local i
+	container_vm || return
+	for i in $(seq 16); do
+		keep "c$i" || return
+	done
+	refused "too many containers" make c17 -- true || return
+	same "they run" 16 "$(order list | grep -c running)" || return
+	drop c3 || return
+	keep c17 || return
+	for i in 1 2 4 5; do drop "c$i" || return; done
+	same "they run" 12 "$(order list | grep -c running)"
+}
+
+test_container_bomb_and_hog()
+{
+	container_vm || return
+	make bomb leave quiet -- sh -c 'f() { f | f & }; while :; do f 2>/dev/null; done' || return
+	sleep 2
+	ends 0 in_vm true || return
+	same "list" "bomb running alive" "$(order list)" || return
+	ends 0 order kill bomb 9 all || return
+	ends 137 order wait bomb || return
+	ends 0 order delete bomb || return
+	make hog leave quiet -- sh -c 'while :; do tail /dev/zero; done' || return
+	sleep 2
+	ends 0 in_vm true || return
+	ends 0 order kill hog 9 all || return
+	ends 137 order wait hog || return
+	ends 0 in_vm true
+}
+
+test_container_is_frozen_and_copied()
+{
+	container_vm || return
+	keep k || return
+	keep p || return
+	ends 0 order pause p || return
+	make m later leave quiet -- sleep 1000 || return
+	"$uvm" fork a --id b >/dev/null || { reason=fork; return 1; }
+	same "in the copy" "k running alive|p paused alive|m created alive|" "$("$order" b list | tr '\n' '|')" || return
+	same "in the source" "k running alive|p paused alive|m created alive|" "$(order list | tr '\n' '|')" || return
+	same "paused" 1 "$("$uvm" exec b cat /sys/fs/cgroup/uvm/p/cgroup.freeze)" || return
+	want "the copy has the source's boot_id" [ "$("$order" b exec in=k -- cat /proc/sys/kernel/random/boot_id)" != \
+		"$(order exec in=k -- cat /proc/sys/kernel/random/boot_id)" ] || return
+	ends 0 timeout 60 "$order" b start m || return
+	ends 0 timeout 60 "$order" b kill m 9 || return
+	ends 137 timeout 60 "$order" b wait m || return
+	ends 0 timeout 60 "$order" b resume p || return
+	same "in the source" "k running alive|p paused alive|m created alive|" "$(order list | tr '\n' '|')"
+}
+
+test_container_malformed()
+{
+	container_vm || return
+	timeout 200 "$order" a fuzz 12345 400 std root=/dev/vdb,ext4,tmpfs nnp forbid=63 user=root hostname=h masked=/etc sysctl=net.ipv4.ip_default_ttl=5 -- true >/dev/null 2>&1
+	for c in $(order list | cut -d ' ' -f 1); do
+		order kill "$c" 9 2>/dev/null
+		order wait "$c" >/dev/null 2>&1
+		order delete "$c"
+	done
+	ends 0 run -- true || return
+	same "containers" "" "$(order list)" || return
+	ends 0 order set other || return
+	same "host name" other "$(in_vm hostname)"
+}
+
+test_container_figures()
+{
+	container_vm || return
+	make k leave quiet cgroup=memory.max=67108864 cgroup=pids.max=50 -- sh -c 'sleep 1000 & exec sleep 1001' || return
+	local v
+	v=$(order stats k) || { reason=stats; return 1; }
+	want "figures: $v" grep -qE "^cpu_us [1-9][0-9]* memory [1-9][0-9]* memory_max 67108864 pids 2 pids_max 50 oom_kill 0 " <<<"$v" || return
+	v=$(order stats) || { reason=stats; return 1; }
+	want "the guest's figures: $v" grep -qE "^cpu_us [1-9][0-9]* memory [1-9][0-9]* memory_max 2[0-9]{8} pids [1-9]" <<<"$v" || return
+	same "processes" "1 0 1 S 1 sleep 1001|" "$(order processes k | grep "sleep 1001" | tr '\n' '|')" || return
+	same "how many" 2 "$(order processes k | wc -l)" || return
+	want "the agent is not among the guest's" grep -q "^1 0 1 . 1 /init" <(order processes) || return
+	drop k || return
+	refused "no such container" order stats k || return
+	# The kernel kills one of it, and its client hears of that.
+	order create k std root=/dev/vdb,ext4,tmpfs cgroup=memory.max=20971520 -- sh -c 'tail /dev/zero; sleep 1; exit 5' >/dev/null 2>"$dir/err" </dev/null
+	same "status" 5 $? || return
+	want "no notice: $(cat "$dir/err")" grep -q "^notice" "$dir/err" || return
+	v=$(in_vm awk '/VmRSS/ { print $2 }' /proc/1/status)
+	printf ' agent memory: %s KiB\n' "$v"
+	want "the agent has $v KiB" [ "$v" -le 1024 ]
+}
