@@ -35,7 +35,7 @@ help:
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
-	@echo 'make install    uvm into $$(DESTDIR)$$(PREFIX)/bin'
+	@echo 'make install    uvm and the guest kernel into $$(DESTDIR)$$(PREFIX)'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
 # --- the monitor ---
@@ -130,8 +130,9 @@ bench-clone: setup-bench
 	@$(MAKE) --no-print-directory all bench
 	@tests/bench/clone
 
-install: $B/uvm $B/uvm.1
+install: $B/uvm $B/uvm.1 $B/vmlinux
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
+	install -D -m 644 $B/vmlinux $(DESTDIR)$(PREFIX)/lib/uvm/vmlinux
 	install -D -m 644 $B/uvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/uvm.1
 
 clean:

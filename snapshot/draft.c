@@ -318,17 +318,28 @@ int snapshot_publish(struct snapshot_draft *d, struct err *e)
 	return 0;
 }
 
+/* Out of sight first, as a whole. */
+static int remove_dir(int at, const char *name)
+{
+	char temp[NAME_MAX];
+
+	snprintf(temp, sizeof(temp), TEMP_PREFIX "removed-%d", (int)getpid());
+	if (rename_new(at, name, temp))
+		return -errno;
+	files_remove_dir(at, temp);
+	return 0;
+}
+
 int snapshot_remove(int at, const char *name, struct err *e)
 {
 	int r = removable(at, name, e);
-	char temp[NAME_MAX];
 
-	if (r)
-		return r;
-	/* Out of sight first, as a whole. */
-	snprintf(temp, sizeof(temp), TEMP_PREFIX "removed-%d", (int)getpid());
-	if (rename_new(at, name, temp))
-		return err_sys(e, "cannot remove snapshot %s", name);
-	files_remove_dir(at, temp);
-	return 0;
+	if (!r && remove_dir(at, name))
+		r = err_sys(e, "cannot remove snapshot %s", name);
+	return r;
+}
+
+void snapshot_discard(int at, const char *name)
+{
+	remove_dir(at, name);
 }

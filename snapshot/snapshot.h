@@ -160,6 +160,9 @@ int snapshot_publish(struct snapshot_draft *d, struct err *e);
 /* Removes the snapshot `name` of directory at; refused while others need it. */
 int snapshot_remove(int at, const char *name, struct err *e);
 
+/* Removes what is there under this name, whole or not, without asking whether others need it. */
+void snapshot_discard(int at, const char *name);
+
 /* For printing: the table that reads sections of that name in any file of a snapshot, or NULL. */
 const struct state_table *snapshot_table(const char *name);
 /* Reads a file of kind "manifest", "state" or "seal" for printing: whole, the caller's to free. */

@@ -23,6 +23,8 @@ static const struct {
 	{AGENT_ERROR, sizeof(struct agent_error), AGENT_ANSWER_MAX},
 	{AGENT_STARTED, sizeof(struct agent_started), sizeof(struct agent_started)},
 	{AGENT_EXITED, sizeof(struct agent_exited), sizeof(struct agent_exited)},
+	{AGENT_CREATED, sizeof(struct agent_started), sizeof(struct agent_started)},
+	{AGENT_NOTICE, sizeof(struct agent_notice), sizeof(struct agent_notice)},
 };
 
 uint64_t agent_deadline(void)
@@ -196,14 +198,31 @@ static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void 
 	return r;
 }
 
+int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+		size_t length, struct err *e)
+{
+	struct agent_message m;
+	int r = ask(dial, ctx, type, payload, length, &m, e);
+
+	return r ? r : m.head.type == AGENT_OK ? 0 : unexpected(&m, e);
+}
+
+int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
+	       enum agent_kill_scope scope, struct err *e)
+{
+	struct agent_kill order = {.signo = (uint32_t)signo, .scope = scope};
+
+	if (strlen(container) > AGENT_NAME_MAX)
+		return err_set(e, EINVAL, "'%s' is not a container's name", container);
+	strcpy(order.container.name, container);
+	return agent_order(dial, ctx, AGENT_KILL, &order, sizeof(order), e);
+}
+
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e)
 {
 	struct agent_shutdown order = {.mode = mode};
-	struct agent_message m;
-	int r = ask(dial, ctx, AGENT_SHUTDOWN, &order, sizeof(order), &m, e);
+	int r = agent_order(dial, ctx, AGENT_SHUTDOWN, &order, sizeof(order), e);
 
 	/* The guest may be gone faster than its answer. */
-	if (r == -ECONNRESET)
-		return 0;
-	return r ? r : m.head.type == AGENT_OK ? 0 : unexpected(&m, e);
+	return r == -ECONNRESET ? 0 : r;
 }

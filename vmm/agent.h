@@ -30,6 +30,7 @@ struct agent_message {
 		struct agent_info info;
 		struct agent_started started;
 		struct agent_exited exited;
+		struct agent_notice notice;
 		struct {
 			struct agent_error error;
 			char text[AGENT_TEXT_MAX + 1]; /* ends in a NUL once complete */
@@ -61,6 +62,16 @@ int agent_error(const struct agent_message *m, struct err *e);
 
 /* When an answer to a request that is sent now is overdue. */
 uint64_t agent_deadline(void);
+
+/* One request on a connection of its own, whose answer is OK. Returns 0 or -errno with the message
+ * set: what the agent says as an error, or -ECONNRESET when it closed without a word.
+ */
+int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+		size_t length, struct err *e);
+
+/* Sends a signal to a container's first process, or to all in it. As agent_order. */
+int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
+	       enum agent_kill_scope scope, struct err *e);
 
 /* Tells the guest to power off or reboot. 0: it was told so, not that it has done it. */
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e);

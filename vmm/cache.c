@@ -108,6 +108,23 @@ int cache_open(struct cache *c, bool make, struct err *e)
 	return r < 0 ? r : 0;
 }
 
+int cache_open_dir(const char *name, char path[PATH_MAX], struct err *e)
+{
+	char top[PATH_MAX];
+	int r = cache_path(top, sizeof(top) - 1, e), fd;
+
+	if (r)
+		return r;
+	if (snprintf(path, PATH_MAX, "%s/%s", top, name) >= PATH_MAX)
+		return err_set(e, ENAMETOOLONG, "cache directory %s has too long a path", top);
+	fd = open_own(AT_FDCWD, path, false, path, e);
+	if (fd != -ENOENT)
+		return fd;
+	if (make_path(top))
+		return err_sys(e, "cannot make cache directory %s", top);
+	return open_own(AT_FDCWD, path, true, path, e);
+}
+
 void cache_close(struct cache *c)
 {
 	if (c->images >= 0)

@@ -7,6 +7,8 @@
  *   images/KEY/image       the image
  *   images/KEY/image.json  what it is (vmm/image.h); its time is when it was last used
  *   images/.uvm-KEY/       one that is being made, see vmm/claim.h
+ *   templates/             see vmm/template.h
+ *   scratch/SIZE.ext4      see vmm/scratch.h
  *   files/STAMP            a link whose target is the digest of a file that had this stamp; nothing
  *                          follows it
  * The directory must be the user's own and writable by nobody else: what is in it is trusted.
@@ -37,6 +39,11 @@ struct cache {
  * -errno. */
 int cache_open(struct cache *c, bool make, struct err *e);
 void cache_close(struct cache *c);
+
+/* Opens, and makes, the directory `name` of the cache, for what has an order of its own in there
+ * (templates, scratch). path gets where it is. Returns a descriptor or -errno.
+ */
+int cache_open_dir(const char *name, char path[PATH_MAX], struct err *e);
 
 /* Opens the entry of a key, locked shared. Returns its directory's descriptor, or -ENOENT. */
 int cache_get(const struct cache *c, const char *key, struct err *e);

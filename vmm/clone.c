@@ -11,11 +11,24 @@
 #include "vmm/cmd.h"
 #include "vmm/machine_state.h"
 
+void clone_record(const struct clone *c)
+{
+	const struct machine *m = c->machine;
+
+	if (!m->recorded)
+		snapshot_record(m->snapshot, &m->mem);
+}
+
 static void ready(void *ctx)
 {
 	struct clone *c = ctx;
 
+	if (c->ready) {
+		c->ready(c->ctx);
+		return;
+	}
 	launch_ready(&c->launch, &c->rundir);
+	clone_record(c);
 }
 
 static void answered(void *ctx, int result, struct err *e)
@@ -28,8 +41,6 @@ static void answered(void *ctx, int result, struct err *e)
 		return;
 	}
 	machine_ready(m);
-	if (!m->recorded)
-		snapshot_record(m->snapshot, &m->mem);
 	/* Its kernel may reseed once more, now that nobody waits for it. */
 	vmgenid_notify(&m->vmgenid);
 }
@@ -103,6 +114,21 @@ static int start(struct clone *c, struct machine *m, struct err *e)
 	return 0;
 }
 
+int clone_prepare(struct clone *c, const struct snapshot *s, struct err *e)
+{
+	int r = machine_load_config(&s->state, &c->config, e);
+
+	if (r)
+		return r;
+	if (c->config.memory != s->m.memory || c->config.disks != s->m.disks ||
+	    c->config.cpus != s->m.cpus)
+		return err_set(e, EINVAL, "snapshot %s: its state is another machine's", s->path);
+	c->config.kernel = s->m.kernel.s;
+	c->source = (struct machine_source){
+		.state = &s->state, .snapshot = s, .check = !s->sealed};
+	return 0;
+}
+
 int clone_run(struct clone *c, struct err *e)
 {
 	struct machine *m = calloc(1, sizeof(*m));
@@ -115,5 +141,6 @@ int clone_run(struct clone *c, struct err *e)
 	m->mark[MARK_START] = c->started;
 	m->ready = ready;
 	m->ready_ctx = c;
+	c->machine = m;
 	return launch_run(&c->launch, m, start(c, m, e), c->timing, e);
 }

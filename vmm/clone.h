@@ -24,7 +24,21 @@ struct clone {
 	const char *cmdline; /* words for the agent, or NULL */
 	bool timing;
 	uint64_t started; /* when the command began */
+	/* On the main thread, when the guest has its new identity; NULL: launch_ready, clone_record. */
+	void (*ready)(void *ctx);
+	void *ctx;
+	struct machine *machine; /* clone_run's, for that call */
 };
+
+/* Sets config and source to what all clones of the snapshot have in common. s outlives c. Returns 0 or
+ * -errno.
+ */
+int clone_prepare(struct clone *c, const struct snapshot *s, struct err *e);
+
+/* Has the snapshot's next clones get the pages at once that this one has written until now, if none has
+ * done so yet. Any thread.
+ */
+void clone_record(const struct clone *c);
 
 /* Runs the VM to its end, and removes its run directory. Returns the exit status for its process,
  * with a message for one that is not 0.

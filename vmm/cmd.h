@@ -25,6 +25,7 @@ struct cmd {
 	const char *notes;   /* more for its help, lines that end in a newline; or NULL */
 	const struct opt *options;
 	int stop_at_operand; /* see opt_parse */
+	int usage_status;    /* of a wrong command line; 0: EXIT_USAGE */
 	/* argv[0..argc) are the operands; cfg is the table's configuration, as parsed from its
 	 * defaults. Returns the exit status; a message in e is printed.
 	 */
@@ -34,11 +35,16 @@ struct cmd {
 };
 
 extern const struct cmd cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_exec, cmd_fork, cmd_image,
-	cmd_kill, cmd_metrics, cmd_pause, cmd_ps, cmd_resume, cmd_snapshot, cmd_stats, cmd_stop;
+	cmd_inspect, cmd_kill, cmd_logs, cmd_metrics, cmd_pause, cmd_ps, cmd_resume, cmd_rm,
+	cmd_run, cmd_snapshot, cmd_stats, cmd_stop, cmd_template, cmd_wait;
 
 /* A time (seconds since 1970, UTC) as commands print it, "2026-01-31T12:00:00Z". */
 #define CMD_TIME 32
 void cmd_time(int64_t seconds, char text[CMD_TIME]);
+
+/* Kills the VM's process, and waits for its end. Returns an exit status. */
+struct rundir;
+int cmd_kill_vm(struct rundir *vm, struct err *e);
 
 /* For a command given the wrong number of operands. Returns EXIT_USAGE. */
 int cmd_usage(const struct cmd *c, struct err *e);

@@ -62,26 +62,6 @@ static void clone_defaults(void *to)
 	c->count = 1;
 }
 
-/* What all clones of the snapshot have in common. */
-static int prepare(struct clone_config *c, const char *path, struct err *e)
-{
-	struct clone *cl = &c->clone;
-	int r = snapshot_open(&c->snapshot, path, false, e);
-
-	if (!r)
-		r = machine_load_config(&c->snapshot.state, &cl->config, e);
-	if (r)
-		return r;
-	if (cl->config.memory != c->snapshot.m.memory || cl->config.disks != c->snapshot.m.disks ||
-	    cl->config.cpus != c->snapshot.m.cpus)
-		return err_set(e, EINVAL, "snapshot %s: its state is another machine's", path);
-	cl->config.kernel = c->snapshot.m.kernel.s;
-	cl->source = (struct machine_source){.state = &c->snapshot.state,
-					     .snapshot = &c->snapshot,
-					     .check = !c->snapshot.sealed};
-	return 0;
-}
-
 static int take_id(struct clone_config *c, struct err *e)
 {
 	int r = rundir_create(&c->clone.rundir, c->id, e);
@@ -223,7 +203,7 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 		err_set(e, EINVAL, "--cmdline: more than %u bytes", AGENT_CMDLINE_MAX);
 		return EXIT_USAGE;
 	}
-	if (prepare(c, argv[0], e))
+	if (snapshot_open(&c->snapshot, argv[0], false, e) || clone_prepare(&c->clone, &c->snapshot, e))
 		return EXIT_FAIL;
 	if (c->clone.cmdline && !c->clone.config.agent) {
 		err_set(e, EINVAL, "snapshot %s has no agent in it that could take --cmdline", argv[0]);

@@ -68,7 +68,7 @@ static int split(const char *path, int *at, char name[NAME_MAX + 1], struct err 
 static void warm_up(const struct rundir *vm)
 {
 	static char program[] = "/bin/true", *argv[] = {program, NULL};
-	struct exec_request rq = {.argv = argv, .quiet = true, .limit_ms = WARM_UP_MS};
+	struct exec_request rq = {.argv = argv, .quiet = true, .timeout_ms = WARM_UP_MS};
 	char answer[CONTROL_ANSWER], agent[8];
 	struct err ignored;
 	int status, fd = client_control(vm, &ignored);

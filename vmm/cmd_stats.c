@@ -133,7 +133,7 @@ static int visit(void *ctx, const char *id)
 static int each_vm(struct stats_config *c, int argc, char **argv, struct err *e)
 {
 	if (!argc)
-		return rundir_each(visit, c, e) ? EXIT_FAIL : EXIT_OK;
+		return rundir_each(false, visit, c, e) ? EXIT_FAIL : EXIT_OK;
 	for (int i = 0; i < argc; i++) {
 		struct vm_stats s;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The commands that speak to a running VM: exec, ps, console, stop, kill.
+ * The commands that speak to a running VM, or to the container in it: exec, ps, console, stop, kill.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,9 +15,11 @@
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/console.h"
+#include "vmm/container.h"
 #include "vmm/control.h"
 #include "vmm/exec.h"
 #include "vmm/json.h"
+#include "vmm/record.h"
 #include "vmm/tty.h"
 #include "vmm/util.h"
 
@@ -29,6 +31,7 @@ struct exec_config {
 	struct exec_request rq;
 	char *env[EXEC_MAX_ENV + 1];
 	uint32_t env_count;
+	bool vm, interactive;
 };
 
 static int set_env(void *to, const char *value, struct err *e)
@@ -49,8 +52,25 @@ static const struct opt exec_options[] = {
 	{"env", 'e', "NAME=VALUE", "set a variable; may be repeated", set_env, 0},
 	{"workdir", 'w', "DIR", "run it in this directory (default /)", opt_set_str,
 	 offsetof(struct exec_config, rq.cwd)},
+	{"user", 'u', "USER[:GROUP]", "run it as this user, by name or number", opt_set_str,
+	 offsetof(struct exec_config, rq.user_name)},
+	{"interactive", 'i', NULL, "for docker's sake: standard input is always passed on", opt_set_flag,
+	 offsetof(struct exec_config, interactive)},
+	{"vm", 0, NULL, "run it in the VM itself, and not in the container that it is there for",
+	 opt_set_flag, offsetof(struct exec_config, vm)},
 	{0},
 };
+
+/* Whether a VM is there for a container, which a command then means. */
+static bool has_container(const struct rundir *vm)
+{
+	struct err ignored;
+	int fd = record_open(vm, &ignored);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
 
 static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 {
@@ -71,6 +91,10 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 	argv[argc] = NULL;
 	c->rq.argv = argv + 1;
 	c->rq.envp = c->env;
+	if (!c->vm && has_container(&vm)) {
+		c->rq.container = RECORD_CONTAINER;
+		c->rq.caps = &container_caps;
+	}
 	exec_run(&c->rq, client_dial_agent, &vm, &status, e);
 	rundir_close(&vm);
 	return status;
@@ -79,7 +103,7 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 const struct cmd cmd_exec = {
 	.name = "exec",
 	.args = "ID [--] CMD [ARG...]",
-	.summary = "Run a command in a VM",
+	.summary = "Run a command in a container, or in a VM",
 	.options = exec_options,
 	.notes = "Standard input, output and error are the command's. The exit status is the\n"
 		 "command's; 128 + n if signal n ended it; 127 if there is no such command, 126 if "
@@ -93,17 +117,35 @@ const struct cmd cmd_exec = {
 /* --- ps --- */
 
 struct ps_config {
-	bool json, quiet;
+	bool json, quiet, all;
 	struct json_writer out;
 };
 
 static const struct opt ps_options[] = {
+	{"all", 'a', NULL, "also containers that have ended", opt_set_flag,
+	 offsetof(struct ps_config, all)},
 	{"json", 0, NULL, "print a JSON array", opt_set_flag, offsetof(struct ps_config, json)},
 	{"quiet", 'q', NULL, "print ids only", opt_set_flag, offsetof(struct ps_config, quiet)},
 	{0},
 };
 
-static void print_vm(struct ps_config *c, const char *id, const char *answer)
+/* The arguments of a command, for people. */
+static void command_text(const struct json *command, char *text, size_t size)
+{
+	size_t n = 0;
+
+	*text = 0;
+	json_each(v, command) {
+		if (v->type == JSON_STRING && n < size)
+			n += (size_t)snprintf(text + n, size - n, "%s%s", n ? " " : "", v->text);
+	}
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+}
+
+static void print_vm(struct ps_config *c, const char *id, const char *answer,
+		     const struct record *rec)
 {
 	char pid[16], state[16], agent[16], cpus[16], memory[24], uptime[24], kernel[4096];
 
@@ -115,8 +157,14 @@ static void print_vm(struct ps_config *c, const char *id, const char *answer)
 	client_value(answer, "uptime_ms", uptime, sizeof(uptime));
 	client_value(answer, "kernel", kernel, sizeof(kernel));
 	if (!c->json) {
-		printf("%-20s %-8s %-12s %-6s %4s %6lluM %9.1fs  %s\n", id, pid, state, agent, cpus,
-		       strtoull(memory, NULL, 10) >> 20, strtod(uptime, NULL) / 1000, kernel);
+		char command[128];
+
+		if (rec->container)
+			command_text(rec->command, command, sizeof(command));
+		printf("%-20s %-8s %-12s %-6s %4s %6lluM %9.1fs  %s%s%s\n", id, pid, state, agent,
+		       cpus, strtoull(memory, NULL, 10) >> 20, strtod(uptime, NULL) / 1000,
+		       rec->container ? rec->image : kernel, rec->container ? ": " : "",
+		       rec->container ? command : "");
 		return;
 	}
 	json_put_open(&c->out, NULL, '{');
@@ -128,17 +176,24 @@ static void print_vm(struct ps_config *c, const char *id, const char *answer)
 	json_put_uint(&c->out, "memory", strtoull(memory, NULL, 10));
 	json_put_uint(&c->out, "uptime_ms", strtoull(uptime, NULL, 10));
 	json_put_string(&c->out, "kernel", kernel);
+	if (rec->container) {
+		json_put_string(&c->out, "image", rec->image);
+		json_put(&c->out, "command", rec->command);
+		json_put_string(&c->out, "created", rec->created);
+	}
+	if (rec->status >= 0)
+		json_put_int(&c->out, "status", rec->status);
 	json_put_close(&c->out);
 }
 
 /* A VM that does not answer is listed all the same: its id is taken. */
 static int visit_vm(void *ctx, const char *id)
 {
-	static const char silent[] =
-		"pid 0\nstate unresponsive\nagent no\ncpus 0\nmemory 0\nuptime_ms 0\n";
 	struct ps_config *c = ctx;
 	char answer[CONTROL_ANSWER];
+	struct record rec;
 	struct rundir vm;
+	bool running;
 	struct err e;
 	int fd;
 
@@ -146,12 +201,17 @@ static int visit_vm(void *ctx, const char *id)
 		printf("%s\n", id);
 		return 0;
 	}
-	if (rundir_open(&vm, id, &e))
+	if (rundir_open_any(&vm, id, &running, &e))
 		return 0; /* gone since it was found */
-	fd = client_control(&vm, &e);
+	if (record_load(&vm, &rec, &e))
+		rec = (struct record){.status = -1};
+	fd = running ? client_control(&vm, &e) : -1;
 	if (fd < 0 || client_request(fd, "status", answer, sizeof(answer), &e))
-		strcpy(answer, silent);
-	print_vm(c, id, answer);
+		snprintf(answer, sizeof(answer),
+			 "pid 0\nstate %s\nagent no\ncpus 0\nmemory 0\nuptime_ms 0\n",
+			 running ? "unresponsive" : "exited");
+	print_vm(c, id, answer, &rec);
+	record_free(&rec);
 	if (fd >= 0)
 		close(fd);
 	rundir_close(&vm);
@@ -171,8 +231,8 @@ static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 		json_put_open(&c->out, NULL, '[');
 	else if (!c->quiet)
 		printf("%-20s %-8s %-12s %-6s %4s %7s %10s  %s\n", "ID", "PID", "STATE", "AGENT",
-		       "CPUS", "MEMORY", "UPTIME", "KERNEL");
-	r = rundir_each(visit_vm, c, e);
+		       "CPUS", "MEMORY", "UPTIME", "KERNEL, OR IMAGE: COMMAND");
+	r = rundir_each(c->all, visit_vm, c, e);
 	if (c->json) {
 		json_put_close(&c->out);
 		putchar('\n');
@@ -183,7 +243,7 @@ static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 const struct cmd cmd_ps = {
 	.name = "ps",
 	.args = "",
-	.summary = "List the running VMs",
+	.summary = "List containers and VMs",
 	.options = ps_options,
 	.run = run_ps,
 	.cfg_size = sizeof(struct ps_config),
@@ -210,7 +270,7 @@ static const struct opt stop_options[] = {
  * process, not for its sockets to close: the lock, by which a directory counts as a live VM's, may
  * be let go of after them.
  */
-static int kill_vm(struct rundir *vm, struct err *e)
+int cmd_kill_vm(struct rundir *vm, struct err *e)
 {
 	pid_t pid = rundir_pid(vm, e);
 	struct rundir again;
@@ -240,19 +300,33 @@ static int kill_vm(struct rundir *vm, struct err *e)
 	return EXIT_OK;
 }
 
+/* A container's process is asked, then killed; its VM ends with it. */
+static bool stop_container(struct rundir *vm, uint32_t seconds, int fd)
+{
+	struct err why;
+
+	if (!agent_kill(client_dial_agent, vm, RECORD_CONTAINER, SIGTERM, AGENT_KILL_INIT, &why) &&
+	    client_wait_end(fd, (int)MIN(seconds, 1000000u) * 1000))
+		return true;
+	return !agent_kill(client_dial_agent, vm, RECORD_CONTAINER, SIGKILL, AGENT_KILL_ALL, &why) &&
+	       client_wait_end(fd, CLIENT_TIMEOUT_MS);
+}
+
 /* Asks the agent, then the monitor, then nobody. */
 static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
 {
 	char answer[CONTROL_ANSWER];
 	struct err why;
 
+	if (has_container(vm) && stop_container(vm, seconds, fd))
+		return EXIT_OK;
 	if (!agent_shutdown(client_dial_agent, vm, AGENT_POWEROFF, &why) &&
 	    client_wait_end(fd, (int)MIN(seconds, 1000000u) * 1000))
 		return EXIT_OK;
 	if (!client_request(fd, "poweroff", answer, sizeof(answer), &why) &&
 	    client_wait_end(fd, CLIENT_TIMEOUT_MS))
 		return EXIT_OK;
-	return kill_vm(vm, e);
+	return cmd_kill_vm(vm, e);
 }
 
 static int with_vm(const struct cmd *c, int argc, char **argv, struct err *e, struct rundir *vm)
@@ -281,9 +355,10 @@ static int run_stop(void *cfg, int argc, char **argv, struct err *e)
 const struct cmd cmd_stop = {
 	.name = "stop",
 	.args = "ID",
-	.summary = "Shut a VM down",
+	.summary = "Stop a container, or shut a VM down",
 	.options = stop_options,
-	.notes = "The agent is asked first. When the guest has not ended in time, or has no agent, "
+	.notes = "A container's process gets SIGTERM, and after the time SIGKILL; its VM ends with it.\n\n"
+		 "In a VM that is no container's the agent is asked first. When the guest has not ended in time, or has no agent, "
 		 "the\n"
 		 "monitor switches it off; if even that fails, the monitor is killed.\n",
 	.run = run_stop,
@@ -291,15 +366,74 @@ const struct cmd cmd_stop = {
 	.defaults = stop_defaults,
 };
 
+struct kill_config {
+	int signo; /* 0: the VM's end at once, or SIGKILL for the container */
+};
+
+static int set_signal(void *to, const char *value, struct err *e)
+{
+	static const struct {
+		const char *name;
+		int signo;
+	} names[] = {{"HUP", SIGHUP},	{"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT},
+		     {"KILL", SIGKILL}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE},
+		     {"ALRM", SIGALRM}, {"TERM", SIGTERM}, {"CONT", SIGCONT}, {"STOP", SIGSTOP},
+		     {"TSTP", SIGTSTP}, {"WINCH", SIGWINCH}};
+	const char *name = strncmp(value, "SIG", 3) ? value : value + 3;
+	char *end;
+	long n = strtol(value, &end, 10);
+
+	if (*value && !*end && n >= 1 && n <= 64) {
+		*(int *)to = (int)n;
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i].name)) {
+			*(int *)to = names[i].signo;
+			return 0;
+		}
+	return err_set(e, EINVAL, "'%s' is not a signal", value);
+}
+
+static const struct opt kill_options[] = {
+	{"signal", 's', "SIGNAL", "which one the container's process gets (default KILL)", set_signal,
+	 offsetof(struct kill_config, signo)},
+	{0},
+};
+
+/* Where the container cannot be killed, its VM is. */
+static int kill_container(struct rundir *vm, int signo, struct err *e)
+{
+	int fd = client_control(vm, e), r;
+
+	if (fd < 0)
+		return EXIT_FAIL;
+	r = agent_kill(client_dial_agent, vm, RECORD_CONTAINER, signo ? signo : SIGKILL,
+		       signo ? AGENT_KILL_INIT : AGENT_KILL_ALL, e);
+	if (!signo && (r || !client_wait_end(fd, CLIENT_TIMEOUT_MS))) {
+		close(fd);
+		return cmd_kill_vm(vm, e);
+	}
+	close(fd);
+	return r ? EXIT_FAIL : EXIT_OK;
+}
+
 static int run_kill(void *cfg, int argc, char **argv, struct err *e)
 {
+	struct kill_config *c = cfg;
 	struct rundir vm;
 	int status = with_vm(&cmd_kill, argc, argv, e, &vm);
 
-	(void)cfg;
 	if (status)
 		return status;
-	status = kill_vm(&vm, e);
+	if (has_container(&vm)) {
+		status = kill_container(&vm, c->signo, e);
+	} else if (c->signo) {
+		err_set(e, 0, "VM '%s' has no container that could get a signal", vm.id);
+		status = EXIT_FAIL;
+	} else {
+		status = cmd_kill_vm(&vm, e);
+	}
 	rundir_close(&vm);
 	return status;
 }
@@ -307,8 +441,10 @@ static int run_kill(void *cfg, int argc, char **argv, struct err *e)
 const struct cmd cmd_kill = {
 	.name = "kill",
 	.args = "ID",
-	.summary = "End a VM at once",
+	.summary = "Kill a container, or end a VM at once",
+	.options = kill_options,
 	.run = run_kill,
+	.cfg_size = sizeof(struct kill_config),
 };
 
 /* --- console --- */

@@ -28,6 +28,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "vmm/container.h"
+#include "vmm/log.h"
 #include "vmm/tty.h"
 #include "vmm/util.h"
 
@@ -48,18 +50,21 @@ struct flow {
 
 struct exec {
 	const struct exec_request *rq;
+	int fd[3]; /* the standard descriptors here */
 	struct agent_key key;
 	uint32_t streams; /* wanted, 1 << enum agent_stream */
 	int control;	  /* -1 when closed */
 	int sock[AGENT_STREAMS];
-	struct flow flow[3]; /* by local descriptor */
+	struct flow flow[3]; /* by standard descriptor */
 	int signals;	     /* signalfd */
 	sigset_t old_mask;
 	struct sigaction old_pipe;
 	struct tty tty;
-	uint64_t deadline_ns; /* for the first answer, or for all if that is limited */
+	uint64_t deadline_ns; /* for the first answer */
+	uint64_t kill_ns;     /* when it has had its time; 0: never */
 	bool started;
 	bool exited;
+	bool timed_out;
 	uint64_t held_signals; /* came before there was a process, 1 << number */
 	struct agent_message message;
 	int status;
@@ -67,29 +72,33 @@ struct exec {
 
 /* ------ the connections ------ */
 
-static void window_size(struct winsize *size)
+static void window_size(const struct exec *x, struct winsize *size)
 {
-	for (int fd = 0; fd < 3; fd++)
-		if (!ioctl(fd, TIOCGWINSZ, size))
+	for (int i = 0; i < 3; i++)
+		if (!ioctl(x->fd[i], TIOCGWINSZ, size))
 			return;
 	*size = (struct winsize){0};
 }
 
-static int send_exec(struct exec *x, struct err *e)
+/* EXEC, or CREATE. */
+static int send_request(struct exec *x, struct err *e)
 {
+	const struct container_spec *create = x->rq->create;
 	struct agent_exec head = {.key = x->key, .streams = x->streams};
 	struct winsize ws;
 	uint8_t *payload;
 	size_t size;
 	int r;
 
-	window_size(&ws);
+	window_size(x, &ws);
 	head.rows = ws.ws_row;
 	head.cols = ws.ws_col;
-	r = exec_encode(x->rq, &head, &payload, &size, e);
+	r = create ? container_encode(create, x->rq, &head, &payload, &size, e)
+		   : exec_encode(x->rq, &head, &payload, &size, e);
 	if (r)
 		return r;
-	r = agent_send(x->control, AGENT_EXEC, payload, size, x->deadline_ns, e);
+	r = agent_send(x->control, create ? AGENT_CREATE : AGENT_EXEC, payload, size,
+		       x->deadline_ns, e);
 	free(payload);
 	return r;
 }
@@ -102,21 +111,23 @@ static bool is_wanted(int fd)
 	return !fstat(fd, &st) && !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 }
 
-static void open_flow(struct exec *x, int fd, int sock)
+static void open_flow(struct exec *x, int i, int sock)
 {
-	struct flow *f = &x->flow[fd];
+	struct flow *f = &x->flow[i];
 	struct stat st;
 
-	if (fd == 0) {
-		f->from = 0;
+	if (x->fd[i] < 0)
+		return;
+	if (i == 0) {
+		f->from = x->fd[0];
 		f->to = sock;
 		f->inward = true;
 		f->to_chunk = FLOW_BYTES;
 		return;
 	}
 	f->from = sock;
-	f->to = fd;
-	f->to_chunk = !fstat(fd, &st) && S_ISREG(st.st_mode) ? FLOW_BYTES : PIPE_BUF;
+	f->to = x->fd[i];
+	f->to_chunk = !fstat(f->to, &st) && S_ISREG(st.st_mode) ? FLOW_BYTES : PIPE_BUF;
 }
 
 static void choose_streams(struct exec *x)
@@ -125,9 +136,9 @@ static void choose_streams(struct exec *x)
 		x->streams = 1u << AGENT_TTY;
 		return;
 	}
-	for (int fd = 0; fd < 3 && !x->rq->quiet; fd++)
-		if (is_wanted(fd))
-			x->streams |= 1u << fd;
+	for (int i = 0; i < 3 && !x->rq->quiet; i++)
+		if (is_wanted(x->fd[i]))
+			x->streams |= 1u << i;
 }
 
 static int attach(struct exec *x, uint32_t stream, struct err *e)
@@ -153,16 +164,16 @@ static int open_session(struct exec *x, agent_dial_fn *dial, void *ctx, struct e
 	for (uint32_t i = 0; i < AGENT_STREAMS; i++)
 		if (x->streams & 1u << i)
 			x->sock[i] = fds[n++];
-	x->deadline_ns = x->rq->limit_ms ? now_ns() + x->rq->limit_ms * 1000000ull : agent_deadline();
-	r = send_exec(x, e);
+	x->deadline_ns = agent_deadline();
+	r = send_request(x, e);
 	for (uint32_t i = 0; i < AGENT_STREAMS && !r; i++)
 		if (x->streams & 1u << i)
 			r = attach(x, i, e);
 	if (r)
 		return r;
-	for (int fd = 0; fd < 3; fd++)
-		if (x->sock[fd] >= 0)
-			open_flow(x, fd, x->sock[fd]);
+	for (int i = 0; i < 3; i++)
+		if (x->sock[i] >= 0)
+			open_flow(x, i, x->sock[i]);
 	if (x->rq->tty) {
 		open_flow(x, 0, x->sock[AGENT_TTY]);
 		open_flow(x, 1, x->sock[AGENT_TTY]);
@@ -202,11 +213,19 @@ static int flow_fill(struct flow *f, struct err *e)
 	return 0;
 }
 
-static int flow_drain(struct flow *f, struct err *e)
+static ssize_t flow_write(const struct exec *x, const struct flow *f, size_t len)
+{
+	const uint8_t *data = f->data + f->start;
+
+	if (f->inward)
+		return send(f->to, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return x->rq->write ? x->rq->write(x->rq->ctx, f->to, data, len) : write(f->to, data, len);
+}
+
+static int flow_drain(const struct exec *x, struct flow *f, struct err *e)
 {
 	size_t len = MIN(f->end - f->start, f->to_chunk);
-	ssize_t n = f->inward ? send(f->to, f->data + f->start, len, MSG_DONTWAIT | MSG_NOSIGNAL)
-			      : write(f->to, f->data + f->start, len);
+	ssize_t n = flow_write(x, f, len);
 	int r = 0;
 
 	if (n >= 0) {
@@ -219,7 +238,8 @@ static int flow_drain(struct flow *f, struct err *e)
 	 * must not believe otherwise.
 	 */
 	if (!f->inward && errno != EPIPE)
-		r = err_sys(e, "cannot write standard %s", f->to == 1 ? "output" : "error");
+		r = err_sys(e, "cannot write standard %s",
+			    f == &x->flow[1] ? "output" : "error");
 	end_flow(f, SHUT_RDWR);
 	return r;
 }
@@ -237,12 +257,17 @@ static void send_control(struct exec *x, enum agent_type type, const void *m, si
 		agent_send(x->control, type, m, size, 0, &ignored);
 }
 
+static void send_signal(struct exec *x, int signo, enum agent_signal_scope scope)
+{
+	struct agent_signal m = {.signo = (uint32_t)signo, .scope = scope};
+
+	send_control(x, AGENT_SIGNAL, &m, sizeof(m));
+}
+
 static void pass_signal(struct exec *x, int signo)
 {
-	struct agent_signal m = {.signo = (uint32_t)signo, .scope = AGENT_SIGNAL_GROUP};
-
 	if (x->started)
-		send_control(x, AGENT_SIGNAL, &m, sizeof(m));
+		send_signal(x, signo, AGENT_SIGNAL_GROUP);
 	else
 		x->held_signals |= UINT64_C(1) << signo;
 }
@@ -252,7 +277,7 @@ static void pass_window(struct exec *x)
 	struct agent_resize m;
 	struct winsize ws;
 
-	window_size(&ws);
+	window_size(x, &ws);
 	m = (struct agent_resize){.rows = ws.ws_row, .cols = ws.ws_col};
 	if (x->rq->tty)
 		send_control(x, AGENT_RESIZE, &m, sizeof(m));
@@ -273,6 +298,10 @@ static void take_signals(struct exec *x)
 static void process_started(struct exec *x)
 {
 	x->started = true;
+	if (x->rq->timeout_ms)
+		x->kill_ns = now_ns() + x->rq->timeout_ms * UINT64_C(1000000);
+	if (x->rq->started)
+		x->rq->started(x->rq->ctx);
 	for (int signo = 1; signo < 64; signo++)
 		if (x->held_signals & UINT64_C(1) << signo)
 			pass_signal(x, signo);
@@ -288,6 +317,8 @@ static int process_exited(struct exec *x, struct err *e)
 		x->status = 128 + (int)m->value;
 	else
 		return err_set(e, EPROTO, "the guest's agent told an impossible exit status");
+	if (x->timed_out)
+		x->status = EXEC_TIMED_OUT;
 	x->exited = true;
 	close(x->control);
 	x->control = -1;
@@ -310,6 +341,11 @@ static int take_message(struct exec *x, struct err *e)
 	}
 	if (m->head.type == AGENT_EXITED && x->started)
 		return process_exited(x, e);
+	if (m->head.type == AGENT_NOTICE && x->rq->create) {
+		if (m->notice.kind == AGENT_NOTICE_OOM)
+			log_line("the container's memory limit has killed a process");
+		return 0;
+	}
 	return err_set(e, EPROTO, "the guest's agent sent a message out of place (type %u)",
 		       m->head.type);
 }
@@ -336,18 +372,24 @@ static bool finished(const struct exec *x)
 	return x->exited && x->flow[1].from < 0 && x->flow[2].from < 0;
 }
 
-/* Milliseconds for poll, or -ETIMEDOUT. */
-static int patience(const struct exec *x, struct err *e)
+/* Milliseconds for poll, or -ETIMEDOUT. A process that has had its time is killed, and then its end
+ * is waited for as that of any other: but no longer than for an answer.
+ */
+static int patience(struct exec *x, struct err *e)
 {
-	uint64_t now;
+	uint64_t now, until = x->started ? x->kill_ns : x->deadline_ns;
 
-	if (x->started && !x->rq->limit_ms)
+	if (!until || x->exited)
 		return -1;
 	now = now_ns();
-	if (now >= x->deadline_ns)
-		return err_set(e, ETIMEDOUT, x->started ? "the command takes too long"
-							: "the guest's agent does not answer");
-	return (int)((x->deadline_ns - now) / 1000000 + 1);
+	if (now < until)
+		return (int)MIN((until - now) / 1000000 + 1, INT_MAX);
+	if (!x->started || x->timed_out)
+		return err_set(e, ETIMEDOUT, "the guest's agent does not answer");
+	x->timed_out = true;
+	x->kill_ns = agent_deadline();
+	send_signal(x, SIGKILL, x->rq->create ? AGENT_SIGNAL_PROCESS : AGENT_SIGNAL_GROUP);
+	return 0;
 }
 
 /* Waits, and deals with what has happened. Errors of a local descriptor end its stream only; the
@@ -355,11 +397,12 @@ static int patience(const struct exec *x, struct err *e)
  */
 static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 {
-	struct pollfd pfd[5] = {{.fd = x->control, .events = POLLIN},
+	struct pollfd pfd[6] = {{.fd = x->control, .events = POLLIN},
 				{.fd = x->signals, .events = POLLIN},
 				{.fd = -1},
 				{.fd = -1},
-				{.fd = -1}};
+				{.fd = -1},
+				{.fd = x->rq->cancel ? x->rq->cancel : -1, .events = POLLIN}};
 	int timeout = patience(x, e);
 
 	if (timeout < -1)
@@ -376,6 +419,8 @@ static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 	}
 	if (poll(pfd, ARRAY_SIZE(pfd), timeout) < 0 && errno != EINTR)
 		return err_sys(e, "poll");
+	if (pfd[5].revents)
+		return err_set(e, ECONNRESET, "the guest has ended");
 	if (pfd[1].revents)
 		take_signals(x);
 	for (int i = 0; i < 3; i++) {
@@ -384,7 +429,7 @@ static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 		int r = 0;
 
 		if (pfd[2 + i].revents)
-			r = f->start < f->end ? flow_drain(f, &why) : flow_fill(f, &why);
+			r = f->start < f->end ? flow_drain(x, f, &why) : flow_fill(f, &why);
 		if (r && !*local) {
 			*local = r;
 			*local_e = why;
@@ -455,7 +500,7 @@ static void give_back(struct exec *x)
 {
 	struct signalfd_siginfo late;
 
-	tty_restore(&x->tty, 0);
+	tty_restore(&x->tty, x->fd[0]);
 	/* What came too late was meant for the command, not for us. */
 	if (x->signals >= 0) {
 		while (read(x->signals, &late, sizeof(late)) > 0)
@@ -473,6 +518,8 @@ static struct exec *exec_new(const struct exec_request *rq)
 	if (!x)
 		return NULL;
 	x->rq = rq;
+	for (int i = 0; i < 3; i++)
+		x->fd[i] = rq->fds ? rq->fds[i] : i;
 	x->control = x->signals = -1;
 	x->status = 1;
 	for (int i = 0; i < AGENT_STREAMS; i++)
@@ -507,7 +554,7 @@ int exec_run(const struct exec_request *rq, agent_dial_fn *dial, void *ctx, int 
 		r = open_session(x, dial, ctx, e);
 	if (!r) {
 		if (rq->tty)
-			tty_raw(&x->tty, 0);
+			tty_raw(&x->tty, x->fd[0]);
 		r = run_session(x, e);
 	}
 	give_back(x);

@@ -283,6 +283,7 @@ static void become(struct clone *c, struct freeze *f, const struct state_reader 
 {
 	c->config = f->m->config;
 	c->config.agent = has_agent(f->m);
+	c->config.no_signals = false;
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG};
 	c->source = (struct machine_source){
 		.state = state, .snapshot = f->m->snapshot, .parent = f->m};

@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sched.h>
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,13 +111,52 @@ void launch_await_over(struct launch *l)
 	close(l->fd);
 }
 
-static int status_of(const struct end *end, struct err *e)
+static int status_of(const struct launch *l, const struct end *end, struct err *e)
 {
 	switch (end_get(end)) {
 	case END_PANIC: err_set(e, 0, "%s", end->text); return EXIT_PANIC;
 	case END_FAULT: err_set(e, 0, "%s", end->text); return EXIT_FAIL;
-	default: log_line("%s", end->text); return EXIT_OK;
+	default:
+		if (!l->quiet)
+			log_line("%s", end->text);
+		return EXIT_OK;
 	}
+}
+
+struct leave {
+	const struct machine *m;
+	pid_t parent;
+};
+
+/* In the other process: until the first has gone. */
+static int stay_behind(void *ctx)
+{
+	const struct leave *leave = ctx;
+	const struct machine *m = leave->m;
+	int from = 0, fd;
+
+	/* They are in ascending order. */
+	for (unsigned int i = 0; i <= m->vcpus; i++) {
+		fd = i ? m->vcpu[i - 1].fd : m->kvm.vm;
+		if (fd > from)
+			syscall(SYS_close_range, from, fd - 1, 0);
+		from = fd + 1;
+	}
+	syscall(SYS_close_range, from, ~0u, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() == leave->parent)
+		for (;;)
+			pause();
+	_exit(0);
+}
+
+void launch_leave_behind(const struct machine *m)
+{
+	static char stack[16384] __attribute__((aligned(16)));
+	static struct leave leave;
+
+	leave = (struct leave){m, getpid()};
+	clone(stay_behind, stack + sizeof(stack), CLONE_VM, &leave);
 }
 
 int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct err *e)
@@ -124,9 +166,11 @@ int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct e
 	if (!r)
 		r = machine_run(m, e);
 	if (!r)
-		status = status_of(&m->end, e);
+		status = status_of(l, &m->end, e);
 	if (timing)
 		machine_print_marks(m, stderr);
+	if (l->ended)
+		l->ended(l, &m->end);
 	rundir_remove(m->rundir);
 	if (l->fd >= 0 && !l->ready && !status) {
 		err_set(e, 0, "the guest ended before its agent was ready");

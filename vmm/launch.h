@@ -21,6 +21,9 @@ struct launch {
 	bool ready; /* in the VM's process: it has said so */
 	/* How it says so, if otherwise than to launch_await; closes fd. Or NULL. */
 	void (*say)(struct launch *l, const struct rundir *vm);
+	/* What is to be done when the VM has ended, before its directory goes. Or NULL. */
+	void (*ended)(struct launch *l, const struct end *end);
+	bool quiet; /* that it ended as it should is not worth a line */
 };
 
 /* Starts the VM's process, in a session of its own and with /dev/null as its standard input and
@@ -42,8 +45,14 @@ void launch_ready(struct launch *l, const struct rundir *vm);
 /* In the starter, of one that is held: waits for that, or for its death. */
 void launch_await_over(struct launch *l);
 
+/* Makes this process's end quick for whoever waits for it: what of the VM takes the kernel its time to
+ * take apart is held, for as long, by another process, which has nothing else and is nobody's. To be
+ * called last, when the machine has stopped. Where it cannot be done, nothing is.
+ */
+void launch_leave_behind(const struct machine *m);
+
 /* The rest of a VM's process, once its machine was made with the result r: runs it to its end, prints
- * the marks if timing, and removes its run directory. Returns the exit status.
+ * the marks if timing, calls l->ended, and removes its run directory. Returns the exit status.
  */
 int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct err *e);
 

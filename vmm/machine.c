@@ -483,7 +483,7 @@ static int build(struct machine *m, struct err *e)
 {
 	int r = loop_init(&m->loop, e);
 
-	if (!r)
+	if (!r && !m->config.no_signals)
 		r = watch_signals(m, e);
 	if (!r)
 		r = console_init(&m->console, &m->config.console, &m->serial, &m->loop, &m->end, e);

@@ -48,6 +48,7 @@ struct machine_config {
 	uint32_t cpus;
 	enum cpuid_template cpu_template;
 	struct console_config console;
+	bool no_signals; /* SIGINT, SIGTERM and SIGHUP are taken elsewhere, and blocked already */
 };
 
 /* Moments in the start of a VM, for --timing. */

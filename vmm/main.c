@@ -18,8 +18,10 @@
 #endif
 
 static const struct cmd *const commands[] = {
-	&cmd_check,  &cmd_boot,	   &cmd_snapshot, &cmd_clone, &cmd_fork, &cmd_exec, &cmd_ps,	&cmd_stats,
-	&cmd_metrics, &cmd_console, &cmd_pause,	  &cmd_resume, &cmd_stop, &cmd_kill, &cmd_image,
+	&cmd_run,     &cmd_exec,    &cmd_ps,	    &cmd_logs,	   &cmd_stop,	  &cmd_kill,
+	&cmd_wait,    &cmd_pause,   &cmd_resume,    &cmd_inspect,  &cmd_stats,	  &cmd_metrics,
+	&cmd_rm,      &cmd_image,   &cmd_template,  &cmd_check,	   &cmd_boot,	  &cmd_console,
+	&cmd_snapshot, &cmd_clone,  &cmd_fork,
 };
 
 #define DESCRIPTORS 8192
@@ -85,7 +87,10 @@ static int run(const struct cmd *c, int argc, char **argv, struct err *e)
 		c->defaults(cfg);
 	first = opt_parse(c->options ? c->options : no_options, cfg, argc, argv, c->stop_at_operand,
 			  e);
-	status = first < 0 ? EXIT_USAGE : c->run(cfg, argc - first, argv + first, e);
+	if (first < 0)
+		status = c->usage_status ? c->usage_status : EXIT_USAGE;
+	else
+		status = c->run(cfg, argc - first, argv + first, e);
 	free(cfg);
 	return status;
 }

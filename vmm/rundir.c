@@ -17,6 +17,7 @@
 
 #define LOCK	    "lock"
 #define PID	    "pid"
+#define KEEP	    "keep"
 #define ROOT_SYSTEM "/run/uvm"
 
 bool rundir_id_valid(const char *id)
@@ -123,6 +124,11 @@ static void empty(const struct rundir *r)
 	closedir(d);
 }
 
+static bool kept(const struct rundir *r)
+{
+	return !faccessat(r->dir, KEEP, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
 /* Removes the directory that we have locked, and lets go of it. Under the root's lock. */
 static void remove_locked(struct rundir *r)
 {
@@ -141,6 +147,11 @@ static int create_locked(struct rundir *r)
 	if (there && errno != EEXIST)
 		return -errno;
 	error = take_lock(r);
+	if (there && !error && kept(r)) {
+		close(r->lock);
+		close(r->dir);
+		return -ENOTEMPTY;
+	}
 	if (there && !error)
 		empty(r); /* of what a dead VM of this id left */
 	return error;
@@ -176,11 +187,15 @@ int rundir_create(struct rundir *r, const char *id, struct err *e)
 		else
 			random_id(r->id);
 		error = create_locked(r);
-	} while (error == -EEXIST && !id);
+	} while ((error == -EEXIST || error == -ENOTEMPTY) && !id);
 	unlock_root(r->root);
 	if (!error)
 		return 0;
 	close(r->root);
+	if (error == -ENOTEMPTY)
+		return err_set(e, EEXIST,
+			       "a container with id '%s' has ended and is kept; 'uvm rm' removes it",
+			       r->id);
 	return error == -EEXIST ? err_set(e, EEXIST, "a VM with id '%s' is running already", r->id)
 				: err_set(e, -error, "cannot make the run directory of '%s': %s",
 					  r->id, strerror(-error));
@@ -208,16 +223,41 @@ void rundir_release(struct rundir *r)
 	close(r->root);
 }
 
+int rundir_keep(const struct rundir *r, struct err *e)
+{
+	int fd = openat(r->dir, KEEP, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return err_sys(e, "cannot keep the directory of '%s'", r->id);
+	close(fd);
+	return 0;
+}
+
+/* Of one that is kept, what only a running VM has. */
+static void tidy_locked(struct rundir *r)
+{
+	static const char *const live[] = {PID, RUNDIR_CONTROL, RUNDIR_VSOCK};
+
+	for (size_t i = 0; i < ARRAY_SIZE(live); i++)
+		unlinkat(r->dir, live[i], 0);
+	close(r->lock);
+	close(r->dir);
+}
+
 void rundir_remove(struct rundir *r)
 {
 	lock_root(r->root);
-	remove_locked(r);
+	if (kept(r))
+		tidy_locked(r);
+	else
+		remove_locked(r);
 	unlock_root(r->root);
 	close(r->root);
 }
 
 /* Finds out whether r->id runs; a dead one's directory is removed. Returns 0 with r->dir open
- * (and no lock) if it does, else -ENOENT or another -errno.
+ * (and no lock) if it does, and -ESRCH with it open if it has ended and is kept, else -ENOENT or
+ * another -errno.
  */
 static int look_up(struct rundir *r)
 {
@@ -225,7 +265,11 @@ static int look_up(struct rundir *r)
 
 	lock_root(r->root);
 	error = take_lock(r);
-	if (error == 0) {
+	if (error == 0 && kept(r)) {
+		close(r->lock);
+		r->lock = -1;
+		error = -ESRCH;
+	} else if (error == 0) {
 		remove_locked(r);
 		error = -ENOENT;
 	} else if (error == -EEXIST) {
@@ -237,10 +281,11 @@ static int look_up(struct rundir *r)
 	return error;
 }
 
-int rundir_open(struct rundir *r, const char *id, struct err *e)
+int rundir_open_any(struct rundir *r, const char *id, bool *running, struct err *e)
 {
 	int error;
 
+	*running = false;
 	if (!rundir_id_valid(id))
 		return err_set(e, EINVAL, "'%s' is not a VM's id", id);
 	snprintf(r->id, sizeof(r->id), "%s", id);
@@ -251,11 +296,43 @@ int rundir_open(struct rundir *r, const char *id, struct err *e)
 		return r->root;
 	else
 		error = look_up(r);
+	if (error == -ESRCH)
+		return 0;
 	if (error && r->root >= 0)
 		close(r->root);
 	if (error == -ENOENT)
 		return err_set(e, ENOENT, "no VM with id '%s' is running; 'uvm ps' lists them", id);
+	*running = !error;
 	return error ? err_set(e, -error, "cannot open VM '%s': %s", id, strerror(-error)) : 0;
+}
+
+int rundir_open(struct rundir *r, const char *id, struct err *e)
+{
+	bool running;
+	int error = rundir_open_any(r, id, &running, e);
+
+	if (error || running)
+		return error;
+	rundir_close(r);
+	return err_set(e, ENOENT, "'%s' has ended; 'uvm rm' removes what is left of it", id);
+}
+
+int rundir_forget(struct rundir *r, struct err *e)
+{
+	int error;
+
+	lock_root(r->root);
+	close(r->dir);
+	error = take_lock(r);
+	if (!error)
+		remove_locked(r);
+	unlock_root(r->root);
+	close(r->root);
+	if (error == -ENOENT)
+		return 0; /* somebody else has */
+	return error == -EEXIST ? err_set(e, EBUSY, "'%s' is running", r->id)
+	       : error		? err_set(e, -error, "cannot remove '%s': %s", r->id, strerror(-error))
+				: 0;
 }
 
 void rundir_close(struct rundir *r)
@@ -279,26 +356,29 @@ pid_t rundir_pid(const struct rundir *r, struct err *e)
 		       : err_set(e, EINVAL, "VM '%s' has a pid file that makes no sense", r->id);
 }
 
-static int each_running(int root, struct dirent **names, int n, int (*visit)(void *, const char *),
-			void *ctx)
+static int each_of(int root, struct dirent **names, int n, bool with_kept,
+		   int (*visit)(void *, const char *), void *ctx)
 {
 	int r = 0;
 
 	for (int i = 0; i < n && !r; i++) {
 		struct rundir vm = {.root = root};
+		int error;
 
 		if (!rundir_id_valid(names[i]->d_name))
 			continue;
 		memcpy(vm.id, names[i]->d_name, strlen(names[i]->d_name) + 1);
-		if (look_up(&vm))
+		error = look_up(&vm);
+		if (error && error != -ESRCH)
 			continue;
 		close(vm.dir);
-		r = visit(ctx, vm.id);
+		if (!error || with_kept)
+			r = visit(ctx, vm.id);
 	}
 	return r;
 }
 
-int rundir_each(int (*visit)(void *ctx, const char *id), void *ctx, struct err *e)
+int rundir_each(bool with_kept, int (*visit)(void *ctx, const char *id), void *ctx, struct err *e)
 {
 	struct dirent **names;
 	char path[PATH_MAX];
@@ -315,7 +395,7 @@ int rundir_each(int (*visit)(void *ctx, const char *id), void *ctx, struct err *
 		close(root);
 		return r;
 	}
-	r = each_running(root, names, n, visit, ctx);
+	r = each_of(root, names, n, with_kept, visit, ctx);
 	while (n > 0)
 		free(names[--n]);
 	free(names);

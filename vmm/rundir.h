@@ -10,7 +10,11 @@
  *   vsock.sock    devices/vsock_unix.h
  *   console.log   the serial console, of a detached VM
  *   log           the monitor's own messages, of a detached VM
- * A directory whose lock nobody holds is a dead VM's; whoever comes upon it removes it.
+ *   container     vmm/record.h, of a VM that is there for a container
+ *   output        what a detached container has written; output.1: what it wrote before that
+ *   keep          if it is there: the directory stays after the VM's end
+ * A directory whose lock nobody holds is a dead VM's; whoever comes upon it removes it, unless it is to
+ * be kept: then it holds what is known of a container that has ended, until that is removed.
  */
 #ifndef UVM_VMM_RUNDIR_H
 #define UVM_VMM_RUNDIR_H
@@ -25,6 +29,8 @@
 #define RUNDIR_VSOCK   "vsock.sock"
 #define RUNDIR_CONSOLE "console.log"
 #define RUNDIR_LOG     "log"
+#define RUNDIR_RECORD  "container"
+#define RUNDIR_OUTPUT  "output"
 
 struct rundir {
 	int root, dir, lock; /* descriptors: all VMs' directory, this VM's, its lock file */
@@ -37,7 +43,7 @@ struct rundir {
 bool rundir_id_valid(const char *id);
 
 /* Takes the id and makes its directory; id NULL picks a free random one. Returns 0; -EEXIST if a
- * VM of that id runs; or another -errno. The lock goes with the process, or with rundir_remove.
+ * VM of that id runs, or has ended and is kept; or another -errno. The lock goes with the process, or with rundir_remove.
  */
 int rundir_create(struct rundir *r, const char *id, struct err *e);
 
@@ -49,6 +55,9 @@ int rundir_write_pid(const struct rundir *r, struct err *e);
  */
 void rundir_release(struct rundir *r);
 
+/* From now on rundir_remove, and those who find the VM dead, leave what is known of its container. */
+int rundir_keep(const struct rundir *r, struct err *e);
+
 /* Removes the directory with all in it, then the lock. */
 void rundir_remove(struct rundir *r);
 
@@ -58,12 +67,21 @@ void rundir_remove(struct rundir *r);
 int rundir_open(struct rundir *r, const char *id, struct err *e);
 void rundir_close(struct rundir *r);
 
+/* The same, but also of a VM that has ended and is kept. */
+int rundir_open_any(struct rundir *r, const char *id, bool *running, struct err *e);
+
+/* Removes the directory of one that is kept. Closes r in any case. Returns 0, or -EBUSY while the VM
+ * runs.
+ */
+int rundir_forget(struct rundir *r, struct err *e);
+
 /* The process id of an open directory's VM, or -errno. */
 pid_t rundir_pid(const struct rundir *r, struct err *e);
 
-/* Calls visit with the id of each running VM, in the order of their names, until it returns
- * something else than 0, and returns that. No directory at all is no VM: 0.
+/* Calls visit with the id of each running VM (and, if kept, of those that are kept), in the order of
+ * their names, until it returns something else than 0, and returns that. No directory at all is no VM:
+ * 0.
  */
-int rundir_each(int (*visit)(void *ctx, const char *id), void *ctx, struct err *e);
+int rundir_each(bool kept, int (*visit)(void *ctx, const char *id), void *ctx, struct err *e);
 
 #endif

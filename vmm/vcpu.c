@@ -15,8 +15,10 @@
 #include "vmm/layout.h"
 #include "vmm/log.h"
 
-/* The signal that gets a vCPU thread out of KVM_RUN; it does nothing else. */
-#define KICK SIGUSR1
+/* The signal that gets a vCPU thread out of KVM_RUN; it does nothing else. One that nobody sends for a
+ * reason of his own, nor is passed on to a container.
+ */
+#define KICK SIGURG
 
 /* Stack of a vCPU thread. Its deepest path formats one message. */
 #define STACK_SIZE (64u << 10)

@@ -50,8 +50,8 @@ drop()
 	order kill "$1" 9 && ends 137 order wait "$1" && ends 0 order delete "$1"
 }
 
-# refused TEXT COMMAND...: the agent says so.
-refused()
+# denied TEXT COMMAND...: the agent says so.
+denied()
 {
 	local text=$1 said
 	shift
@@ -86,9 +86,9 @@ test_container_status_and_streams()
 	order kill k 9
 	ends 137 order wait k || return
 	same "list" "k stopped -" "$(order list)" || return
-	refused "already" make k -- true || return
+	denied "already" make k -- true || return
 	ends 0 order delete k || return
-	refused "no such container" order delete k
+	denied "no such container" order delete k
 }
 
 test_container_create_and_start()
@@ -96,11 +96,11 @@ test_container_create_and_start()
 	container_vm || return
 	ends 0 make k later leave -- sh -c 'echo x >/started; sleep 1000' || return
 	same "list" "k created alive" "$(order list)" || return
-	refused "not ended" order delete k || return
+	denied "not ended" order delete k || return
 	ends 1 order exec in=k -- test -e /started || return
 	ends 0 order start k || return
 	same "list" "k running alive" "$(order list)" || return
-	refused "has been started" order start k || return
+	denied "has been started" order start k || return
 	for _ in $(seq 50); do order exec in=k -- test -e /started && break; done
 	ends 0 order exec in=k -- test -e /started || return
 	drop k || return
@@ -113,7 +113,7 @@ test_container_create_and_start()
 	ends 0 make k later leave -- /etc/bad 2>/dev/null && { reason="a missing program was created"; return 1; }
 	in_vm sh -c 'echo text >/tmp/bad; chmod 755 /tmp/bad'
 	ends 0 make k later leave mount=b:/tmp/bad:/bin/bad -- /bin/bad || return
-	refused "cannot run '/bin/bad': Exec format" order start k || return
+	denied "cannot run '/bin/bad': Exec format" order start k || return
 	same "list" "k stopped -" "$(order list)" || return
 	ends 126 order wait k || return
 	ends 0 order delete k || return
@@ -128,7 +128,7 @@ test_container_namespaces()
 	same "processes that it sees" "1 " "$(run -- sh -c 'cd /proc; for p in [0-9]*; do [ $p = 1 ] && echo $p; [ $p -gt 9 ] && echo $p; done' | tr '\n' ' ')" || return
 	same "host name" hut "$(run hostname=hut -- hostname)" || return
 	same "the guest's" a "$(in_vm hostname)" || return
-	refused "no namespace" run ns=pid hostname=hut -- true || return
+	denied "no namespace" run ns=pid hostname=hut -- true || return
 	same "cgroup" 0::/ "$(run -- cat /proc/self/cgroup)" || return
 	same "cgroup without a namespace" 0::/uvm/x "$(run ns=pid -- cat /proc/self/cgroup)" || return
 	same "its own there" 1 "$(run ns=pid -- cat /sys/fs/cgroup/cgroup.procs)" || return
@@ -138,7 +138,7 @@ test_container_namespaces()
 	in_vm sh -c 'echo $$ >/dev/null'
 	run ns=mount -- sh -c 'sleep 12345 & echo $!' >"$dir/pid"
 	ends 1 in_vm sh -c "kill -0 $(cat "$dir/pid") 2>/dev/null" || return
-	refused "not supported" run ns=user -- true
+	denied "not supported" run ns=user -- true
 }
 
 test_container_root()
@@ -157,8 +157,8 @@ test_container_root()
 	ends 1 run root=/dev/vdb,ext4,tmpfs -- true 2>/dev/null || return # two roots
 	ends 1 order create x std root=/dev/vdb,ext4,tmpfs,1048576 -- dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null || return
 	order delete x
-	refused "cannot mount '/dev/vdx'" order create x std root=/dev/vdx,ext4,tmpfs -- true || return
-	refused "cannot mount '/dev/vdb'" order create x std root=/dev/vdb,erofs,tmpfs -- true || return
+	denied "cannot mount '/dev/vdx'" order create x std root=/dev/vdx,ext4,tmpfs -- true || return
+	denied "cannot mount '/dev/vdb'" order create x std root=/dev/vdb,erofs,tmpfs -- true || return
 	# The guest's own.
 	same "guest's root" "/dev/vda" "$(order create x std -- awk '$2 == "/" { print $1 }' /proc/mounts)" || return
 	order delete x
@@ -202,9 +202,9 @@ test_container_exec()
 	same "root" overlay "$(order exec in=k -- awk '$2 == "/" { print $3 }' /proc/mounts)" || return
 	same "a terminal" $'/dev/pts/0\r' "$(order exec in=k tty -- tty </dev/null)" || return
 	same "its size" $'24 80\r' "$(order exec in=k tty size=80x24 -- stty size </dev/null)" || return
-	refused "no container" order exec in=none -- true || return
+	denied "no container" order exec in=none -- true || return
 	# Descriptors of the agent's are no way out.
-	refused "cannot change the directory" order exec in=k cwd=/proc/self/fd/5 -- true || return
+	denied "cannot change the directory" order exec in=k cwd=/proc/self/fd/5 -- true || return
 	order exec in=k -- sh -c 'ls /proc/self/fd' | xargs >"$dir/fds"
 	same "descriptors" "0 1 2 3" "$(cat "$dir/fds")" || return # 3 is ls' own
 	# They die with the first process.
@@ -214,7 +214,7 @@ test_container_exec()
 	order kill k 9
 	ends 137 wait $client || return
 	ends 137 order wait k || return
-	refused "has ended" order exec in=k -- true
+	denied "has ended" order exec in=k -- true
 }
 
 test_container_terminal()
@@ -224,7 +224,7 @@ test_container_terminal()
 	same "the console" $'88:0\r' "$(run tty -- stat -c %t:%T /dev/console)" || return
 	same "its size" $'50 132\r' "$(run tty size=132x50 -- stty size)" || return
 	same "of the user" 1000 "$(run tty uid=1000 -- sh -c 'stat -c %u $(tty)' | tr -d '\r')" || return
-	refused "cannot make a terminal" order create x tty root=/dev/vdb,ext4,tmpfs -- true
+	denied "cannot make a terminal" order create x tty root=/dev/vdb,ext4,tmpfs -- true
 }
 
 test_container_user()
@@ -292,13 +292,13 @@ test_container_mounts()
 	same "options" "ro,nosuid,nodev,noexec,relatime" "$(run mount=brsdx:/tmp/v:/v -- awk '$2 == "/v" { print $4 }' /proc/mounts | sed 's/,size.*//')" || return
 	same "a disk" 1 "$(run mount=r:/dev/vdc:/disk:ext4 -- ls /disk | grep -c '^bin$')" || return
 	# What must not be covered, and what may.
-	refused "cannot mount on '/proc/self/attr'" run mount=b:/tmp/v:/proc/self/attr -- true || return
-	refused "cannot mount on" run mount=b:/tmp/file:/proc/self/status -- true || return
-	refused "cannot mount on" run mount=b:/tmp/file:/proc/sys/kernel/hostname -- true || return
-	refused "cannot mount on" run mount=b:/tmp/v:/proc -- true || return
+	denied "cannot mount on '/proc/self/attr'" run mount=b:/tmp/v:/proc/self/attr -- true || return
+	denied "cannot mount on" run mount=b:/tmp/file:/proc/self/status -- true || return
+	denied "cannot mount on" run mount=b:/tmp/file:/proc/sys/kernel/hostname -- true || return
+	denied "cannot mount on" run mount=b:/tmp/v:/proc -- true || return
 	same "meminfo" file "$(run mount=b:/tmp/file:/proc/meminfo -- cat /proc/meminfo)" || return
-	refused ".." run mount=b:/tmp/v:/a/../../b -- true || return
-	refused "cannot make the mount for '/v'" run mount=b:/nowhere:/v -- true || return
+	denied ".." run mount=b:/tmp/v:/a/../../b -- true || return
+	denied "cannot make the mount for '/v'" run mount=b:/nowhere:/v -- true || return
 	# Masked and read-only.
 	same "a masked file" "" "$(run masked=/etc/passwd -- cat /etc/passwd)" || return
 	same "a masked directory" "" "$(run masked=/etc -- ls /etc)" || return
@@ -310,10 +310,10 @@ test_container_mounts()
 	keep k || return
 	ends 0 order mount k mount=b:/tmp/v:/late/v mount=:tmpfs:/late/t:tmpfs:size=64k mount=r:/dev/vdc:/late/d:ext4 || return
 	same "mounted later" "deep 64 1" "$(order exec in=k -- sh -c 'cat /late/v/sub/f; df -k /late/t | awk "NR == 2 { print \$2 }"; ls /late/d | grep -c ^bin' | xargs)" || return
-	refused "cannot mount on '/proc/self/x'" order mount k mount=b:/tmp/v:/proc/self/x || return
+	denied "cannot mount on '/proc/self/x'" order mount k mount=b:/tmp/v:/proc/self/x || return
 	ends 0 order unmount k /late/v || return
 	ends 1 order exec in=k -- test -e /late/v/sub || return
-	refused "cannot unmount" order unmount k /late/v || return
+	denied "cannot unmount" order unmount k /late/v || return
 	drop k
 }
 
@@ -326,7 +326,7 @@ test_container_hostile_image()
 	debugfs -w -f "$dir/commands" "$image" >/dev/null 2>&1
 	container_vm || return
 	in_vm sh -c 'mkdir -p /tmp/v; echo mark >/tmp/v/mark'
-	refused "cannot mount on '/proc'" run -- true || return
+	denied "cannot mount on '/proc'" run -- true || return
 	# What the links lead to is inside.
 	local bare="order create x root=/dev/vdb,ext4,tmpfs"
 	same "through a link" mark "$($bare mount=b:/tmp/v:/data -- cat /etc/mark </dev/null)" || return
@@ -335,7 +335,7 @@ test_container_hostile_image()
 	same "up and out" mark "$($bare mount=b:/tmp/v:/up/sub -- cat /tmp/sub/mark </dev/null)" || return
 	order delete x
 	ends 1 in_vm test -e /tmp/sub || return
-	refused "cannot mount on '/loop/x'" $bare mount=b:/tmp/v:/loop/x -- true || return
+	denied "cannot mount on '/loop/x'" $bare mount=b:/tmp/v:/loop/x -- true || return
 	ends 0 $bare node=c,1,3,/data/n -- test -c /etc/n </dev/null || return
 	order delete x
 	ends 0 $bare masked=/data -- sh -c '[ -z "$(ls /etc)" ]' </dev/null || return
@@ -349,7 +349,7 @@ test_container_hostile_image()
 	printf '%s\n' "rmdir /sys" "symlink /sys /proc" "rmdir /dev" "symlink /dev /../etc" >"$dir/commands"
 	debugfs -w -f "$dir/commands" "$image" >/dev/null 2>&1
 	container_vm || return
-	refused "cannot mount on '/sys'" run -- true || return
+	denied "cannot mount on '/sys'" run -- true || return
 	in_vm test -s /etc/passwd
 }
 
@@ -375,18 +375,18 @@ test_container_limits()
 	ends 137 run cgroup=memory.max=20971520 cgroup=memory.oom.group=1 -- sh -c 'tail /dev/zero' || return
 	same "processes" "20 20" "$(run cgroup=pids.max=20 -- sh -c 'cat /sys/fs/cgroup/pids.max; (for i in $(seq 40); do sleep 100 & done) 2>/dev/null; cat /sys/fs/cgroup/pids.current' 2>/dev/null | xargs)" || true
 	same "processor" "10000 100000" "$(run "cgroup=cpu.max=10000 100000" -- cat /sys/fs/cgroup/cpu.max)" || return
-	refused "no controller's" run cgroup=cgroup.procs=1 -- true || return
-	refused "cannot be" run cgroup=../memory.max=1 -- true || return
-	refused "cannot set of the cgroup 'memory.none'" run cgroup=memory.none=1 -- true || return
+	denied "no controller's" run cgroup=cgroup.procs=1 -- true || return
+	denied "cannot be" run cgroup=../memory.max=1 -- true || return
+	denied "cannot set of the cgroup 'memory.none'" run cgroup=memory.none=1 -- true || return
 	keep k || return
 	ends 0 order update k cgroup=memory.max=33554432 cgroup=pids.max=7 || return
 	same "after an update" "33554432 7" "$(order exec in=k -- cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max | xargs)" || return
-	refused "memory.max" order update k cgroup=memory.max=nonsense || return
+	denied "memory.max" order update k cgroup=memory.max=nonsense || return
 	drop k || return
 	same "sysctl" "77 88" "$(run ns=pid,net,ipc sysctl=net.ipv4.ip_default_ttl=77 sysctl=kernel/msgmax=88 -- cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax | xargs)" || return
 	same "the guest's" 64 "$(in_vm cat /proc/sys/net/ipv4/ip_default_ttl)" || return
-	refused "of the whole guest" run sysctl=vm.swappiness=5 -- true || return
-	refused "sysctl" run sysctl=net.../../kernel.hostname=5 -- true || return
+	denied "of the whole guest" run sysctl=vm.swappiness=5 -- true || return
+	denied "sysctl" run sysctl=net.../../kernel.hostname=5 -- true || return
 	same "cgroups that are left" "" "$(in_vm sh -c 'cd /sys/fs/cgroup/uvm && ls -d */ 2>/dev/null')"
 }
 
@@ -419,7 +419,7 @@ test_container_lost_client()
 	# Without a container, but kept.
 	ends 0 order exec keep key=5 leave quiet -- sh -c 'sleep 1; exit 6' || return
 	ends 6 order waitkey 5 2>/dev/null || return
-	refused "no such command" order waitkey 5 || return
+	denied "no such command" order waitkey 5 || return
 	ends 0 order exec keep key=6 leave quiet -- sh -c 'exit 8' || return
 	sleep 1
 	ends 8 order waitkey 6 2>/dev/null
@@ -432,11 +432,11 @@ test_container_kill_and_pause()
 	for _ in $(seq 100); do order exec in=k -- test -s /dev/shm/n && break; done
 	ends 0 order pause k || return
 	same "list" "k paused alive" "$(order list)" || return
-	refused "is paused" order exec in=k -- true || return
-	refused "not running" order pause k || return
+	denied "is paused" order exec in=k -- true || return
+	denied "not running" order pause k || return
 	same "frozen" "frozen 1" "$(in_vm grep frozen /sys/fs/cgroup/uvm/k/cgroup.events)" || return
 	ends 0 order resume k || return
-	refused "not paused" order resume k || return
+	denied "not paused" order resume k || return
 	local n
 	n=$(order exec in=k -- cat /dev/shm/n)
 	for _ in $(seq 100); do [ "$(order exec in=k -- cat /dev/shm/n)" != "$n" ] && break; done
@@ -465,11 +465,11 @@ test_container_pod()
 	same "namespaces" "0" "$(run pod=pause podns=ipc,net ns=pid -- sh -c 'readlink /proc/self/ns/net' | grep -cF "$(in_vm readlink /proc/self/ns/net)")" || return
 	# Its processes, too.
 	same "a shared PID namespace" sleep "$(run pod=pause podns=pid ns=cgroup -- cat /proc/1/comm)" || return
-	refused "no container to join" run pod=none podns=net ns=pid -- true || return
+	denied "no container to join" run pod=none podns=net ns=pid -- true || return
 	drop pause || return
 	order kill one 9
 	order wait one
-	refused "no container to join" run pod=pause podns=net ns=pid -- true
+	denied "no container to join" run pod=pause podns=net ns=pid -- true
 }
 
 test_container_table()
@@ -479,7 +479,7 @@ test_container_table()
 	for i in $(seq 16); do
 		keep "c$i" || return
 	done
-	refused "too many containers" make c17 -- true || return
+	denied "too many containers" make c17 -- true || return
 	same "they run" 16 "$(order list | grep -c running)" || return
 	drop c3 || return
 	keep c17 || return
@@ -553,7 +553,7 @@ test_container_figures()
 	same "how many" 2 "$(order processes k | wc -l)" || return
 	want "the agent is not among the guest's" grep -q "^1 0 1 . 1 /init" <(order processes) || return
 	drop k || return
-	refused "no such container" order stats k || return
+	denied "no such container" order stats k || return
 	# The kernel kills one of it, and its client hears of that.
 	order create k std root=/dev/vdb,ext4,tmpfs cgroup=memory.max=20971520 -- sh -c 'tail /dev/zero; sleep 1; exit 5' >/dev/null 2>"$dir/err" </dev/null
 	same "status" 5 $? || return

@@ -290,7 +290,7 @@ END_TEST
 START_TEST(no_directory_at_all)
 {
 	ck_refused(rundir_open(&rundir, "vm", &e), ENOENT, "no VM with id 'vm'");
-	ck_assert_int_eq(rundir_each(NULL, NULL, &e), 0);
+	ck_assert_int_eq(rundir_each(false, NULL, NULL, &e), 0);
 	ck_assert(!exists("run"));
 }
 END_TEST
@@ -327,12 +327,12 @@ START_TEST(each_running_vm)
 	end_other(&dead);
 	tmp_file("run/file", "x", 1);
 	ck_assert(!mkdir(tmp_path("run/.hidden"), 0700));
-	ck_assert_int_eq(rundir_each(visit, NULL, &e), 0);
+	ck_assert_int_eq(rundir_each(false, visit, NULL, &e), 0);
 	ck_assert_str_eq(seen, "a b c ");
 	ck_assert(!exists("run/dead"));
 	ck_assert(exists("run/file") && exists("run/.hidden"));
 	*seen = 0;
-	ck_assert_int_eq(rundir_each(visit, stop, &e), 42);
+	ck_assert_int_eq(rundir_each(false, visit, stop, &e), 42);
 	ck_assert_str_eq(seen, "a b ");
 	ck_assert_uint_eq(open_fds(), fds - 1);
 	for (unsigned int i = 0; i < 3; i++)

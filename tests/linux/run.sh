@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154 # a part of tests/linux/run, whose variables these are
+#
+# run.sh: containers in VMs of their own, as a user of "uvm run" sees them. Templates are made once, in
+# a cache that all of these tests share; those that damage or count them have caches of their own.
+
+case ${2-} in
+test_run_* | test_template_*) export UVM_KERNEL=$kernel UVM_CACHE=$own_cache ;;
+esac
+
+# The options, image and command; without a terminal, and not for ever.
+uvm_run()
+{
+	timeout -s KILL 40 "$uvm" run "$@"
+}
+
+# What is left when a container has gone: nothing.
+nothing_left()
+{
+	same "containers" "" "$("$uvm" ps -aq)" || return
+	same "run directories" "" "$(ls "$UVM_RUN")"
+}
+
+# A container in the background. background_run ID OPTION... -- CMD...
+background_run()
+{
+	local id=$1 options=()
+	shift
+	while [ "$1" != -- ]; do options+=("$1"); shift; done
+	shift
+	reason="start of $id failed"
+	uvm_run -d --name "$id" "${options[@]}" "$rootfs" "$@" >"$dir/id" && same "printed id" "$id" "$(cat "$dir/id")"
+}
+
+# later SECONDS COMMAND...: until it succeeds.
+later()
+{
+	local i n=$(($1 * 20))
+	shift
+	for ((i = 0; i < n; i++)); do
+		"$@" >/dev/null 2>&1 && return
+		sleep 0.05
+	done
+	return 1
+}
+
+test_run_status_and_streams()
+{
+	ends 0 uvm_run "$rootfs" true || return
+	ends 7 uvm_run "$rootfs" sh -c 'exit 7' || return
+	ends 143 uvm_run "$rootfs" sh -c 'kill -TERM $$; exec sh -c "kill -TERM \$\$; sleep 9"' 2>/dev/null || :
+	uvm_run "$rootfs" sh -c 'echo out; echo err >&2' >"$dir/out" 2>"$dir/err"
+	same "standard output" out "$(cat "$dir/out")" || return
+	same "standard error" err "$(cat "$dir/err")" || return
+	same "input without -i" "" "$(echo x | uvm_run "$rootfs" cat)" || return
+	same "input with -i" x "$(echo x | uvm_run -i "$rootfs" cat)" || return
+	head -c 3000000 /dev/urandom >"$dir/in"
+	uvm_run -i "$rootfs" cat <"$dir/in" >"$dir/out" || { reason=cat; return 1; }
+	want "3 MB came back changed" cmp "$dir/in" "$dir/out" || return
+	nothing_left
+}
+
+test_run_failures_have_their_status()
+{
+	ends 127 uvm_run "$rootfs" no-such-command 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "no-such-command.*No such file" "$dir/err" || return
+	ends 126 uvm_run "$rootfs" /etc/passwd 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "Permission denied" "$dir/err" || return
+	ends 125 uvm_run "$dir/none" true 2>/dev/null || return
+	ends 125 uvm_run --no-such-option "$rootfs" true 2>/dev/null || return
+	ends 125 uvm_run --memory 3 "$rootfs" true 2>/dev/null || return
+	ends 126 uvm_run --user nobody-there "$rootfs" true 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "nobody-there" "$dir/err" || return
+	ends 127 uvm_run -d "$rootfs" no-such-command 2>"$dir/err" || return
+	want "message in the background: $(cat "$dir/err")" grep -q "no-such-command" "$dir/err" || return
+	ends 125 uvm_run --kernel "$dir/none" "$rootfs" true 2>/dev/null || return
+	nothing_left
+}
+
+test_run_environment_and_identity()
+{
+	printf '# comment\nA=file\nB=file\nPASSED\n' >"$dir/env"
+	same "variables" "1 file passed" "$(PASSED=passed uvm_run -e A=0 --env-file "$dir/env" -e A=1 "$rootfs" sh -c 'echo $A $B $PASSED')" || return
+	same "directory" /etc "$(uvm_run -w /etc "$rootfs" pwd)" || return
+	same "host name" "box" "$(uvm_run -h box "$rootfs" hostname)" || return
+	same "host name by default" "name-1" "$(uvm_run --name name-1 "$rootfs" hostname)" || return
+	same "user by number" "12 34" "$(uvm_run -u 12:34 "$rootfs" sh -c 'echo $(id -u) $(id -g)')" || return
+	same "entry point" "a b" "$(uvm_run --entrypoint echo "$rootfs" a b)" || return
+	same "first process" "1" "$(uvm_run "$rootfs" sh -c 'echo $$')" || return
+	same "capabilities" "00000000a80425fb" "$(uvm_run "$rootfs" awk '/CapEff/ { print $2 }' /proc/self/status)" || return
+	same "memory and CPUs" "2" "$(uvm_run --cpus 2 --memory 128M "$rootfs" nproc)"
+}
+
+test_run_root_is_written_to_in_memory()
+{
+	local before
+	before=$(md5sum <"$rootfs")
+	same "a file" "x" "$(uvm_run "$rootfs" sh -c 'echo x >/etc/new && cat /etc/new')" || return
+	ends 1 uvm_run "$rootfs" cat /etc/new 2>/dev/null || return
+	ends 1 uvm_run --read-only "$rootfs" touch /etc/new 2>/dev/null || return
+	ends 0 uvm_run --read-only "$rootfs" touch /dev/shm/new || return
+	ends 1 uvm_run --scratch tmpfs:4M "$rootfs" dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null || return
+	ends 0 uvm_run --scratch tmpfs:4M "$rootfs" dd if=/dev/zero of=/big bs=1M count=2 2>/dev/null || return
+	same "sum of the image" "$before" "$(md5sum <"$rootfs")"
+}
+
+test_run_scratch_on_a_disk()
+{
+	local before
+	before=$(md5sum <"$rootfs")
+	same "what a disk of 64 MiB takes" 20 "$(uvm_run --scratch 64M "$rootfs" sh -c 'dd if=/dev/zero of=/big bs=1M count=20 2>/dev/null; echo $(($(stat -c %s /big) >> 20))')" || return
+	ends 1 uvm_run --scratch 64M "$rootfs" ls /big 2>/dev/null || return
+	ends 0 uvm_run --scratch "$dir/kept:64M" "$rootfs" sh -c 'seq 100000 >/root/file; rm /etc/group' || return
+	want "the file system is damaged: $(e2fsck -fn "$dir/kept" 2>&1 | tail -n 3)" e2fsck -fn "$dir/kept" >/dev/null 2>&1 || return
+	same "the file in the next run" "$(seq 100000 | md5sum)" "$(uvm_run --scratch "$dir/kept" "$rootfs" sh -c 'md5sum </root/file')" || return
+	ends 1 uvm_run --scratch "$dir/kept" "$rootfs" ls /etc/group 2>/dev/null || return
+	same "sum of the image" "$before" "$(md5sum <"$rootfs")"
+}
+
+test_run_volumes()
+{
+	local before
+	truncate -s 16M "$dir/v1" "$dir/v2"
+	mke2fs -q -F -t ext4 "$dir/v1" && mke2fs -q -F -t ext4 "$dir/v2" || { reason=mke2fs; return 1; }
+	ends 0 uvm_run --volume-disk "$dir/v1:/data" --volume-disk "$dir/v2:/more/data" "$rootfs" sh -c 'echo one >/data/x; echo two >/more/data/x' || return
+	before=$(md5sum <"$dir/v1")
+	want "the volume is damaged" e2fsck -fn "$dir/v1" >/dev/null 2>&1 || return
+	same "what is in them" "one two" "$(uvm_run --volume-disk "$dir/v1:/data:ro" --volume-disk "$dir/v2:/d2:ro" "$rootfs" cat /data/x /d2/x | xargs)" || return
+	ends 1 uvm_run --volume-disk "$dir/v1:/data:ro" "$rootfs" touch /data/y 2>/dev/null || return
+	same "sum of a volume that is read-only" "$before" "$(md5sum <"$dir/v1")" || return
+	ends 125 uvm_run --volume-disk "$dir/v1" "$rootfs" true 2>/dev/null
+}
+
+test_run_terminal()
+{
+	same "a terminal" $'yes\r' "$(uvm_run -t "$rootfs" sh -c '[ -t 0 ] && [ -t 1 ] && echo yes')" || return
+	# Ctrl-C typed at it reaches the process, whose own handler decides.
+	mkfifo "$dir/keys"
+	uvm_run -it "$rootfs" sh -c 'trap "echo caught; exit 9" INT; echo ready; while :; do sleep 0.1; done' <"$dir/keys" >"$dir/screen" 2>"$dir/err" &
+	local client=$!
+	exec 9>"$dir/keys"
+	later 20 grep -q ready "$dir/screen" || { reason="not ready: $(cat "$dir/screen" "$dir/err")"; return 1; }
+	printf '\003' >&9
+	ends 9 wait $client || return
+	exec 9>&-
+	want "the handler did not run: $(cat "$dir/screen")" grep -q caught "$dir/screen"
+}
+
+test_run_signals_go_to_the_process()
+{
+	local signo
+	for signo in INT TERM USR1; do
+		# The shell ignores the first for what it starts in the background.
+		env --default-signal=INT "$uvm" run "$rootfs" sh -c "trap 'exit 40' $signo; echo ready; while :; do sleep 0.1; done" >"$dir/out" &
+		local client=$!
+		later 20 grep -q ready "$dir/out" || { reason="not ready"; return 1; }
+		kill -$signo $client
+		ends 40 wait $client || return
+	done
+	nothing_left
+}
+
+test_run_timeout()
+{
+	ends 124 uvm_run --timeout 1s "$rootfs" sleep 100 || return
+	ends 3 uvm_run --timeout 60s "$rootfs" sh -c 'exit 3' || return
+	nothing_left
+}
+
+test_run_in_the_background()
+{
+	background_run c -- sh -c 'echo line 1; echo line 2 >&2; while [ ! -e /go ]; do sleep 0.1; done; echo line 3; exit 5' || return
+	want "ps does not show it: $("$uvm" ps)" grep -q "^c .*running.*line 1" <<<"$("$uvm" ps)" || return
+	later 10 logs_have c "line 2"
+	same "logs" "line 1 line 2" "$("$uvm" logs c | sort | xargs)" || return
+	same "tail" "1" "$("$uvm" logs --tail 1 c | wc -l)" || return
+	same "state" running "$(member state c)" || return
+	ends 1 "$uvm" rm c 2>/dev/null || return
+	"$uvm" logs -f c >"$dir/followed" &
+	local logs=$!
+	"$uvm" wait c >"$dir/status" &
+	local waiter=$!
+	same "exec in it" "1 c" "$("$uvm" exec c -- sh -c 'echo $(cut -d " " -f 4 /proc/1/stat | wc -l) $(hostname); touch /go')" || return
+	ends 0 wait $waiter || return
+	same "what wait printed" 5 "$(cat "$dir/status")" || return
+	ends 0 wait $logs || return
+	same "what was followed" "line 1 line 2 line 3" "$(sort "$dir/followed" | xargs)" || return
+	same "VMs" "" "$("$uvm" ps -q)" || return
+	same "ids of all" c "$("$uvm" ps -aq)" || return
+	want "ps -a does not show it: $("$uvm" ps -a)" grep -q "^c .*exited" <<<"$("$uvm" ps -a)" || return
+	same "state and status" "exited 5" "$(member state c) $(member status c)" || return
+	same "wait, once more" 5 "$("$uvm" wait c)" || return
+	same "logs of the past" "line 3" "$("$uvm" logs --tail 1 c)" || return
+	ends 1 "$uvm" exec c true 2>/dev/null || return
+	ends 125 uvm_run --name c "$rootfs" true 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "uvm rm" "$dir/err" || return
+	ends 0 "$uvm" rm c || return
+	ends 1 "$uvm" rm c 2>/dev/null || return
+	nothing_left
+}
+
+# member NAME ID: of what inspect says.
+member()
+{
+	"$uvm" inspect "$2" | tr -d ' \n' | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"
+}
+
+test_run_stop_kill_and_remove()
+{
+	background_run a -- sh -c 'trap "exit 6" TERM; while :; do sleep 0.1; done' || return
+	background_run b -- sleep 1000 || return
+	background_run c --rm -- sh -c 'trap "exit 8" USR1; while :; do sleep 0.1; done' || return
+	background_run d --rm -- sleep 1000 || return
+	sleep 0.5
+	ends 0 "$uvm" stop a || return
+	same "status of one that ends when asked" 6 "$("$uvm" wait a)" || return
+	ends 0 "$uvm" stop --time 1 b || return
+	same "status of one that does not" 137 "$("$uvm" wait b)" || return
+	"$uvm" wait c >"$dir/status" &
+	sleep 0.3
+	ends 0 "$uvm" kill -s USR1 c || return
+	ends 0 wait $! || return
+	same "status of one that goes with its end" 8 "$(cat "$dir/status")" || return
+	same "what is left" "a b d" "$("$uvm" ps -aq | xargs)" || return
+	ends 0 "$uvm" kill d || return
+	ends 0 "$uvm" rm a b || return
+	background_run e -- sleep 1000 || return
+	ends 0 "$uvm" rm -f e || return
+	nothing_left
+}
+
+no_process() { [ "$(processes)" = 0 ]; }
+no_vm() { [ -z "$("$uvm" ps -q)" ]; }
+logs_have() { "$uvm" logs "$1" | grep -q "$2"; }
+
+test_run_killed_leaves_nothing()
+{
+	"$uvm" run --name k "$rootfs" sh -c 'echo ready; sleep 1000' >"$dir/out" &
+	local client=$!
+	later 20 grep -q ready "$dir/out" || { reason="not ready"; return 1; }
+	same "its process is the VM's" "$client" "$(cat "$UVM_RUN/k/pid")" || return
+	kill -KILL $client
+	wait $client 2>/dev/null
+	nothing_left || return
+	later 5 no_process || { reason="processes are left"; return 1; }
+	# One in the background, whose record is kept.
+	background_run b -- sleep 1000 || return
+	kill -KILL "$(cat "$UVM_RUN/b/pid")"
+	later 5 no_vm
+	same "kept" b "$("$uvm" ps -aq)" || return
+	ends 1 "$uvm" wait b 2>/dev/null || return
+	ends 0 "$uvm" rm b || return
+	nothing_left
+}
+
+test_run_containers_side_by_side()
+{
+	local i pids=()
+	for i in 1 2 3 4; do
+		uvm_run "$rootfs" sh -c "echo $i >/tmp/x; sleep 0.3; exit \$((\$(cat /tmp/x) + 20))" &
+		pids+=($!)
+	done
+	for i in 1 2 3 4; do
+		ends $((20 + i)) wait "${pids[i - 1]}" || return
+	done
+	nothing_left
+}
+
+# --- templates ---
+
+test_template_two_first_starts_make_one()
+{
+	export UVM_CACHE=$dir/cache
+	uvm_run "$rootfs" true 2>"$dir/err1" &
+	local first=$!
+	uvm_run "$rootfs" true 2>"$dir/err2" &
+	ends 0 wait $first || { cat "$dir/err1" >&2; return 1; }
+	ends 0 wait $! || return
+	same "templates made" 1 "$(cat "$dir"/err? | grep -c "making one (once)")" || return
+	same "templates" 1 "$("$uvm" template ls --json | grep -o '"key"' | wc -l)" || return
+	uvm_run "$rootfs" true 2>"$dir/err" || return
+	same "what the next start says" "" "$(cat "$dir/err")" || return
+	nothing_left
+}
+
+test_template_damaged_is_made_anew()
+{
+	local t how
+	export UVM_CACHE=$dir/cache
+	uvm_run "$rootfs" true 2>/dev/null || { reason=run; return 1; }
+	t=$(echo "$dir"/cache/templates/????????????????)
+	for how in flip truncate; do
+		case $how in
+		flip) printf x | dd of="$t/memory" bs=1 seek=20971521 conv=notrunc 2>/dev/null ;;
+		truncate) truncate -s 1000 "$t/state" ;;
+		esac
+		ends 0 uvm_run "$rootfs" true 2>"$dir/err" || { cat "$dir/err" >&2; return 1; }
+		want "$how: not told: $(cat "$dir/err")" grep -q "made anew" "$dir/err" || return
+	done
+	rm "$t/manifest"
+	ends 0 uvm_run "$rootfs" true 2>"$dir/err" || return
+	ends 0 uvm_run "$rootfs" true || return
+	same "templates" "${t##*/}" "$("$uvm" template ls | awk '$6 == "current" { print $1 }')" || return
+	# Nobody else's key, and one that nothing leads to any more.
+	ends 1 "$uvm" template rm 0123456789abcdef 2>/dev/null || return
+	mv "$t" "${t%?}x" && mv "${t%?}x" "${t%????????????????}0123456789abcdef"
+	same "pruned" 0123456789abcdef "$("$uvm" template prune)" || return
+	same "templates left" "" "$("$uvm" template ls --json | grep key)"
+}
+
+test_template_of_a_changed_kernel_is_another()
+{
+	export UVM_CACHE=$dir/cache
+	cp "$kernel" "$dir/vmlinux"
+	local first second
+	first=$("$uvm" template build --kernel "$dir/vmlinux" 2>/dev/null) || { reason=build; return 1; }
+	same "the same once more" "$first" "$("$uvm" template build --kernel "$dir/vmlinux" 2>"$dir/err")" || return
+	same "what that says" "" "$(cat "$dir/err")" || return
+	printf x >>"$dir/vmlinux"
+	want "it is outdated: $("$uvm" template ls)" grep -q "^$first .*outdated" <<<"$("$uvm" template ls)" || return
+	second=$("$uvm" template build --kernel "$dir/vmlinux" 2>/dev/null) || { reason=build; return 1; }
+	want "both have one key" [ "$first" != "$second" ] || return
+	same "pruned" "$first" "$("$uvm" template prune)" || return
+	ends 0 "$uvm" template rm "$second" || return
+	same "templates left" "[]" "$("$uvm" template ls --json | tr -d ' \n')"
+}

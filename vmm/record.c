@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/json.h"
+#include "vmm/util.h"
+
+static void time_text(char text[RECORD_TIME])
+{
+	struct timespec now;
+	struct tm tm;
+	size_t n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	n = strftime(text, RECORD_TIME, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, RECORD_TIME - n, ".%03ldZ", now.tv_nsec / 1000000);
+}
+
+/* Adds the object that w has written to text. Closes both. */
+static int add_line(const struct rundir *vm, struct json_writer *w, char **text, size_t *size)
+{
+	int fd, r;
+
+	json_put_close(w);
+	fputc('\n', w->out);
+	r = fclose(w->out) ? -ENOMEM : 0;
+	fd = openat(vm->dir, RUNDIR_RECORD, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW,
+		    0600);
+	if (!r)
+		r = fd < 0 ? -errno : write_all(fd, *text, *size);
+	if (fd >= 0)
+		close(fd);
+	free(*text);
+	return r;
+}
+
+int record_create(const struct rundir *vm, const char *image, char *const *argv, bool remove,
+		  struct err *e)
+{
+	char *text = NULL, now[RECORD_TIME];
+	size_t size;
+	struct json_writer w = {.out = open_memstream(&text, &size)};
+	int r;
+
+	if (!w.out)
+		return err_set(e, ENOMEM, "out of memory");
+	time_text(now);
+	json_put_open(&w, NULL, '{');
+	json_put_string(&w, "image", image);
+	json_put_strings(&w, "command", (const char *const *)argv);
+	json_put_bool(&w, "remove", remove);
+	json_put_string(&w, "created", now);
+	r = add_line(vm, &w, &text, &size);
+	return r ? err_set(e, -r, "cannot write the record of '%s': %s", vm->id, strerror(-r)) : 0;
+}
+
+/* A line with a time, and a status unless it is negative. */
+static void add_event(const struct rundir *vm, const char *name, int status)
+{
+	char *text = NULL, now[RECORD_TIME];
+	size_t size;
+	struct json_writer w = {.out = open_memstream(&text, &size)};
+
+	if (!w.out)
+		return;
+	time_text(now);
+	json_put_open(&w, NULL, '{');
+	json_put_string(&w, name, now);
+	if (status >= 0)
+		json_put_int(&w, "status", status);
+	add_line(vm, &w, &text, &size);
+}
+
+void record_started(const struct rundir *vm)
+{
+	add_event(vm, "started", -1);
+}
+
+void record_exited(const struct rundir *vm, int status)
+{
+	add_event(vm, "exited", status);
+}
+
+int record_open(const struct rundir *vm, struct err *e)
+{
+	int fd = openat(vm->dir, RUNDIR_RECORD, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	return fd < 0 ? err_sys(e, "the record of '%s'", vm->id) : fd;
+}
+
+static int copy_time(const struct json *v, const char *name, char to[RECORD_TIME], struct err *e)
+{
+	const char *text = NULL;
+	int r = json_string(v, name, &text, e);
+
+	if (text)
+		snprintf(to, RECORD_TIME, "%s", text);
+	return r;
+}
+
+/* The first line has what does not change. */
+static int take_first(struct record *r, const char *line, size_t len, struct err *e)
+{
+	int error = json_parse(&r->doc, line, len, RUNDIR_RECORD, e);
+
+	if (!error)
+		error = json_required(r->doc.root, "image", e);
+	if (!error)
+		error = json_required(r->doc.root, "command", e);
+	if (!error)
+		error = json_string(r->doc.root, "image", &r->image, e);
+	if (!error)
+		error = json_array(r->doc.root, "command", &r->command, e);
+	if (!error)
+		error = json_bool(r->doc.root, "remove", &r->remove, e);
+	if (!error)
+		error = copy_time(r->doc.root, "created", r->created, e);
+	return error;
+}
+
+static int take_event(struct record *r, const char *line, size_t len, struct err *e)
+{
+	struct json_doc doc;
+	int64_t status = r->status;
+	int error = json_parse(&doc, line, len, RUNDIR_RECORD, e);
+
+	if (error)
+		return error;
+	error = copy_time(doc.root, "started", r->started, e);
+	if (!error)
+		error = copy_time(doc.root, "exited", r->exited, e);
+	if (!error)
+		error = json_int(doc.root, "status", 0, 255, &status, e);
+	r->status = (int)status;
+	json_free(&doc);
+	return error;
+}
+
+int record_read(int fd, struct record *r, struct err *e)
+{
+	struct stat st;
+	char *text;
+	int error;
+
+	*r = (struct record){.container = true, .status = -1};
+	if (fstat(fd, &st) || st.st_size > JSON_SIZE_MAX)
+		return err_set(e, EINVAL, "a record that makes no sense");
+	text = malloc((size_t)st.st_size + 1);
+	if (!text)
+		return err_set(e, ENOMEM, "out of memory");
+	error = pread_all(fd, text, (size_t)st.st_size, 0);
+	if (error)
+		err_set(e, -error, "cannot read a record: %s", strerror(-error));
+	/* A line without its end is being written. */
+	for (char *p = text, *end = text + st.st_size, *nl;
+	     !error && (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1)
+		error = r->image ? take_event(r, p, (size_t)(nl - p), e)
+				 : take_first(r, p, (size_t)(nl - p), e);
+	free(text);
+	if (!error && !r->image)
+		error = err_set(e, EINVAL, "a record without its beginning");
+	if (error)
+		record_free(r);
+	return error;
+}
+
+void record_free(struct record *r)
+{
+	json_free(&r->doc);
+	*r = (struct record){.status = -1};
+}
+
+int record_load(const struct rundir *vm, struct record *r, struct err *e)
+{
+	int fd = record_open(vm, e), error;
+
+	*r = (struct record){.status = -1};
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	error = record_read(fd, r, e);
+	close(fd);
+	return error;
+}

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/template.h"
+
+#include <cpuid.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest/image.h"
+#include "guest/protocol.h"
+#include "snapshot/sum.h"
+#include "vmm/cache.h"
+#include "vmm/client.h"
+#include "vmm/container.h"
+#include "vmm/control.h"
+#include "vmm/exec.h"
+#include "vmm/launch.h"
+#include "vmm/log.h"
+#include "vmm/machine.h"
+#include "vmm/stamp.h"
+#include "vmm/util.h"
+
+#ifndef UVM_VERSION
+#define UVM_VERSION "unknown"
+#endif
+
+#define KERNEL_NAME "vmlinux"
+#define LOCK	    "lock"
+
+/* --- the kernel --- */
+
+int template_kernel(char path[PATH_MAX], const char *asked, struct err *e)
+{
+	static const char *const beside[] = {"../lib/uvm/" KERNEL_NAME, KERNEL_NAME};
+	const char *variable = getenv("UVM_KERNEL");
+	char dir[PATH_MAX];
+	ssize_t n;
+
+	if (!asked && variable && *variable)
+		asked = variable;
+	if (asked) /* absolute, for it is remembered */
+		return realpath(asked, path) ? 0 : err_sys(e, "kernel %s", asked);
+	n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+	dir[MAX(n, 0)] = 0;
+	if (strrchr(dir, '/'))
+		strrchr(dir, '/')[1] = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(beside); i++)
+		if (snprintf(path, PATH_MAX, "%s%s", dir, beside[i]) < PATH_MAX &&
+		    !access(path, R_OK))
+			return 0;
+	return err_set(e, ENOENT,
+		       "no kernel for guests: neither %s%s nor %s%s is there; name one with "
+		       "--kernel or UVM_KERNEL",
+		       dir, beside[0], dir, beside[1]);
+}
+
+static int read_kernel(int fd, struct stamp *stamp, uint64_t *sum)
+{
+	struct stat st;
+
+	/* A change from here on shows in the stamp. */
+	stamp_settle((int64_t)(stamp->ctime_s * 1000000000 + stamp->ctime_ns));
+	if (fstat(fd, &st))
+		return -errno;
+	*stamp = stamp_of(&st);
+	return sum_file(fd, (uint64_t)st.st_size, sum);
+}
+
+/* The sum of the kernel's content: remembered, as the target of a link that is named by the file's
+ * stamp, or found out now. Not the cache's SHA-256: that takes a second, for which people would wait,
+ * to protect from damage only.
+ */
+static int kernel_sum(const char *path, int at, uint64_t *sum, struct err *e)
+{
+	char name[32], text[24], *end;
+	struct stamp stamp;
+	struct stat st;
+	ssize_t n;
+	int fd, r;
+
+	if (stat(path, &st))
+		return err_sys(e, "kernel %s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, EINVAL, "kernel %s: not a regular file", path);
+	stamp = stamp_of(&st);
+	snprintf(name, sizeof(name), "kernel-%016" PRIx64, sum_bytes(&stamp, sizeof(stamp), 0));
+	n = readlinkat(at, name, text, sizeof(text) - 1);
+	text[MAX(n, 0)] = 0;
+	*sum = strtoull(text, &end, 16);
+	if (n == 16 && !*end)
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	r = fd < 0 ? -errno : read_kernel(fd, &stamp, sum);
+	if (fd >= 0)
+		close(fd);
+	if (r)
+		return err_set(e, -r, "kernel %s: %s", path, strerror(-r));
+	snprintf(name, sizeof(name), "kernel-%016" PRIx64, sum_bytes(&stamp, sizeof(stamp), 0));
+	snprintf(text, sizeof(text), "%016" PRIx64, *sum);
+	(void)!symlinkat(text, at, name); /* else it is read again the next time */
+	return 0;
+}
+
+/* --- keys --- */
+
+/* What a guest saw of the host when it was frozen, which another host may lack. */
+struct host {
+	uint32_t cpuid[4][4];
+	char release[sizeof((struct utsname){0}.release)];
+};
+
+static void see_host(struct host *h)
+{
+	struct utsname name;
+
+	memset(h, 0, sizeof(*h));
+	__get_cpuid(0, &h->cpuid[0][0], &h->cpuid[0][1], &h->cpuid[0][2], &h->cpuid[0][3]);
+	__get_cpuid(1, &h->cpuid[1][0], &h->cpuid[1][1], &h->cpuid[1][2], &h->cpuid[1][3]);
+	h->cpuid[1][1] = 0; /* the number of the CPU that we run on */
+	__get_cpuid_count(7, 0, &h->cpuid[2][0], &h->cpuid[2][1], &h->cpuid[2][2], &h->cpuid[2][3]);
+	__get_cpuid(0x80000001, &h->cpuid[3][0], &h->cpuid[3][1], &h->cpuid[3][2], &h->cpuid[3][3]);
+	if (!uname(&name))
+		snprintf(h->release, sizeof(h->release), "%s", name.release);
+}
+
+int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], struct err *e)
+{
+	struct {
+		struct host host;
+		char version[64];
+		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives;
+	} all;
+	int r;
+
+	memset(&all, 0, sizeof(all));
+	r = kernel_sum(t->kernel, at, &all.kernel, e);
+	if (r)
+		return r;
+	see_host(&all.host);
+	snprintf(all.version, sizeof(all.version), "%s", UVM_VERSION);
+	all.protocol = AGENT_VERSION;
+	all.agent = sum_bytes(guest_image, (size_t)(guest_image_end - guest_image), 0);
+	all.memory = t->memory;
+	all.cpus = t->cpus;
+	all.cpu = t->cpu;
+	all.drives = t->drives;
+	snprintf(key, TEMPLATE_KEY + 1, "%016" PRIx64, sum_bytes(&all, sizeof(all), 0));
+	return 0;
+}
+
+/* --- making --- */
+
+struct vm {
+	struct launch launch;
+	struct rundir rundir;
+};
+
+static void ready(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	launch_ready(&vm->launch, &vm->rundir);
+}
+
+/* The VM's process. */
+static _Noreturn void be_vm(const struct template *t, struct vm *vm)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	struct machine_config cfg = {.kernel = t->kernel,
+				     .agent = true,
+				     .balloon = true,
+				     .disks = t->drives,
+				     .memory = t->memory,
+				     .cpus = t->cpus,
+				     .cpu_template = t->cpu,
+				     .console = {.mode = CONSOLE_LOG, .dir = vm->rundir.dir}};
+	struct err e = {{0}};
+	int status = 1;
+
+	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
+	for (unsigned int i = 0; i < t->drives; i++)
+		cfg.disk[i] = (struct disk_config){.path = DISK_PLACEHOLDER, .read_only = !i};
+	if (m) {
+		m->ready = ready;
+		m->ready_ctx = vm;
+		status = launch_run(&vm->launch, m, machine_init(m, &cfg, &vm->rundir, &e), false,
+				    &e);
+	}
+	if (*e.text)
+		log_line("%s", e.text);
+	_exit(status);
+}
+
+/* Has the guest do once what it does for each container, before it is frozen: its kernel reads code,
+ * makes caches, fills lists of free pages. There is no program in there but the agent's own, which as
+ * the first process of a container would be an agent; so a container is made for a program that is
+ * missing, and a program is run in none.
+ */
+static int warm_up(struct rundir *vm, struct err *e)
+{
+	static char missing[] = "/missing", *nothing[] = {missing, NULL};
+	static char init[] = "/init", *agent[] = {init, NULL};
+	static const int none[3] = {-1, -1, -1};
+	struct exec_request process = {.argv = nothing, .caps = &container_caps, .fds = none};
+	struct container_spec spec;
+	int status, r;
+
+	container_defaults(&spec, "warm-up");
+	spec.start = true;
+	process.create = &spec;
+	r = exec_run(&process, client_dial_agent, vm, &status, e);
+	if (status != EXEC_NOT_FOUND)
+		return r ? r : err_set(e, EPROTO, "a container without a program has run");
+	process.argv = agent;
+	process.create = NULL;
+	*e->text = 0;
+	return exec_run(&process, client_dial_agent, vm, &status, e);
+}
+
+/* Has the running VM frozen into the directory `at` under this key, after which it ends. */
+static int freeze(const struct rundir *vm, int at, const char *key, struct err *e)
+{
+	char request[CONTROL_LINE], answer[CONTROL_ANSWER];
+	int fd = client_control(vm, e), r;
+
+	if (fd < 0)
+		return fd;
+	snprintf(request, sizeof(request), "snapshot-stop %s", key);
+	r = client_request_long(fd, request, at, NULL, NULL, answer, sizeof(answer), e);
+	if (!r && !client_wait_end(fd, CLIENT_TIMEOUT_MS))
+		r = err_set(e, ETIMEDOUT, "the VM does not end");
+	close(fd);
+	return r;
+}
+
+static int build(const struct template *t, int at, const char *key, struct err *e)
+{
+	struct vm vm = {.launch = {.fd = -1}};
+	char now[TEMPLATE_KEY + 1];
+	int r = rundir_create(&vm.rundir, NULL, e);
+
+	if (r)
+		return r;
+	r = launch_fork(&vm.launch, e);
+	if (r > 0)
+		be_vm(t, &vm);
+	if (r < 0) {
+		rundir_remove(&vm.rundir);
+		return r;
+	}
+	*e->text = 0;
+	r = launch_await(&vm.launch, e) ? -EIO : 0;
+	if (!r) {
+		r = warm_up(&vm.rundir, e);
+		if (!r)
+			r = freeze(&vm.rundir, at, key, e);
+		if (r)
+			kill(vm.launch.pid, SIGTERM);
+		while (waitpid(vm.launch.pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	rundir_release(&vm.rundir);
+	if (r)
+		return *e->text ? r : err_set(e, -r, "no template could be made: its VM did not start");
+	r = template_key(t, at, now, e);
+	if (r || !strcmp(now, key))
+		return r;
+	snapshot_discard(at, key);
+	return err_set(e, EAGAIN, "kernel %s changed while a template was made of it", t->kernel);
+}
+
+static int lock_templates(int at, struct err *e)
+{
+	int fd = openat(at, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	while (fd >= 0 && flock(fd, LOCK_EX)) {
+		if (errno == EINTR)
+			continue;
+		close(fd);
+		fd = -1;
+	}
+	return fd < 0 ? err_sys(e, "cannot lock the templates") : fd;
+}
+
+/* Opens what is there, and is as its key says. */
+static int open_there(const struct template *t, const char *path, struct snapshot *s, struct err *e)
+{
+	int r = snapshot_open(s, path, false, e);
+
+	if (r || (s->m.agent && s->m.memory == t->memory && s->m.cpus == t->cpus &&
+		  s->m.disks == t->drives))
+		return r;
+	snapshot_close(s);
+	return err_set(e, EINVAL, "%s is another VM's snapshot", path);
+}
+
+/* Under the lock. Somebody else may have made it meanwhile. */
+static int make_locked(const struct template *t, int at, const char *key, const char *path,
+		       struct snapshot *s, struct err *e)
+{
+	int r = open_there(t, path, s, e);
+
+	if (!r)
+		return 0;
+	if (r == -ENOENT)
+		log_line("no template for this kernel with %" PRIu64 "M and %u CPU%s yet; making "
+			 "one (once)",
+			 t->memory >> 20, t->cpus, t->cpus == 1 ? "" : "s");
+	else
+		log_line("a template cannot be used and is made anew: %s", e->text);
+	snapshot_discard(at, key);
+	r = build(t, at, key, e);
+	if (!r)
+		r = open_there(t, path, s, e);
+	if (!r)
+		snapshot_seal(s); /* this host has just run it */
+	return r;
+}
+
+static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], struct snapshot *s,
+			struct err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX + TEMPLATE_KEY + 1];
+	int at = cache_open_dir(TEMPLATE_DIR, dir, e), lock, r;
+
+	if (at < 0)
+		return at;
+	r = template_key(t, at, key, e);
+	snprintf(path, sizeof(path), "%s/%s", dir, key);
+	if (!r && open_there(t, path, s, e)) {
+		r = lock = lock_templates(at, e);
+		if (lock >= 0) {
+			r = make_locked(t, at, key, path, s, e);
+			close(lock);
+		}
+	}
+	close(at);
+	return r;
+}
+
+int template_open(const struct template *t, struct snapshot *s, struct err *e)
+{
+	char key[TEMPLATE_KEY + 1];
+
+	return open_or_make(t, key, s, e);
+}
+
+int template_make(const struct template *t, char key[TEMPLATE_KEY + 1], struct err *e)
+{
+	struct snapshot *s = calloc(1, sizeof(*s));
+	int r = s ? open_or_make(t, key, s, e) : err_set(e, ENOMEM, "out of memory");
+
+	if (s && !r)
+		snapshot_close(s);
+	free(s);
+	return r;
+}
+
+/* --- looking after them --- */
+
+static bool is_key(const char *name)
+{
+	return strlen(name) == TEMPLATE_KEY && strspn(name, "0123456789abcdef") == TEMPLATE_KEY;
+}
+
+int template_each(int (*visit)(void *ctx, int at, const char *key, const char *path), void *ctx,
+		  struct err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX + TEMPLATE_KEY + 1];
+	struct dirent **names;
+	int at = cache_open_dir(TEMPLATE_DIR, dir, e), n, r = 0;
+
+	if (at < 0)
+		return at;
+	n = scandir(dir, &names, NULL, alphasort);
+	if (n < 0)
+		r = err_sys(e, "cannot read %s", dir);
+	for (int i = 0; i < n; i++) {
+		if (!r && is_key(names[i]->d_name)) {
+			snprintf(path, sizeof(path), "%s/%.*s", dir, TEMPLATE_KEY, names[i]->d_name);
+			r = visit(ctx, at, names[i]->d_name, path);
+		}
+		free(names[i]);
+	}
+	if (n >= 0)
+		free(names);
+	close(at);
+	return r;
+}
+
+bool template_current(int at, const char *key, const char *path, struct err *why)
+{
+	static const enum cpuid_template cpus[] = {CPUID_HOST, CPUID_BASELINE};
+	struct snapshot *s = calloc(1, sizeof(*s));
+	int r = s ? snapshot_open(s, path, false, why) : err_set(why, ENOMEM, "out of memory");
+	char now[TEMPLATE_KEY + 1];
+	bool current = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cpus) && !r && !current; i++) {
+		struct template t = {.kernel = s->m.kernel.s,
+				     .memory = s->m.memory,
+				     .cpus = s->m.cpus,
+				     .cpu = cpus[i],
+				     .drives = s->m.disks};
+
+		r = template_key(&t, at, now, why);
+		current = !r && !strcmp(now, key);
+	}
+	if (!r && !current)
+		err_set(why, ESTALE, "the kernel, the host or uvm is another one now");
+	if (s && s->dir >= 0)
+		snapshot_close(s);
+	free(s);
+	return current;
+}
+
+int template_remove(const char *key, struct err *e)
+{
+	char dir[PATH_MAX];
+	struct err why;
+	int at, lock, r;
+
+	if (!is_key(key))
+		return err_set(e, EINVAL, "'%s' is not a template's key; 'uvm template ls' lists them",
+			       key);
+	at = cache_open_dir(TEMPLATE_DIR, dir, e);
+	if (at < 0)
+		return at;
+	lock = lock_templates(at, e);
+	if (lock < 0) {
+		close(at);
+		return lock;
+	}
+	r = snapshot_remove(at, key, &why);
+	if (r == -ENOTEMPTY) { /* damaged: nobody can need it */
+		snapshot_discard(at, key);
+		r = 0;
+	}
+	close(lock);
+	close(at);
+	if (r == -ENOENT)
+		return err_set(e, ENOENT, "no template '%s'; 'uvm template ls' lists them", key);
+	return r ? err_set(e, -r, "%s", why.text) : 0;
+}
