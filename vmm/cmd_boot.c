@@ -29,6 +29,22 @@ static int set_disk(void *to, const char *value, struct err *e)
 	return disk_parse(&m->disk[m->disks++], value, e);
 }
 
+static int set_share(void *to, const char *value, struct err *e)
+{
+	struct machine_config *m = to;
+	struct share_config *s = &m->share[m->shares];
+
+	if (m->shares == SHARE_MAX)
+		return err_set(e, EINVAL, "at most %u shares", SHARE_MAX);
+	if (share_parse(s, value, e))
+		return -EINVAL;
+	for (unsigned int i = 0; i < m->shares; i++)
+		if (!strcmp(m->share[i].tag, s->tag))
+			return err_set(e, EINVAL, "the tag %s is given twice", s->tag);
+	m->shares++;
+	return 0;
+}
+
 /* The root file system is the first disk, wherever on the command line it was named. */
 static int set_rootfs(void *to, const char *value, struct err *e)
 {
@@ -66,6 +82,9 @@ static const struct opt options[] = {
 	{"rootfs", 'r', "IMG[,ro|,cow]", "root file system, the guest's first disk", set_rootfs,
 	 AT(machine)},
 	{"disk", 'd', "IMG[,ro|,cow]", "a further disk (or 'placeholder'); may be repeated", set_disk, AT(machine)},
+	{"share", 's', "DIR:TAG[:ro]",
+	 "a directory (or 'placeholder') that the guest can mount; may be repeated", set_share,
+	 AT(machine)},
 	{"initrd", 'i', "FILE", "initrd to use as it is, instead of uvm's agent", opt_set_str,
 	 ATM(initrd)},
 	{"no-agent", 0, NULL, "no agent: the root file system's own init is run", opt_set_flag,
@@ -117,6 +136,8 @@ static int check(struct boot_config *c, struct err *e)
 			c->id, RUNDIR_ID_MAX);
 	if (c->console && !strcmp(c->console, "stdio") && c->detach)
 		return err_set(e, EINVAL, "--console stdio and --detach exclude each other");
+	if (m->disks + m->shares > MACHINE_MAX_DISKS)
+		return err_set(e, EINVAL, "at most %u disks and shares together", MACHINE_MAX_DISKS);
 	m->agent = !c->no_agent && !m->initrd;
 	return 0;
 }
@@ -201,6 +222,9 @@ const struct cmd cmd_boot = {
 	.notes = "With uvm's agent (the default) the agent is the guest's first process, and 'uvm "
 		 "exec'\n"
 		 "runs commands. Ctrl-] on the console's terminal ends the VM.\n\n"
+		 "'mount -t virtiofs TAG DIR' in the guest mounts a share. It may remember for a second\n"
+		 "what it has seen there; with ':cache=none' behind the tag not at all, with\n"
+		 "':cache=always' for ever.\n\n"
 		 "Exit status: 0 the guest switched itself off, reset itself, or was stopped; 1 it "
 		 "could\n"
 		 "not be started or not go on; 2 wrong command line; 3 the guest's kernel "

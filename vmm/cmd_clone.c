@@ -38,6 +38,15 @@ static int set_fill(void *to, const char *value, struct err *e)
 	return disk_parse(&m->fill[m->fills++], value, e);
 }
 
+static int set_share(void *to, const char *value, struct err *e)
+{
+	struct machine_config *m = to;
+
+	if (m->share_fills == SHARE_MAX)
+		return err_set(e, EINVAL, "at most %u shares", SHARE_MAX);
+	return share_parse(&m->share_fill[m->share_fills++], value, e);
+}
+
 static const struct opt clone_options[] = {
 	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_str,
 	 offsetof(struct clone_config, id)},
@@ -45,6 +54,8 @@ static const struct opt clone_options[] = {
 	 set_fill, offsetof(struct clone_config, clone.config)},
 	{"cmdline", 0, "TEXT", "words for the agent: uvm.env=..., uvm.mount=...", opt_set_str,
 	 offsetof(struct clone_config, clone.cmdline)},
+	{"share", 's', "DIR:TAG[:ro]", "the directory of the share with that tag; may be repeated",
+	 set_share, offsetof(struct clone_config, clone.config)},
 	{"count", 'n', "N", "make N clones", opt_set_u32, offsetof(struct clone_config, count)},
 	{"detach", 'd', NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 offsetof(struct clone_config, detach)},

@@ -169,28 +169,27 @@ static void report(int fd, const char *what, const char *text)
 
 /* --- in the child --- */
 
-static bool wanted(int fd, const int *keep, unsigned int n)
+static int by_number(const void *a, const void *b)
 {
-	for (unsigned int i = 0; i < n; i++)
-		if (keep[i] == fd)
-			return true;
-	return fd <= STDERR_FILENO;
+	return *(const int *)a - *(const int *)b;
 }
 
 /* Closes every descriptor but the standard ones and those to keep: the parent's locks, sockets and
- * VM would live on in this process.
+ * VM would live on in this process. Those to keep are sorted by it.
  */
-static void close_others(const struct machine *m, const int *keep, unsigned int n)
+static void close_others(const struct machine *m, int *keep, size_t n)
 {
 	DIR *d = opendir("/proc/self/fd");
 	struct dirent *entry;
 
+	qsort(keep, n, sizeof(*keep), by_number);
 	for (unsigned int i = 0; i < m->vcpus; i++)
 		munmap(m->vcpu[i].run, m->kvm.run_size); /* it holds the whole VM */
 	while (d && (entry = readdir(d))) {
 		int fd = atoi(entry->d_name);
 
-		if (fd != dirfd(d) && !wanted(fd, keep, n))
+		if (fd > STDERR_FILENO && fd != dirfd(d) &&
+		    !bsearch(&fd, keep, n, sizeof(*keep), by_number))
 			close(fd);
 	}
 	if (d)
@@ -284,6 +283,7 @@ static void become(struct clone *c, struct freeze *f, const struct state_reader 
 	c->config = f->m->config;
 	c->config.agent = has_agent(f->m);
 	c->config.no_signals = false;
+	c->config.fills = c->config.share_fills = 0; /* they are, if its parent was a clone */
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG};
 	c->source = (struct machine_source){
 		.state = state, .snapshot = f->m->snapshot, .parent = f->m};
@@ -304,6 +304,17 @@ static unsigned int keep_disks(const struct machine *m, int *keep)
 	return n;
 }
 
+/* What the guest has open in shares, into keep (NULL: only counted). Returns how many. */
+static size_t keep_shares(const struct machine *m, int *keep)
+{
+	size_t n = 0;
+
+	for (unsigned int i = 0; i < m->config.shares; i++)
+		if (m->share[i].server)
+			n += fuse_server_fds(m->share[i].server, keep ? keep + n : NULL);
+	return n;
+}
+
 /* Says "id NAME" instead of the byte that a starter waits for. */
 static void fork_ready(struct launch *l, const struct rundir *vm)
 {
@@ -314,17 +325,25 @@ static void fork_ready(struct launch *l, const struct rundir *vm)
 
 static _Noreturn void live_on(struct freeze *f, int fd)
 {
-	static int keep[MACHINE_MAX_DISKS * (SNAPSHOT_DISK_LAYERS + 2) + 2 * MEMFILE_LAYERS + 1];
+	size_t room = MACHINE_MAX_DISKS * (SNAPSHOT_DISK_LAYERS + 2) + 2 * MEMFILE_LAYERS + 1 +
+		      keep_shares(f->m, NULL);
+	int *keep = malloc(room * sizeof(*keep));
 	struct clone *c = calloc(1, sizeof(*c));
 	struct state_reader state;
-	unsigned int n = 0;
+	size_t n = 0;
 	struct err e;
 	int status = EXIT_FAILURE, r;
 
+	if (!keep) {
+		report(fd, "error", "out of memory");
+		_exit(status);
+	}
 	keep[n++] = fd;
 	n += keep_snapshot(f->m->snapshot, keep + n);
 	n += keep_disks(f->m, keep + n);
+	n += keep_shares(f->m, keep + n);
 	close_others(f->m, keep, n);
+	free(keep);
 	r = launch_background(&e);
 	if (!r)
 		r = c ? state_open(&state, f->state.data, f->state.len, SNAPSHOT_STATE_KIND, "fork",
@@ -397,6 +416,11 @@ static int take_state(struct freeze *f, struct err *e)
 
 	if (m->mark[MARK_READY] && !virtio_vsock_kept(&m->vsock, AGENT_PORT))
 		return err_set(e, EBUSY, "the guest's agent is not at rest; try again");
+	for (unsigned int i = 0; i < m->config.shares && f->snapshot; i++)
+		if (share_mounted(&m->share[i]))
+			return err_set(e, EBUSY,
+				       "the share %.*s is mounted; unmount it in the guest first",
+				       (int)VIRTIO_FS_TAG, m->share[i].fs.config.tag);
 	state_begin(&f->state, SNAPSHOT_STATE_KIND);
 	return machine_save(m, &f->state, e);
 }

@@ -41,7 +41,7 @@ static int new_line(struct machine *m, unsigned int gsi, struct irq *irq, struct
 
 static unsigned int virtio_devices(const struct machine *m)
 {
-	return m->config.disks + 1 + m->config.balloon;
+	return m->config.disks + 1 + m->config.balloon + m->config.shares;
 }
 
 static uint64_t slot_base(unsigned int slot)
@@ -82,6 +82,24 @@ static int open_disks(struct machine *m, const struct machine_source *src, struc
 	return r;
 }
 
+/* Of a snapshot they are placeholders at first; src NULL: as the command line says. */
+static int open_shares(struct machine *m, const struct machine_source *src, struct err *e)
+{
+	const struct machine_config *cfg = &m->config;
+	int r = 0;
+
+	m->share = calloc(cfg->shares ? cfg->shares : 1, sizeof(*m->share));
+	if (!m->share)
+		return err_set(e, ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < cfg->shares && !r; i++) {
+		if (!src)
+			r = share_open(&m->share[i], &cfg->share[i], cfg->shares, e);
+		else if (src->parent)
+			r = share_adopt(&m->share[i], &src->parent->share[i], e);
+	}
+	return r;
+}
+
 /* Slot i + 1, in the order of the command line; slot 0 is the vsock device. */
 static int add_disk(struct machine *m, unsigned int i, struct err *e)
 {
@@ -112,6 +130,22 @@ static int add_balloon(struct machine *m, struct err *e)
 		r = virtio_balloon_init(&m->balloon, &m->mem, irq, &m->loop, e);
 	return r ? r : bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
 			       &m->balloon.dev, e);
+}
+
+static int add_share(struct machine *m, unsigned int i, struct err *e)
+{
+	struct share *s = &m->share[i];
+	unsigned int slot = machine_share_slot(m, i);
+	struct irq irq;
+	int r = worker_init(&s->worker, e);
+
+	if (!r)
+		r = new_line(m, LAYOUT_VIRTIO_GSI + slot, &irq, e);
+	if (!r)
+		r = virtio_fs_init(&s->fs, &m->mem,
+				   s->server ? fuse_server_backend(s->server) : NULL,
+				   m->config.share[i].tag, irq, &s->worker.loop, e);
+	return r ? r : plug_virtio(m, &s->fs.dev, slot, e);
 }
 
 void machine_ready(struct machine *m)
@@ -204,6 +238,8 @@ static int add_devices(struct machine *m, struct err *e)
 		r = add_disk(m, i, e);
 	if (!r && m->config.balloon)
 		r = add_balloon(m, e);
+	for (unsigned int i = 0; i < m->config.shares && !r; i++)
+		r = add_share(m, i, e);
 	return r;
 }
 
@@ -512,6 +548,8 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 	/* What the user named comes first, so that a wrong name is said before anything is made. */
 	r = open_disks(m, NULL, e);
 	if (!r)
+		r = open_shares(m, NULL, e);
+	if (!r)
 		r = kvm_open(&m->kvm, e);
 	if (!r)
 		r = mem_init(&m->mem, cfg->memory, e);
@@ -565,6 +603,8 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 	begin(m, cfg, rundir);
 	r = open_disks(m, src, e);
 	if (!r)
+		r = open_shares(m, src, e);
+	if (!r)
 		r = kvm_open(&m->kvm, e);
 	if (!r)
 		r = map_memory(m, src, e);
@@ -580,6 +620,8 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 	m->loading = false;
 	if (!r)
 		r = fill_placeholders(m, e);
+	for (unsigned int i = 0; i < cfg->share_fills && !r; i++)
+		r = share_fill(m->share, m->config.shares, &cfg->share_fill[i], e);
 	return built(m, r);
 }
 
@@ -589,6 +631,8 @@ static void stop_threads(struct machine *m)
 		vcpu_stop(&m->vcpu[i]);
 	for (unsigned int i = 0; i < m->config.disks; i++)
 		worker_stop(&m->disk[i].worker);
+	for (unsigned int i = 0; i < m->config.shares; i++)
+		worker_stop(&m->share[i].worker);
 }
 
 static int start_threads(struct machine *m, struct err *e)
@@ -597,6 +641,8 @@ static int start_threads(struct machine *m, struct err *e)
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = worker_start(&m->disk[i].worker, e);
+	for (unsigned int i = 0; i < m->config.shares && !r; i++)
+		r = worker_start(&m->share[i].worker, e);
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)
 		r = vcpu_start(&m->vcpu[i], e);
 	return r;

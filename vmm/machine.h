@@ -3,7 +3,7 @@
  * machine: one VM, put together: memory, CPUs, devices, and the threads that serve them.
  *
  * docs/architecture.md has the picture. In short: the calling thread runs the main loop (console,
- * control socket, vsock), each vCPU and each disk has a thread of its own, and the first to see
+ * control socket, vsock), each vCPU, disk and share has a thread of its own, and the first to see
  * the VM's end stops the main loop.
  */
 #ifndef UVM_VMM_MACHINE_H
@@ -27,10 +27,11 @@
 #include "vmm/link.h"
 #include "vmm/mem.h"
 #include "vmm/rundir.h"
+#include "vmm/share.h"
 #include "snapshot/snapshot.h"
 #include "vmm/vcpu.h"
 
-/* One slot is the vsock device's, one the balloon's. */
+/* One slot is the vsock device's, one the balloon's; shares take theirs from these. */
 #define MACHINE_MAX_DISKS (LAYOUT_VIRTIO_MAX - 2)
 
 struct machine_config {
@@ -43,6 +44,10 @@ struct machine_config {
 	unsigned int disks;
 	struct disk_config fill[MACHINE_MAX_DISKS]; /* of a clone: for its placeholders, in order */
 	unsigned int fills;
+	struct share_config share[SHARE_MAX];
+	unsigned int shares;
+	struct share_config share_fill[SHARE_MAX]; /* of a clone: for its placeholders, by tag */
+	unsigned int share_fills;
 	uint64_t memory; /* bytes */
 	bool huge_pages; /* ask the host for them, for all of it; of a VM that boots */
 	uint32_t cpus;
@@ -82,6 +87,7 @@ struct machine {
 	struct freeze freeze;
 	struct disk *disk; /* config.disks of them */
 	struct virtio_balloon balloon;
+	struct share *share; /* config.shares of them */
 	struct vcpu_host vcpu_host;
 	struct vcpu vcpu[VCPU_MAX];
 	unsigned int vcpus;
@@ -141,6 +147,12 @@ int machine_run(struct machine *m, struct err *e);
 static inline unsigned int machine_balloon_slot(const struct machine *m)
 {
 	return m->config.disks + 1;
+}
+
+/* Shares come last. */
+static inline unsigned int machine_share_slot(const struct machine *m, unsigned int i)
+{
+	return machine_balloon_slot(m) + m->config.balloon + i;
 }
 
 /* Prints when each mark was reached and what came between, as lines. */

@@ -14,13 +14,14 @@ struct frame {
 	bool agent; /* the guest's agent was ready */
 	bool has_root;
 	bool balloon;
+	uint32_t shares;
 };
 
 #define F(m, since) STATE_SCALAR(struct frame, m, since)
 const struct state_table machine_table = {
-	"machine", 2,
+	"machine", 3,
 	(const struct state_field[]){F(memory, 1), F(cpus, 1), F(disks, 1), F(agent, 1),
-				     F(has_root, 1), F(balloon, 2), {0}}};
+				     F(has_root, 1), F(balloon, 2), F(shares, 3), {0}}};
 #undef F
 
 static struct frame frame_of(const struct machine *m)
@@ -30,7 +31,8 @@ static struct frame frame_of(const struct machine *m)
 			      .disks = m->config.disks,
 			      .agent = m->mark[MARK_READY],
 			      .has_root = m->config.has_root,
-			      .balloon = m->config.balloon};
+			      .balloon = m->config.balloon,
+			      .shares = m->config.shares};
 }
 
 int machine_load_config(const struct state_reader *r, struct machine_config *cfg, struct err *e)
@@ -42,6 +44,7 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	if (error)
 		return error;
 	if (f.cpus < 1 || f.cpus > VCPU_MAX || f.disks > MACHINE_MAX_DISKS ||
+	    f.shares > SHARE_MAX || f.disks + f.shares > MACHINE_MAX_DISKS ||
 	    f.memory < MEM_MIN || f.memory > MEM_MAX || f.memory % 4096)
 		return state_invalid(&v, &machine_table, 0, "no machine is like that", e);
 	cfg->memory = f.memory;
@@ -50,6 +53,7 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	cfg->agent = f.agent;
 	cfg->has_root = f.has_root;
 	cfg->balloon = f.balloon;
+	cfg->shares = f.shares;
 	return 0;
 }
 
@@ -65,6 +69,8 @@ static int devices_state(struct machine *m, struct state_visitor *v, struct err 
 		r = virtio_state(&m->disk[i].blk.dev, i + 1, v, e);
 	if (!r && m->config.balloon)
 		r = virtio_balloon_state(&m->balloon, machine_balloon_slot(m), v, e);
+	for (unsigned int i = 0; i < m->config.shares && !r; i++)
+		r = virtio_fs_state(&m->share[i].fs, machine_share_slot(m, i), v, e);
 	return r;
 }
 

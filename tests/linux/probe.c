@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * probe: what tests/linux/clone.sh runs inside guests, static and without a library of its own.
+ * probe: what tests/linux/clone.sh and share.sh run inside guests, static and without a library of its own.
  *
  *	probe timer FILE	sleeps, and is signalled by a timer, again and again
  *	probe fpu FILE		computes with every SSE register and the x87 stack, and compares
@@ -11,13 +11,19 @@
  *	probe check DIR		whether all that it wrote is as it was written; prints the last number
  *	probe await FILE N	waits until FILE tells of a round after N; prints the round
  *	probe clock		prints CLOCK_MONOTONIC, CLOCK_BOOTTIME and CLOCK_REALTIME in ms
+ *	probe files DIR		whether files in DIR behave as files do; prints "ok", or what does not
+ *	probe as UID CMD...	runs a command as that user and group
+ *	probe hold FILE		opens FILE and its directory, waits for a line of input, and prints what
+ *				they hold then
  *
  * FILE holds "ok ROUND ...", or "bad WHY" for ever. As the guest's first process it is an agent that
  * does all that is wanted, but with IDENTITY what $fake says: nothing (silent), an ERROR (error), the
  * end of the connection (close), or of itself (die).
  */
 #include <errno.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -25,11 +31,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -422,6 +431,142 @@ static int fake_agent(void)
 		pause();
 }
 
+/* --- files of a share --- */
+
+#define CHECK(cond)                                                                                \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			printf("line %d: %s: %s\n", __LINE__, #cond, strerror(errno));             \
+			exit(1);                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static void check_mmap(void)
+{
+	int fd = open("map", O_RDWR | O_CREAT | O_EXCL, 0600);
+	char *p, text[6] = "";
+
+	CHECK(fd >= 0 && !ftruncate(fd, 100000));
+	p = mmap(NULL, 100000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(p != MAP_FAILED);
+	for (int i = 0; i < 100000; i++)
+		p[i] = (char)i;
+	memcpy(p + 70000, "hello", 5);
+	CHECK(!msync(p, 100000, MS_SYNC) && !munmap(p, 100000));
+	CHECK(pread(fd, text, 5, 70000) == 5 && !strcmp(text, "hello"));
+	CHECK(pread(fd, text, 1, 99999) == 1 && text[0] == (char)99999);
+	close(fd);
+}
+
+static void check_sparse(void)
+{
+	int fd = open("sparse", O_RDWR | O_CREAT | O_EXCL, 0600);
+	struct stat st;
+
+	CHECK(fd >= 0 && pwrite(fd, "x", 1, 1 << 30) == 1);
+	CHECK(!fstat(fd, &st) && st.st_size == (1 << 30) + 1 && st.st_blocks < 1000);
+	CHECK(lseek(fd, 0, SEEK_DATA) > 1000000 && lseek(fd, 0, SEEK_HOLE) == 0);
+	CHECK(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 30, 1));
+	CHECK(!fallocate(fd, 0, 0, 4096) && !ftruncate(fd, 8192) && !fstat(fd, &st));
+	CHECK(st.st_size == 8192 && st.st_blocks >= 8);
+	close(fd);
+}
+
+static void check_names(void)
+{
+	int fd = open("a", O_RDWR | O_CREAT | O_EXCL, 0640), fd2;
+	char text[20] = "";
+	struct stat a, b;
+
+	CHECK(fd >= 0 && write(fd, "one", 3) == 3 && !link("a", "b"));
+	CHECK(!stat("a", &a) && !stat("b", &b) && a.st_ino == b.st_ino && a.st_nlink == 2);
+	CHECK(!rename("a", "a") && !rename("a", "c") && access("a", F_OK));
+	CHECK(open("c", O_RDWR | O_CREAT | O_EXCL, 0600) < 0 && errno == EEXIST);
+	CHECK(!unlink("b") && !unlink("c"));
+	CHECK(!fstat(fd, &a) && a.st_nlink == 0); /* gone, and in use */
+	CHECK(pwrite(fd, "two", 3, 3) == 3 && pread(fd, text, 19, 0) == 6);
+	CHECK(!strcmp(text, "onetwo") && !fsync(fd));
+	close(fd);
+	CHECK(!symlink("nowhere/at/all", "s") && readlink("s", text, 20) == 14);
+	CHECK(open("s", O_RDONLY) < 0 && errno == ENOENT);
+	CHECK(!lstat("s", &a) && S_ISLNK(a.st_mode) && !unlink("s"));
+	CHECK(!mkfifo("p", 0600) && (fd = open("p", O_RDWR)) >= 0 && write(fd, "x", 1) == 1);
+	CHECK(!close(fd) && !unlink("p")); /* the guest's own fifo */
+	CHECK(mknod("n", S_IFCHR | 0600, 0x103) && errno == EPERM);
+	CHECK(!mkdir("d", 0700) && !mkdir("d/e", 0700) && rmdir("d") && errno == ENOTEMPTY);
+	CHECK(rename("d", "d/e/f") && errno == EINVAL && !rmdir("d/e") && !rmdir("d"));
+	fd = open("app", O_WRONLY | O_CREAT | O_APPEND, 0600);
+	fd2 = open("app", O_WRONLY | O_APPEND);
+	CHECK(write(fd, "1", 1) == 1 && write(fd2, "2", 1) == 1 && write(fd, "3", 1) == 1);
+	close(fd2);
+	CHECK((fd2 = open("app", O_RDONLY)) >= 0 && read(fd2, text, 20) == 3 && !memcmp(text, "123", 3));
+	CHECK(!flock(fd, LOCK_EX | LOCK_NB) && flock(fd2, LOCK_EX | LOCK_NB) && errno == EAGAIN);
+	CHECK((fd = open("app", O_WRONLY | O_TRUNC)) >= 0 && !fstat(fd, &a) && a.st_size == 0);
+}
+
+static void check_attributes(void)
+{
+	const uint32_t cap[5] = {0x02000001, 1 << 10, 0, 0, 0}; /* net_bind_service, effective */
+	struct timespec ts[2] = {{1000, 1}, {2000, 2}};
+	int fd = open("x", O_RDWR | O_CREAT | O_EXCL, 0600);
+	uint8_t back[100];
+	struct stat st;
+
+	CHECK(fd >= 0 && !futimens(fd, ts) && !fstat(fd, &st));
+	CHECK(st.st_atim.tv_sec == 1000 && st.st_mtim.tv_sec == 2000 && st.st_mtim.tv_nsec == 2);
+	CHECK(!fchmod(fd, 04751) && !fchown(fd, 1234, 2345) && !fchmod(fd, 04751));
+	CHECK(!fstat(fd, &st) && st.st_uid == 1234 && st.st_gid == 2345 && (st.st_mode & 07777) == 04751);
+	CHECK(!setxattr("x", "security.capability", cap, 20, 0));
+	CHECK(getxattr("x", "security.capability", back, 100) == 20 && !memcmp(back, cap, 20));
+	CHECK(listxattr("x", (char *)back, 100) == 20 && !strcmp((char *)back, "security.capability"));
+	CHECK(!removexattr("x", "security.capability") && listxattr("x", NULL, 0) == 0);
+	CHECK(setxattr("x", "trusted.x", "y", 1, 0) && errno == EOPNOTSUPP);
+	if (setxattr("x", "user.x", "value", 5, 0)) { /* tmpfs of 6.1 has none */
+		CHECK(errno == EOPNOTSUPP);
+		return;
+	}
+	CHECK(getxattr("x", "user.x", back, 100) == 5 && getxattr("x", "user.x", back, 4) == -1);
+	CHECK(errno == ERANGE && setxattr("x", "user.x", "v", 1, XATTR_CREATE) && errno == EEXIST);
+}
+
+static int files(const char *dir)
+{
+	CHECK(!chdir(dir));
+	check_mmap();
+	check_sparse();
+	check_names();
+	check_attributes();
+	puts("ok");
+	return 0;
+}
+
+static int as(uid_t uid, char **argv)
+{
+	CHECK(!setregid(uid, uid) && !setreuid(uid, uid));
+	execvp(argv[0], argv);
+	return 127;
+}
+
+static int hold(char *file)
+{
+	int fd = open(file, O_RDONLY), n = 0;
+	DIR *d = opendir(dirname(file));
+	char text[100];
+	ssize_t len;
+
+	CHECK(fd >= 0 && d && readdir(d));
+	CHECK(puts("held") >= 0 && !fflush(stdout));
+	while (read(0, text, 1) == 1 && *text != '\n')
+		;
+	while (readdir(d))
+		n++;
+	len = pread(fd, text, sizeof(text) - 1, 0);
+	CHECK(len >= 0);
+	text[len] = 0;
+	printf("%d %s\n", n, text);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "", *arg = argc > 2 ? argv[2] : "";
@@ -436,6 +581,12 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "check"))
 		return check(arg);
+	if (!strcmp(what, "files"))
+		return files(arg);
+	if (!strcmp(what, "as") && argc > 3)
+		return as((uid_t)atoi(arg), argv + 3);
+	if (!strcmp(what, "hold") && argc > 2)
+		return hold(argv[2]);
 	if (!strcmp(what, "await") && argc > 3)
 		return await(arg, strtoul(argv[3], NULL, 10));
 	out = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);

@@ -170,14 +170,59 @@ static bool start_inflate(struct ring *r, uint64_t features)
 	return true;
 }
 
+/* FUSE: the request that begins a session, and one without an answer. */
+static struct {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid, rest;
+	union {
+		uint32_t init[4]; /* version, readahead, flags */
+		uint64_t lookups;
+	};
+} fuse_request;
+static uint8_t fuse_answer[80];
+
+static struct vdev fs_dev;
+static struct vq fs_queue[2];
+
+static bool start_fs(struct ring *r, uint64_t features)
+{
+	if (!vdev_find(&fs_dev, VIRTIO_FS, 0) || !vdev_start(&fs_dev, features, fs_queue, 2))
+		return false;
+	*r = (struct ring){&fs_dev, &fs_queue[1], 1, 2, 0};
+	memset(&fuse_request, 0, sizeof(fuse_request));
+	fuse_request.len = sizeof(fuse_request);
+	fuse_request.opcode = 26;
+	fuse_request.init[0] = 7;
+	fuse_request.init[1] = 31;
+	vq_desc(r->q, 0, &fuse_request, sizeof(fuse_request), D_NEXT, 1);
+	vq_desc(r->q, 1, fuse_answer, sizeof(fuse_answer), D_WRITE, 0);
+	return true;
+}
+
+static bool start_forget(struct ring *r, uint64_t features)
+{
+	if (!start_fs(r, features))
+		return false;
+	*r = (struct ring){&fs_dev, &fs_queue[0], 0, 2, 0};
+	fuse_request.len = 48;
+	fuse_request.opcode = 2;
+	fuse_request.lookups = UINT64_MAX;
+	vq_desc(r->q, 0, &fuse_request, 40, D_NEXT, 1);
+	vq_desc(r->q, 1, &fuse_request.lookups, 8, 0, 0);
+	return true;
+}
+
 static const struct target targets[] = {
 	{"blk", start_blk, kick_queue},
 	{"vsock-tx", start_tx, kick_queue},
 	{"vsock-rx", start_rx, kick_rx},
 	{"report", start_report, kick_queue},
 	{"inflate", start_inflate, kick_queue},
+	{"fs", start_fs, kick_queue},
+	{"forget", start_forget, kick_queue},
 };
-enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, EACH = 31 }; /* bits of a mutation's targets, in that order */
+enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, FS = 32, FORGET = 64, EACH = 127 }; /* bits of a mutation's targets, in that order */
 
 /* --- mutations --- */
 
@@ -507,8 +552,8 @@ static const struct mutation mutations[] = {
 
 	{"unknown-flags", EACH, SERVED, all_flags, 0xfff8, 0, 0},
 	{"direction-all-readable", BLK | RX | REPORT, REFUSED, all_flags, 0, D_WRITE, 0},
-	{"direction-all-writable", BLK | TX | INFLATE, REFUSED, all_flags, D_WRITE, 0, 0},
-	{"direction-first-writable", BLK | TX | INFLATE, REFUSED, first_flags, D_WRITE, 0, 0},
+	{"direction-all-writable", BLK | TX | INFLATE | FS | FORGET, REFUSED, all_flags, D_WRITE, 0, 0},
+	{"direction-first-writable", BLK | TX | INFLATE | FORGET, REFUSED, first_flags, D_WRITE, 0, 0},
 	{"direction-last-readable", BLK | RX | REPORT, REFUSED, last_flags, 0, D_WRITE, 0},
 	{"direction-first-readable", RX, SERVED, first_flags, 0, D_WRITE, 0},
 	{"direction-last-writable", TX, EITHER, last_flags, D_WRITE, 0, 0},
@@ -574,6 +619,19 @@ static const struct mutation mutations[] = {
 	{"buffer-45", RX, SERVED, alone, 45, 0, 0},
 	{"buffer-split", RX, SERVED, first_len, 10, 0, 0},
 	{"buffer-3G", RX, SERVED, last_buffer, 0, 0xc0000000, 0},
+
+	{"header-39", FS, REFUSED, first_len, 39, 0, 0},
+	{"header-only", FS, SERVED, first_len, 40, 0, 0},
+	{"header-1", FORGET, REFUSED, first_len, 1, 0, 0},
+	{"no-answer", FS, SERVED, only, 0, 0, 0},
+	{"no-request", FS, REFUSED, only, 1, 0, 0},
+	{"all-readable", FS, SERVED, all_flags, 0, D_WRITE, 0},
+	{"answer-1", FS, SERVED, last_len, 1, 0, 0},
+	{"answer-16", FS, SERVED, last_len, 16, 0, 0},
+	{"answer-3G", FS, SERVED, last_buffer, 0, 0xc0000000, 0},
+	{"request-3G", FS, SERVED, first_buffer, 0, 0xc0000000, 0},
+	{"answer-into-queue", FS, SERVED, data_into, AT(used.ring), 0, 0},
+	{"answer", FORGET, SERVED, last_flags, D_WRITE, 0, 0},
 
 	{"byte", REPORT, SERVED, first_len, 1, 0, 0},
 	{"end-of-hole", REPORT, SERVED, last_buffer, HOLE_START - PAGE, PAGE, 0},

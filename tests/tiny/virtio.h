@@ -11,6 +11,7 @@
 #define VIRTIO_BLK     2
 #define VIRTIO_BALLOON 5
 #define VIRTIO_VSOCK   19
+#define VIRTIO_FS      26
 
 /* The balloon's queues, without statistics and hints. */
 enum { BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_REPORT, BALLOON_QUEUES };

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/share.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* Descriptors that are left for everything else, whatever guests have open in shares. */
+#define FDS_KEPT 512u
+#define FDS_MAX	 (1u << 20)
+
+static int set_option(struct share_config *cfg, const char *word)
+{
+	static const char *const cache[] = {[FUSE_CACHE_AUTO] = "cache=auto",
+					    [FUSE_CACHE_NONE] = "cache=none",
+					    [FUSE_CACHE_ALWAYS] = "cache=always"};
+
+	if (!strcmp(word, "ro")) {
+		cfg->read_only = true;
+		return 0;
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(cache); i++)
+		if (!strcmp(word, cache[i])) {
+			cfg->cache = (enum fuse_cache)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* From the right, since a directory's name may have colons in it, and a tag has none. */
+int share_parse(struct share_config *cfg, const char *value, struct err *e)
+{
+	char *colon;
+
+	*cfg = (struct share_config){.path = value};
+	while ((colon = strrchr(value, ':')) && !set_option(cfg, colon + 1))
+		*colon = 0;
+	if (!colon || colon == value)
+		return err_set(e, EINVAL, "'%s' is not DIR:TAG, with ':ro', ':cache=none', "
+			       ":cache=auto or ':cache=always' behind it", value);
+	*colon = 0;
+	cfg->tag = colon + 1;
+	if (!virtio_fs_tag_valid(cfg->tag, strlen(cfg->tag)))
+		return err_set(e, EINVAL, "'%s' is no tag: 1 to %u printable characters", cfg->tag,
+			       VIRTIO_FS_TAG);
+	return 0;
+}
+
+/* What a guest may use of the descriptors that this process may have at most. */
+static uint32_t fds_of(unsigned int n)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return 0;
+	if (limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) || getrlimit(RLIMIT_NOFILE, &limit))
+			return 0;
+	}
+	return (uint32_t)MIN((limit.rlim_cur - MIN(FDS_KEPT, limit.rlim_cur / 2)) / n, FDS_MAX);
+}
+
+int share_open(struct share *s, const struct share_config *cfg, unsigned int n, struct err *e)
+{
+	if (!strcmp(cfg->path, SHARE_PLACEHOLDER))
+		return 0;
+	signal(SIGXFSZ, SIG_IGN); /* a guest may write as far as the limit of file sizes, and then EFBIG */
+	return fuse_server_open(&s->server, cfg->path, cfg->read_only, cfg->cache, fds_of(n), e);
+}
+
+int share_adopt(struct share *s, const struct share *parent, struct err *e)
+{
+	s->server = parent->server;
+	return s->server ? fuse_server_forked(s->server, e) : 0;
+}
+
+int share_fill(struct share *s, unsigned int n, const struct share_config *cfg, struct err *e)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		int r;
+
+		if (strncmp(s[i].fs.config.tag, cfg->tag, VIRTIO_FS_TAG))
+			continue;
+		if (s[i].server)
+			return err_set(e, EEXIST, "the tag %s is given twice", cfg->tag);
+		r = share_open(&s[i], cfg, n, e);
+		if (!r && s[i].server)
+			s[i].fs.backend = fuse_server_backend(s[i].server);
+		return r;
+	}
+	return err_set(e, ENOENT, "the snapshot has no share with the tag %s", cfg->tag);
+}
+
+bool share_mounted(const struct share *s)
+{
+	return s->server && fuse_server_mounted(s->server);
+}
