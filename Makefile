@@ -25,7 +25,7 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test bench-boot bench-clone clean install
+.PHONY: all help demo test bench-boot bench-clone bench-run clean install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo 'make test       install what is missing, build, and run every test this machine can'
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
 	@echo 'make bench-boot compare boot costs, in the lab'
+	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make install    uvm and the guest kernel into $$(DESTDIR)$$(PREFIX)'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
@@ -129,6 +130,10 @@ bench-boot: setup-bench
 bench-clone: setup-bench
 	@$(MAKE) --no-print-directory all bench
 	@tests/bench/clone
+
+bench-run: setup-bench
+	@$(MAKE) --no-print-directory all bench
+	@tests/bench/run
 
 install: $B/uvm $B/uvm.1 $B/vmlinux
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
