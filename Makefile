@@ -83,7 +83,8 @@ $B/guest/image.o: guest/image.S $B/agent.cpio
 $B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h) guest/protocol.h | $B
 	$(call say,CC,$@)
 	$(Q)musl-gcc -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -Os -static -ffunction-sections -fdata-sections \
-	    -fno-asynchronous-unwind-tables -Wl,--gc-sections,-z,noexecstack -s -o $@ $(AGENT_SRC)
+	    -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-ident \
+	    -Wl,--gc-sections,--build-id=none,-z,noexecstack,-z,noseparate-code -s -o $@ $(AGENT_SRC)
 
 # The guest's first process is /init of its initramfs. Fixed times and owner: the same archive
 # from the same agent.

@@ -542,7 +542,7 @@ static bool serve_rx(struct virtio_vsock *v)
 			return true;
 		}
 		if (!fill_one(v)) {
-			virtqueue_unpop(q);
+			virtqueue_unpop(q, 1);
 			return true;
 		}
 	}

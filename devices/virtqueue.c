@@ -181,19 +181,26 @@ int virtqueue_pop(struct virtqueue *q, struct vq_chain *c)
 	return 1;
 }
 
-void virtqueue_unpop(struct virtqueue *q)
+void virtqueue_unpop(struct virtqueue *q, unsigned int n)
 {
-	q->next_avail--;
+	q->next_avail = (uint16_t)(q->next_avail - n);
+}
+
+void virtqueue_push_all(struct virtqueue *q, const struct vq_used *used, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		uint8_t *elem = q->used + USED_RING(q->next_used & (q->size - 1));
+
+		mem_store_le32(elem, used[i].head);
+		mem_store_le32(elem + 4, used[i].written);
+		q->next_used++;
+	}
+	__atomic_store_n((uint16_t *)(q->used + RING_IDX), q->next_used, __ATOMIC_RELEASE);
 }
 
 void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
 {
-	uint8_t *elem = q->used + USED_RING(q->next_used & (q->size - 1));
-
-	mem_store_le32(elem, head);
-	mem_store_le32(elem + 4, written);
-	q->next_used++;
-	__atomic_store_n((uint16_t *)(q->used + RING_IDX), q->next_used, __ATOMIC_RELEASE);
+	virtqueue_push_all(q, &(struct vq_used){head, written}, 1);
 }
 
 bool virtqueue_wants_interrupt(struct virtqueue *q)

@@ -67,11 +67,19 @@ int virtqueue_resume(struct virtqueue *q, const struct mem *m, uint64_t features
  */
 int virtqueue_pop(struct virtqueue *q, struct vq_chain *c);
 
-/* Puts back the chain that was popped last, for want of something else. */
-void virtqueue_unpop(struct virtqueue *q);
+/* Puts back the n chains that were popped last, for want of something else. A driver that is to
+ * notify of further ones is asked before (virtqueue_notifications): where they begin is lost here.
+ */
+void virtqueue_unpop(struct virtqueue *q, unsigned int n);
 
 /* Returns a chain with written bytes of its writable part filled. */
 void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
+
+/* The same for n chains, which the driver sees all at once or not yet. */
+struct vq_used { /* 2.7.8 */
+	uint32_t head, written;
+};
+void virtqueue_push_all(struct virtqueue *q, const struct vq_used *used, unsigned int n);
 
 /* Whether the driver wants an interrupt for what was pushed since the last call (2.7.7). */
 bool virtqueue_wants_interrupt(struct virtqueue *q);

@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -142,7 +143,9 @@ static void run(const char *root, const struct job *job, const int stdio[3])
 	clearenv();
 	for (char **e = job->env; *e; e++)
 		putenv(*e);
-	if (chroot(root) < 0 || chdir(job->cwd) < 0)
+	/* Moved, as switch_root does: who is in a mere chroot may make no user namespace. */
+	if (chdir(root) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+	    chdir(job->cwd) < 0)
 		err(125, "%s", job->cwd);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

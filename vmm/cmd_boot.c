@@ -74,6 +74,15 @@ static int set_template(void *to, const char *value, struct err *e)
 		       : 0;
 }
 
+static int set_net(void *to, const char *value, struct err *e)
+{
+	struct machine_config *m = to;
+
+	if (m->nets == NET_MAX)
+		return err_set(e, EINVAL, "at most %u networks", NET_MAX);
+	return net_parse(&m->net[m->nets++], value, e);
+}
+
 #define AT(member)  offsetof(struct boot_config, member)
 #define ATM(member) offsetof(struct boot_config, machine.member)
 
@@ -85,6 +94,8 @@ static const struct opt options[] = {
 	{"share", 's', "DIR:TAG[:ro]",
 	 "a directory (or 'placeholder') that the guest can mount; may be repeated", set_share,
 	 AT(machine)},
+	{"net", 0, "KIND[,NAME=VALUE...]",
+	 "a network device, see below; may be repeated", set_net, AT(machine)},
 	{"initrd", 'i', "FILE", "initrd to use as it is, instead of uvm's agent", opt_set_str,
 	 ATM(initrd)},
 	{"no-agent", 0, NULL, "no agent: the root file system's own init is run", opt_set_flag,
@@ -128,6 +139,9 @@ static int check(struct boot_config *c, struct err *e)
 	if (m->memory < MEM_MIN || m->memory > MEM_MAX || m->memory % 4096)
 		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
 			       MEM_MIN >> 20, MEM_MAX >> 30);
+	if (m->disks + m->nets + m->shares > MACHINE_MAX_DISKS)
+		return err_set(e, EINVAL, "at most %u disks, networks and shares in all",
+			       MACHINE_MAX_DISKS);
 	if (c->id && !rundir_id_valid(c->id))
 		return err_set(
 			e, EINVAL,
@@ -136,8 +150,6 @@ static int check(struct boot_config *c, struct err *e)
 			c->id, RUNDIR_ID_MAX);
 	if (c->console && !strcmp(c->console, "stdio") && c->detach)
 		return err_set(e, EINVAL, "--console stdio and --detach exclude each other");
-	if (m->disks + m->shares > MACHINE_MAX_DISKS)
-		return err_set(e, EINVAL, "at most %u disks and shares together", MACHINE_MAX_DISKS);
 	m->agent = !c->no_agent && !m->initrd;
 	return 0;
 }
@@ -225,6 +237,14 @@ const struct cmd cmd_boot = {
 		 "'mount -t virtiofs TAG DIR' in the guest mounts a share. It may remember for a second\n"
 		 "what it has seen there; with ':cache=none' behind the tag not at all, with\n"
 		 "':cache=always' for ever.\n\n"
+		 "A network's KIND is tap=NAME (a tap device), fd=N (the descriptor of one),\n"
+		 "unix=PATH (a stream socket that speaks as passt and QEMU do), passt (which is\n"
+		 "started), or none (the link is down, until a clone has it connected). Then may\n"
+		 "follow: mac=ADDRESS; mtu=N (default 1500, with passt 65520); bps=N, a limit in\n"
+		 "bytes each second each way (50M); offload=on|off, whether the guest may leave\n"
+		 "checksums and segmentation to a tap device (default off for none, which then any\n"
+		 "kind fits); tcp=PORTS and udp=PORTS, which passt forwards to the guest. The agent\n"
+		 "sets the interface up by ip=ADDRESS/BITS, gw=ADDRESS and dns=ADDRESS.\n\n"
 		 "Exit status: 0 the guest switched itself off, reset itself, or was stopped; 1 it "
 		 "could\n"
 		 "not be started or not go on; 2 wrong command line; 3 the guest's kernel "

@@ -47,6 +47,15 @@ static int set_share(void *to, const char *value, struct err *e)
 	return share_parse(&m->share_fill[m->share_fills++], value, e);
 }
 
+static int set_net(void *to, const char *value, struct err *e)
+{
+	struct machine_config *m = to;
+
+	if (m->nets == NET_MAX)
+		return err_set(e, EINVAL, "at most %u networks", NET_MAX);
+	return net_parse(&m->net[m->nets++], value, e);
+}
+
 static const struct opt clone_options[] = {
 	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_str,
 	 offsetof(struct clone_config, id)},
@@ -56,6 +65,9 @@ static const struct opt clone_options[] = {
 	 offsetof(struct clone_config, clone.cmdline)},
 	{"share", 's', "DIR:TAG[:ro]", "the directory of the share with that tag; may be repeated",
 	 set_share, offsetof(struct clone_config, clone.config)},
+	{"net", 0, "KIND[,NAME=VALUE...]",
+	 "what the next network device is connected to, as with 'uvm boot'; may be repeated", set_net,
+	 offsetof(struct clone_config, clone.config)},
 	{"count", 'n', "N", "make N clones", opt_set_u32, offsetof(struct clone_config, count)},
 	{"detach", 'd', NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 offsetof(struct clone_config, detach)},

@@ -174,6 +174,8 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 		{"exits", sum(s, "exits")},
 		{"disk_read_bytes", sum(s, "read_bytes")},
 		{"disk_written_bytes", sum(s, "written_bytes")},
+		{"net_received_bytes", sum(s, "rx_bytes")},
+		{"net_sent_bytes", sum(s, "tx_bytes")},
 		{"vsock_received_bytes", value_of(s->stats, "vsock_received_bytes")},
 		{"vsock_sent_bytes", value_of(s->stats, "vsock_sent_bytes")},
 	};
@@ -280,7 +282,7 @@ static const struct {
 	{"vsock_connections", "gauge", "Open vsock connections.", "vsock_connections", 0, 1},
 };
 
-/* A metric of which a VM has one for each vCPU or disk. */
+/* A metric of which a VM has one for each vCPU, disk or network. */
 static const struct {
 	const char *name, *label, *help, *key;
 } part_metrics[] = {
@@ -291,6 +293,13 @@ static const struct {
 	{"disk_errors_total", "disk", "Requests that were answered with an error.", "errors"},
 	{"disk_read_bytes_total", "disk", "Bytes read.", "read_bytes"},
 	{"disk_written_bytes_total", "disk", "Bytes written.", "written_bytes"},
+	{"net_received_frames_total", "net", "Frames that the guest received.", "rx_frames"},
+	{"net_received_bytes_total", "net", "Bytes of frames that the guest received.", "rx_bytes"},
+	{"net_received_dropped_total", "net", "Frames for the guest that it could not take.",
+	 "rx_dropped"},
+	{"net_sent_frames_total", "net", "Frames that the guest sent.", "tx_frames"},
+	{"net_sent_bytes_total", "net", "Bytes of frames that the guest sent.", "tx_bytes"},
+	{"net_sent_dropped_total", "net", "Frames of the guest's that were dropped.", "tx_dropped"},
 };
 
 static void print_metrics(const struct metrics *m)
@@ -316,6 +325,12 @@ static void print_metrics(const struct metrics *m)
 		}
 	}
 	for (unsigned int i = 0; i < ARRAY_SIZE(part_metrics); i++) {
+		bool any = false;
+
+		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms && !any; s++)
+			any = has_value(s, part_metrics[i].key, 0);
+		if (!any)
+			continue;
 		metric(part_metrics[i].name, "counter", part_metrics[i].help);
 		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++)
 			for (unsigned int n = 0; has_value(s, part_metrics[i].key, n); n++)

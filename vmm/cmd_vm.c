@@ -129,6 +129,32 @@ static const struct opt ps_options[] = {
 	{0},
 };
 
+/* Its networks, by the keys of the control socket. */
+static void put_nets(struct json_writer *w, const char *answer)
+{
+	static const char *const keys[] = {"net", "mac", "mtu", "link"};
+
+	json_put_open(w, "networks", '[');
+	for (unsigned int i = 0;; i++) {
+		for (unsigned int k = 0; k < ARRAY_SIZE(keys); k++) {
+			char key[16], value[512];
+
+			snprintf(key, sizeof(key), "%s.%u", keys[k], i);
+			client_value(answer, key, value, sizeof(value));
+			if (!*value) {
+				if (k)
+					json_put_close(w);
+				json_put_close(w);
+				return;
+			}
+			if (!k)
+				json_put_open(w, NULL, '{');
+			json_put_string(w, keys[k], value);
+		}
+		json_put_close(w);
+	}
+}
+
 /* The arguments of a command, for people. */
 static void command_text(const struct json *command, char *text, size_t size)
 {
@@ -176,6 +202,7 @@ static void print_vm(struct ps_config *c, const char *id, const char *answer,
 	json_put_uint(&c->out, "memory", strtoull(memory, NULL, 10));
 	json_put_uint(&c->out, "uptime_ms", strtoull(uptime, NULL, 10));
 	json_put_string(&c->out, "kernel", kernel);
+	put_nets(&c->out, answer);
 	if (rec->container) {
 		json_put_string(&c->out, "image", rec->image);
 		json_put(&c->out, "command", rec->command);

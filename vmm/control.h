@@ -5,9 +5,11 @@
  * A client sends one line and reads the answer: "ok" or "error <reason>" on a line, then for
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
- *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console
+ *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, and net.N, mac.N,
+ *              mtu.N, link.N (of network device N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
- *              written_bytes.N (of disk N), vsock_received_bytes, vsock_sent_bytes, vsock_connections
+ *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
+ *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it), vsock_received_bytes, vsock_sent_bytes, vsock_connections
  *   pause      no vCPU runs and no disk is served until "resume", which undoes it; both may come
  *   resume     twice. A VM that is paused cannot be saved or forked
  *   poweroff   ends the VM at once, as if its power were cut, disks in order

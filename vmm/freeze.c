@@ -285,6 +285,8 @@ static void become(struct clone *c, struct freeze *f, const struct state_reader 
 	c->config.no_signals = false;
 	c->config.fills = c->config.share_fills = 0; /* they are, if its parent was a clone */
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG};
+	/* Its networks stay the parent's alone. */
+	memset(c->config.net, 0, sizeof(c->config.net));
 	c->source = (struct machine_source){
 		.state = state, .snapshot = f->m->snapshot, .parent = f->m};
 }

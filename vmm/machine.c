@@ -41,7 +41,7 @@ static int new_line(struct machine *m, unsigned int gsi, struct irq *irq, struct
 
 static unsigned int virtio_devices(const struct machine *m)
 {
-	return m->config.disks + 1 + m->config.balloon + m->config.shares;
+	return machine_share_slot(m, m->config.shares);
 }
 
 static uint64_t slot_base(unsigned int slot)
@@ -148,6 +148,44 @@ static int add_share(struct machine *m, unsigned int i, struct err *e)
 	return r ? r : plug_virtio(m, &s->fs.dev, slot, e);
 }
 
+static int open_nets(struct machine *m, struct err *e)
+{
+	const struct machine_config *cfg = &m->config;
+	int r = 0;
+
+	m->net = cfg->nets ? calloc(cfg->nets, sizeof(*m->net)) : NULL;
+	if (cfg->nets && !m->net)
+		return err_set(e, ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < cfg->nets && !r; i++)
+		r = net_open(&m->net[i], &cfg->net[i], e);
+	return r;
+}
+
+/* One that leads nowhere needs no doorbell in KVM. */
+static int add_net(struct machine *m, unsigned int i, struct err *e)
+{
+	unsigned int slot = machine_net_slot(m) + i;
+	struct net *n = &m->net[i];
+	struct irq irq;
+	int r = new_line(m, LAYOUT_VIRTIO_GSI + slot, &irq, e);
+
+	if (!r)
+		r = net_init(n, &m->mem, irq, &m->loop, e);
+	if (!r && n->backend)
+		return plug_virtio(m, &n->dev.dev, slot, e);
+	return r ? r : bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
+			       &n->dev.dev, e);
+}
+
+static int connect_nets(struct machine *m, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < m->config.nets && !r; i++)
+		r = net_connect(&m->net[i], e);
+	return r;
+}
+
 void machine_ready(struct machine *m)
 {
 	open_doors(m);
@@ -238,6 +276,8 @@ static int add_devices(struct machine *m, struct err *e)
 		r = add_disk(m, i, e);
 	if (!r && m->config.balloon)
 		r = add_balloon(m, e);
+	for (unsigned int i = 0; i < m->config.nets && !r; i++)
+		r = add_net(m, i, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = add_share(m, i, e);
 	return r;
@@ -270,6 +310,12 @@ static int compose_cmdline(const struct machine *m, char *text, size_t size, str
 		root = cfg->disk[0].read_only ? " root=/dev/vda ro" : " root=/dev/vda rw";
 	n = snprintf(text, size, "%s%s uvm.hostname=%s%s%s", CMDLINE_BASE, root, m->rundir->id,
 		     cfg->cmdline ? " " : "", cfg->cmdline ? cfg->cmdline : "");
+	for (unsigned int i = 0; i < cfg->nets && n < (int)size; i++) {
+		char words[NET_WORDS];
+
+		if (net_words(&cfg->net[i], i, NULL, words))
+			n += snprintf(text + n, size - (size_t)n, " uvm.net=%s", words);
+	}
 	if (n >= (int)size)
 		return err_set(e, EINVAL, "the kernel command line is longer than %u characters",
 			       LAYOUT_CMDLINE_MAX - 1);
@@ -343,8 +389,11 @@ static size_t status(void *ctx, char *text, size_t size)
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
 			 console[m->config.console.mode]);
+	size_t len = MIN((size_t)MAX(n, 0), size - 1);
 
-	return MIN((size_t)MAX(n, 0), size - 1);
+	for (unsigned int i = 0; i < m->config.nets && size - len > NET_DESCRIBED; i++)
+		len += net_describe(&m->net[i], i, text + len, size - len);
+	return len;
 }
 
 static size_t stats(void *ctx, char *text, size_t size)
@@ -367,6 +416,17 @@ static size_t stats(void *ctx, char *text, size_t size)
 		for (unsigned int k = 0; k < ARRAY_SIZE(of) && n < size; k++)
 			n += (size_t)snprintf(text + n, size - n, "%s.%u %" PRIu64 "\n", of[k].key,
 					      i, stat_get(of[k].counter));
+	}
+	for (unsigned int i = 0; i < m->config.nets && n < size; i++) {
+		const struct net_stats *s = &m->net[i].dev.stats;
+
+		n += (size_t)snprintf(text + n, size - n,
+				      "rx_frames.%u %" PRIu64 "\nrx_bytes.%u %" PRIu64
+				      "\nrx_dropped.%u %" PRIu64 "\ntx_frames.%u %" PRIu64
+				      "\ntx_bytes.%u %" PRIu64 "\ntx_dropped.%u %" PRIu64 "\n",
+				      i, stat_get(&s->rx_frames), i, stat_get(&s->rx_bytes), i,
+				      stat_get(&s->rx_dropped), i, stat_get(&s->tx_frames), i,
+				      stat_get(&s->tx_bytes), i, stat_get(&s->tx_dropped));
 	}
 	if (n < size)
 		n += (size_t)snprintf(text + n, size - n,
@@ -550,6 +610,8 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 	if (!r)
 		r = open_shares(m, NULL, e);
 	if (!r)
+		r = open_nets(m, e);
+	if (!r)
 		r = kvm_open(&m->kvm, e);
 	if (!r)
 		r = mem_init(&m->mem, cfg->memory, e);
@@ -559,6 +621,8 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 		r = create_and_load(m, &entry, e);
 	if (!r)
 		r = build(m, e);
+	if (!r)
+		r = connect_nets(m, e);
 	if (!r)
 		r = add_vcpus(m, &entry, e);
 	return built(m, r);
@@ -605,6 +669,8 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 	if (!r)
 		r = open_shares(m, src, e);
 	if (!r)
+		r = open_nets(m, e);
+	if (!r)
 		r = kvm_open(&m->kvm, e);
 	if (!r)
 		r = map_memory(m, src, e);
@@ -622,6 +688,8 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 		r = fill_placeholders(m, e);
 	for (unsigned int i = 0; i < cfg->share_fills && !r; i++)
 		r = share_fill(m->share, m->config.shares, &cfg->share_fill[i], e);
+	if (!r)
+		r = connect_nets(m, e);
 	return built(m, r);
 }
 
@@ -631,6 +699,8 @@ static void stop_threads(struct machine *m)
 		vcpu_stop(&m->vcpu[i]);
 	for (unsigned int i = 0; i < m->config.disks; i++)
 		worker_stop(&m->disk[i].worker);
+	for (unsigned int i = 0; i < m->config.nets; i++)
+		net_stop(&m->net[i]);
 	for (unsigned int i = 0; i < m->config.shares; i++)
 		worker_stop(&m->share[i].worker);
 }
@@ -641,6 +711,8 @@ static int start_threads(struct machine *m, struct err *e)
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = worker_start(&m->disk[i].worker, e);
+	for (unsigned int i = 0; i < m->config.nets && !r; i++)
+		r = net_start(&m->net[i], e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = worker_start(&m->share[i].worker, e);
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)

@@ -3,8 +3,8 @@
  * machine: one VM, put together: memory, CPUs, devices, and the threads that serve them.
  *
  * docs/architecture.md has the picture. In short: the calling thread runs the main loop (console,
- * control socket, vsock), each vCPU, disk and share has a thread of its own, and the first to see
- * the VM's end stops the main loop.
+ * control socket, vsock), each vCPU, disk, share and network has a thread of its own, and the first to
+ * see the VM's end stops the main loop.
  */
 #ifndef UVM_VMM_MACHINE_H
 #define UVM_VMM_MACHINE_H
@@ -26,6 +26,7 @@
 #include "vmm/layout.h"
 #include "vmm/link.h"
 #include "vmm/mem.h"
+#include "vmm/net.h"
 #include "vmm/rundir.h"
 #include "vmm/share.h"
 #include "snapshot/snapshot.h"
@@ -48,6 +49,8 @@ struct machine_config {
 	unsigned int shares;
 	struct share_config share_fill[SHARE_MAX]; /* of a clone: for its placeholders, by tag */
 	unsigned int share_fills;
+	struct net_config net[NET_MAX]; /* of a clone: what its devices are connected to, in order */
+	unsigned int nets;
 	uint64_t memory; /* bytes */
 	bool huge_pages; /* ask the host for them, for all of it; of a VM that boots */
 	uint32_t cpus;
@@ -88,6 +91,7 @@ struct machine {
 	struct disk *disk; /* config.disks of them */
 	struct virtio_balloon balloon;
 	struct share *share; /* config.shares of them */
+	struct net *net; /* config.nets of them */
 	struct vcpu_host vcpu_host;
 	struct vcpu vcpu[VCPU_MAX];
 	unsigned int vcpus;
@@ -149,10 +153,16 @@ static inline unsigned int machine_balloon_slot(const struct machine *m)
 	return m->config.disks + 1;
 }
 
+/* The virtio slot of the first network device. */
+static inline unsigned int machine_net_slot(const struct machine *m)
+{
+	return machine_balloon_slot(m) + m->config.balloon;
+}
+
 /* Shares come last. */
 static inline unsigned int machine_share_slot(const struct machine *m, unsigned int i)
 {
-	return machine_balloon_slot(m) + m->config.balloon + i;
+	return machine_net_slot(m) + m->config.nets + i;
 }
 
 /* Prints when each mark was reached and what came between, as lines. */

@@ -10,7 +10,7 @@
 /* What the rest is checked against, and the configuration that a clone takes over. */
 struct frame {
 	uint64_t memory;
-	uint32_t cpus, disks;
+	uint32_t cpus, disks, nets;
 	bool agent; /* the guest's agent was ready */
 	bool has_root;
 	bool balloon;
@@ -21,7 +21,7 @@ struct frame {
 const struct state_table machine_table = {
 	"machine", 3,
 	(const struct state_field[]){F(memory, 1), F(cpus, 1), F(disks, 1), F(agent, 1),
-				     F(has_root, 1), F(balloon, 2), F(shares, 3), {0}}};
+				     F(has_root, 1), F(balloon, 2), F(shares, 3), F(nets, 3), {0}}};
 #undef F
 
 static struct frame frame_of(const struct machine *m)
@@ -32,7 +32,8 @@ static struct frame frame_of(const struct machine *m)
 			      .agent = m->mark[MARK_READY],
 			      .has_root = m->config.has_root,
 			      .balloon = m->config.balloon,
-			      .shares = m->config.shares};
+			      .shares = m->config.shares,
+			      .nets = m->config.nets};
 }
 
 int machine_load_config(const struct state_reader *r, struct machine_config *cfg, struct err *e)
@@ -44,9 +45,14 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	if (error)
 		return error;
 	if (f.cpus < 1 || f.cpus > VCPU_MAX || f.disks > MACHINE_MAX_DISKS ||
-	    f.shares > SHARE_MAX || f.disks + f.shares > MACHINE_MAX_DISKS ||
-	    f.memory < MEM_MIN || f.memory > MEM_MAX || f.memory % 4096)
+	    f.shares > SHARE_MAX || f.nets > NET_MAX ||
+	    f.disks + f.shares + f.nets > MACHINE_MAX_DISKS || f.memory < MEM_MIN ||
+	    f.memory > MEM_MAX || f.memory % 4096)
 		return state_invalid(&v, &machine_table, 0, "no machine is like that", e);
+	if (cfg->nets > f.nets)
+		return err_set(e, EINVAL, "%u networks, but the snapshot has %u devices for them",
+			       cfg->nets, f.nets);
+	cfg->nets = f.nets;
 	cfg->memory = f.memory;
 	cfg->cpus = f.cpus;
 	cfg->disks = f.disks;
@@ -69,6 +75,8 @@ static int devices_state(struct machine *m, struct state_visitor *v, struct err 
 		r = virtio_state(&m->disk[i].blk.dev, i + 1, v, e);
 	if (!r && m->config.balloon)
 		r = virtio_balloon_state(&m->balloon, machine_balloon_slot(m), v, e);
+	for (unsigned int i = 0; i < m->config.nets && !r; i++)
+		r = virtio_net_state(&m->net[i].dev, machine_net_slot(m) + i, v, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = virtio_fs_state(&m->share[i].fs, machine_share_slot(m, i), v, e);
 	return r;

@@ -14,7 +14,9 @@
 /* Takes the state of a machine that stands still (machine_pause) into w, which state_begin began. */
 int machine_save(struct machine *m, struct state_writer *w, struct err *e);
 
-/* What the machine was, before there is one: memory, CPUs, disks go into cfg. */
+/* What the machine was, before there is one: memory, CPUs, disks go into cfg, whose nets may be fewer
+ * and say what the first of the machine's devices are connected to.
+ */
 int machine_load_config(const struct state_reader *r, struct machine_config *cfg, struct err *e);
 
 /* Makes the vCPUs of a machine whose VM and devices exist, and puts everything in that state. check:

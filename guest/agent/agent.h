@@ -21,6 +21,7 @@
  *   freezer.c  stops all processes
  *   identity.c what tells this guest from others
  *   words.c    what the agent is told by a command line
+ *   net.c      network interfaces
  *
  * Memory is this one structure: fixed tables, no allocation. Pages of the request buffers are
  * touched only when a request needs them and are given back when it was a large one.

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "guest/agent/net.h"
+
 #define NEW_ROOT "/newroot"
 
 /* How long a device that is not there at once may take, and how often to look. */
@@ -82,7 +84,7 @@ static const char *value_of(const char *word, const char *name)
 	return strncmp(word, name, len) ? NULL : word + len;
 }
 
-static void take_word(struct boot *b, const char *word)
+static void take_word(struct boot *b, char *word)
 {
 	const struct {
 		const char *name;
@@ -94,6 +96,8 @@ static void take_word(struct boot *b, const char *word)
 		{"uvm.hostname=", &b->hostname},
 	};
 
+	if (value_of(word, "uvm.net=") && b->nets < BOOT_NETS)
+		b->net[b->nets++] = word + strlen("uvm.net=");
 	if (!strcmp(word, "ro") || !strcmp(word, "rw"))
 		b->read_only = word[1] == 'o';
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
@@ -259,6 +263,20 @@ static void report_smaller_blocks(void)
 	close(fd);
 }
 
+static void networks_up(const struct boot *b)
+{
+	for (int i = 0; i < b->nets; i++) {
+		struct net_setup s;
+		const char *what = "network";
+		int r = net_setup_parse(&s, b->net[i]);
+
+		if (!r)
+			r = net_setup_apply(&s, &what);
+		if (r)
+			say("cannot set up the network:", what, -r);
+	}
+}
+
 void boot_finish(struct boot *b)
 {
 	static const struct mount_entry mounts[] = {
@@ -281,6 +299,7 @@ void boot_finish(struct boot *b)
 	(void)!symlink("/proc/self/fd/1", "/dev/stdout");
 	(void)!symlink("/proc/self/fd/2", "/dev/stderr");
 	boot_loopback();
+	networks_up(b);
 	raise_limits();
 	report_smaller_blocks();
 	if (b->hostname && sethostname(b->hostname, strlen(b->hostname)))

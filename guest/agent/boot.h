@@ -13,12 +13,16 @@
 #include "guest/agent/words.h"
 #include "guest/protocol.h"
 
+#define BOOT_NETS 8
+
 /* What the kernel's command line says. Pointers lead into line. */
 struct boot {
 	const char *root;     /* root=, or NULL: stay in the initramfs */
 	const char *type;     /* rootfstype=, or NULL: try those that we know */
 	const char *flags;    /* rootflags=, or NULL */
 	const char *hostname; /* uvm.hostname=, or NULL */
+	char *net[BOOT_NETS]; /* uvm.net=, each */
+	int nets;
 	bool read_only;	      /* ro; also set when the root turns out to be read-only */
 	struct words *words;  /* what else it says; the caller's */
 	char line[4096];

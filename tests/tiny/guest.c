@@ -490,6 +490,7 @@ void guest_main(bool pvh, const uint8_t *info)
 	run_table(blk_cases);
 	run_table(vsock_cases);
 	run_table(balloon_cases);
+	run_table(net_cases);
 	packet_cases();
 	ring_cases();
 	finish();

@@ -14,6 +14,7 @@
  * Names: "ring-TARGET-MUTATION". Adding a case is adding a line to a table. The VM has 4 GiB of
  * memory, so that RAM ends at 3 GiB and at 5 GiB, disks as blk.c says, and two vCPUs.
  */
+#include "net.h"
 #include "vsock.h"
 
 #define SECTOR	512u
@@ -213,6 +214,41 @@ static bool start_forget(struct ring *r, uint64_t features)
 	return true;
 }
 
+/* What has been sent comes back, and has to go somewhere: else the way there is full some day. */
+static struct net net;
+static struct net_header net_head;
+static uint8_t net_data[NET_FRAME], net_back[QUEUE_SIZE][128];
+
+static bool start_net_tx(struct ring *r, uint64_t features)
+{
+	if (!net_start(&net, features))
+		return false;
+	*r = (struct ring){&net.dev, &net.q[NET_TX], NET_TX, 2, 0};
+	net_head = (struct net_header){0};
+	vq_desc(r->q, 0, &net_head, sizeof(net_head), D_NEXT, 1);
+	vq_desc(r->q, 1, net_data, sizeof(net_data), 0, 0);
+	for (unsigned int i = 0; i < QUEUE_SIZE; i++)
+		net_offer(&net, i, net_back[i], sizeof(net_back[i]));
+	return true;
+}
+
+static bool start_net_rx(struct ring *r, uint64_t features)
+{
+	if (!net_start(&net, features))
+		return false;
+	*r = (struct ring){&net.dev, &net.q[NET_RX], NET_RX, 2, 0};
+	vq_desc(r->q, 0, net_back[0], NET_HEADER, D_NEXT | D_WRITE, 1);
+	vq_desc(r->q, 1, net_back[1], 1526, D_WRITE, 0);
+	return true;
+}
+
+/* As with vsock: it is looked at when there is something to receive. */
+static void kick_net_rx(struct ring *r)
+{
+	vdev_kick(r->dev, NET_RX);
+	net_send(&net, net_data, sizeof(net_data));
+}
+
 static const struct target targets[] = {
 	{"blk", start_blk, kick_queue},
 	{"vsock-tx", start_tx, kick_queue},
@@ -221,8 +257,11 @@ static const struct target targets[] = {
 	{"inflate", start_inflate, kick_queue},
 	{"fs", start_fs, kick_queue},
 	{"forget", start_forget, kick_queue},
+	{"net-tx", start_net_tx, kick_queue},
+	{"net-rx", start_net_rx, kick_net_rx},
 };
-enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, FS = 32, FORGET = 64, EACH = 127 }; /* bits of a mutation's targets, in that order */
+/* Bits of a mutation's targets, in that order. */
+enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, FS = 32, FORGET = 64, NTX = 128, NRX = 256, EACH = 511 };
 
 /* --- mutations --- */
 
@@ -551,14 +590,14 @@ static const struct mutation mutations[] = {
 	{"last-high-bits", EACH, REFUSED, last_buffer, 1ull << 52 | 0x80000, 4, 0},
 
 	{"unknown-flags", EACH, SERVED, all_flags, 0xfff8, 0, 0},
-	{"direction-all-readable", BLK | RX | REPORT, REFUSED, all_flags, 0, D_WRITE, 0},
-	{"direction-all-writable", BLK | TX | INFLATE | FS | FORGET, REFUSED, all_flags, D_WRITE, 0, 0},
-	{"direction-first-writable", BLK | TX | INFLATE | FORGET, REFUSED, first_flags, D_WRITE, 0, 0},
-	{"direction-last-readable", BLK | RX | REPORT, REFUSED, last_flags, 0, D_WRITE, 0},
+	{"direction-all-readable", BLK | RX | REPORT | NRX, REFUSED, all_flags, 0, D_WRITE, 0},
+	{"direction-all-writable", BLK | TX | INFLATE | FS | FORGET | NTX, REFUSED, all_flags, D_WRITE, 0, 0},
+	{"direction-first-writable", BLK | TX | INFLATE | FORGET | NTX, REFUSED, first_flags, D_WRITE, 0, 0},
+	{"direction-last-readable", BLK | RX | REPORT | NRX, REFUSED, last_flags, 0, D_WRITE, 0},
 	{"direction-first-readable", RX, SERVED, first_flags, 0, D_WRITE, 0},
 	{"direction-last-writable", TX, EITHER, last_flags, D_WRITE, 0, 0},
-	{"direction-first-readable", REPORT, REFUSED, first_flags, 0, D_WRITE, 0},
-	{"direction-last-writable", INFLATE, REFUSED, last_flags, D_WRITE, 0, 0},
+	{"direction-first-readable", REPORT | NRX, REFUSED, first_flags, 0, D_WRITE, 0},
+	{"direction-last-writable", INFLATE | NTX, REFUSED, last_flags, D_WRITE, 0, 0},
 
 	{"indirect", EACH, SERVED, indirect, 0, 0, F_INDIRECT},
 	{"indirect-behind-direct", EACH, SERVED, indirect_behind_direct, 0, 0, F_INDIRECT},
@@ -632,6 +671,16 @@ static const struct mutation mutations[] = {
 	{"request-3G", FS, SERVED, first_buffer, 0, 0xc0000000, 0},
 	{"answer-into-queue", FS, SERVED, data_into, AT(used.ring), 0, 0},
 	{"answer", FORGET, SERVED, last_flags, D_WRITE, 0, 0},
+	{"header-1", NTX, REFUSED, alone, 1, 0, 0},
+	{"header-11", NTX, REFUSED, alone, 11, 0, 0},
+	{"header-only", NTX, SERVED, alone, 12, 0, 0},
+	{"data-3G", NTX, SERVED, last_buffer, 0, 0xc0000000, 0},
+	{"buffer-1", NRX, REFUSED, alone, 1, 0, 0},
+	{"buffer-11", NRX, REFUSED, alone, 11, 0, F_MRG_RXBUF},
+	{"buffer-split", NRX, SERVED, first_len, 5, 0, 0},
+	{"buffer-3G", NRX, SERVED, last_buffer, 0, 0xc0000000, 0},
+	{"buffer-into-used", NRX, EITHER, data_into, AT(used), 0, 0},
+	{"buffer-into-available", NRX, EITHER, data_into, AT(avail), 0, F_MRG_RXBUF},
 
 	{"byte", REPORT, SERVED, first_len, 1, 0, 0},
 	{"end-of-hole", REPORT, SERVED, last_buffer, HOLE_START - PAGE, PAGE, 0},
@@ -974,7 +1023,8 @@ static void run_race(const struct target *t, const struct race *c)
 		scribble_at((uint8_t *)r.q + c->offset, c->bad);
 		for (unsigned int i = 0; i < 10 && !(vdev_status(r.dev) & ST_NEEDS_RESET); i++)
 			vdev_kick(r.dev, r.index);
-		if (r.index == VS_RX && r.dev == &vs.dev)
+		if ((r.index == VS_RX && r.dev == &vs.dev) ||
+		    (r.index == NET_RX && r.dev == &net.dev))
 			t->kick(&r);
 		scribble_stop();
 	}

@@ -12,11 +12,15 @@
  *   o        the other vCPU, which counts for itself (argument other=1): "other N", once it has moved
  *   v        the other vCPU's vector registers (argument vectors=1): "vectors N", once it has looked
  *            at them again, or "vectors changed"; "vectors none" where there is no AVX
+ *   l        the network's link and address: "link up|down XXXXXXXXXXXX", and whether the device has
+ *            told of a change since the last time: "news"
+ *   e        sends a frame, and waits a moment for it to come back: "echo" and its length, or "none"
  *   d        writes dots and nothing else, for ever
  *   h        stands still for good, and takes no CPU: "halted"
  *   q        switches off, without the report that a case ends with
  */
 #include "guest.h"
+#include "net.h"
 #include "virtio.h"
 
 #define PAGES_AT 0x800000ull /* free memory of a guest of 16 MiB and more */
@@ -92,6 +96,41 @@ static void disk_request(bool write)
 		print("read %lu %lu %u\n", disk, at, sector[0]);
 }
 
+static struct net net;
+static uint8_t net_frame[NET_FRAME], net_back[2048];
+
+static void tell_link(void)
+{
+	uint64_t at = net.dev.base + R_CONFIG;
+	uint32_t cause = read32(net.dev.base + R_INTERRUPT_STATUS);
+
+	print("link %s ", read16(at + 6) ? "up" : "down");
+	for (unsigned int i = 0; i < 6; i++)
+		print("%x%x", read8(at + i) >> 4, read8(at + i) & 15);
+	print("%s\n", cause & 2 ? " news" : "");
+	write32(net.dev.base + R_INTERRUPT_ACK, cause);
+}
+
+static void tell_echo(void)
+{
+	static bool offered;
+	uint32_t len;
+
+	memset(net_frame, (int)++count, sizeof(net_frame));
+	if (!offered)
+		net_offer(&net, 0, net_back, sizeof(net_back));
+	offered = true;
+	if (!net_send(&net, net_frame, sizeof(net_frame)) ||
+	    (read16(net.dev.base + R_CONFIG + 6) == 0) ||
+	    !vq_wait(&net.dev, &net.q[NET_RX], NULL, &len)) {
+		print("echo none\n");
+		return;
+	}
+	offered = false;
+	print("echo %u%s\n", len,
+	      memcmp(net_back + NET_HEADER, net_frame, sizeof(net_frame)) ? " of others" : "");
+}
+
 static void count_on(void *unused)
 {
 	(void)unused;
@@ -144,6 +183,8 @@ static void answer(char c)
 	case 'r': disk_request(false); break;
 	case 'o': tell_other(); break;
 	case 'v': tell_vectors(); break;
+	case 'l': tell_link(); break;
+	case 'e': tell_echo(); break;
 	case 'd': write_dots(); break;
 	case 'h': print("halted\n"); halt();
 	case 'q': power_off();
@@ -156,6 +197,8 @@ static void letters(void)
 	outb(COM1 + 4, 3); /* ready to receive */
 	for (unsigned int i = 0; i < DISKS && vdev_find(&disks[i].dev, VIRTIO_BLK, i); i++)
 		vdev_start(&disks[i].dev, 0, &disks[i].queue, 1);
+	if (argument("net", 0))
+		net_start(&net, 0);
 	if (argument("other", 0))
 		start_cpu(1, count_on, NULL);
 	if (argument("vectors", 0) && vectors_possible())

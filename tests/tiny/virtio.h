@@ -8,6 +8,7 @@
 
 #include "guest.h"
 
+#define VIRTIO_NET     1
 #define VIRTIO_BLK     2
 #define VIRTIO_BALLOON 5
 #define VIRTIO_VSOCK   19

@@ -104,7 +104,7 @@ START_TEST(unpop_gives_it_again)
 	uint16_t first = ring_add(&ring, &b, 1), second = ring_add(&ring, &b, 1);
 
 	ck_assert_int_eq(virtqueue_pop(&vq, &chain), 1);
-	virtqueue_unpop(&vq);
+	virtqueue_unpop(&vq, 1);
 	ck_assert(virtqueue_has_more(&vq));
 	ck_assert_int_eq(virtqueue_pop(&vq, &chain), 1);
 	ck_assert_uint_eq(chain.head, first);
