@@ -545,7 +545,12 @@ test_container_figures()
 	container_vm || return
 	make k leave quiet cgroup=memory.max=67108864 cgroup=pids.max=50 -- sh -c 'sleep 1000 & exec sleep 1001' || return
 	local v
-	v=$(order stats k) || { reason=stats; return 1; }
+	# The shell has begun; its child has soon.
+	for _ in $(seq 100); do
+		v=$(order stats k) || { reason=stats; return 1; }
+		[ "${v#* pids 2 }" = "$v" ] || break
+		sleep 0.1
+	done
 	want "figures: $v" grep -qE "^cpu_us [1-9][0-9]* memory [1-9][0-9]* memory_max 67108864 pids 2 pids_max 50 oom_kill 0 " <<<"$v" || return
 	v=$(order stats) || { reason=stats; return 1; }
 	want "the guest's figures: $v" grep -qE "^cpu_us [1-9][0-9]* memory [1-9][0-9]* memory_max 2[0-9]{8} pids [1-9]" <<<"$v" || return

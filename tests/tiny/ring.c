@@ -366,10 +366,17 @@ static void head(struct ring *r, uint64_t value, uint64_t b)
 }
 
 /* The index is a when the request has been added (it is 1 then). */
+/* At once and for good: a device that is slow to begin would take an index on the way there for one
+ * that is meant.
+ */
+static bool index_is_set;
+
 static void index_is(struct ring *r, uint64_t value, uint64_t b)
 {
 	(void)b;
-	r->q->avail.idx = (uint16_t)(value - 1);
+	r->q->avail.ring[0] = r->head;
+	__atomic_store_n(&r->q->avail.idx, (uint16_t)value, __ATOMIC_RELEASE);
+	index_is_set = true;
 }
 
 /* The request is n times in the ring. */
@@ -708,8 +715,10 @@ static void run_mutation(const struct target *t, const struct mutation *m)
 		fail("the device is not there or does not start");
 		return;
 	}
+	index_is_set = false;
 	m->apply(&r, m->a, m->b);
-	vq_put(r.q, r.head);
+	if (!index_is_set)
+		vq_put(r.q, r.head);
 	t->kick(&r);
 	served = vq_wait(r.dev, r.q, NULL, NULL);
 	if (m->want == REFUSED) {
