@@ -46,6 +46,11 @@ void cmd_time(int64_t seconds, char text[CMD_TIME]);
 struct rundir;
 int cmd_kill_vm(struct rundir *vm, struct err *e);
 
+/* "COMMAND X -- CMD" and "COMMAND X CMD" are the same: takes a "--" behind the first operand away. Returns
+ * the number of operands; argv ends in NULL then.
+ */
+int cmd_drop_dashes(int argc, char **argv);
+
 /* For a command given the wrong number of operands. Returns EXIT_USAGE. */
 int cmd_usage(const struct cmd *c, struct err *e);
 

@@ -198,15 +198,11 @@ static int run_detached(struct clone_config *c, struct err *e)
 static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct clone_config *c = cfg;
-	bool command = argc > 1;
+	bool command;
 
 	c->clone.started = now_ns();
-	/* "uvm clone DIR -- CMD" and "uvm clone DIR CMD" are the same. */
-	if (argc > 1 && !strcmp(argv[1], "--")) {
-		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
-		argv[--argc] = NULL;
-		command = argc > 1;
-	}
+	argc = cmd_drop_dashes(argc, argv);
+	command = argc > 1;
 	if (argc < 1)
 		return cmd_usage(&cmd_clone, e);
 	if (c->count < 1 || c->count > CLONES_MAX) {
@@ -237,7 +233,6 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 			argv[0]);
 		return EXIT_FAIL;
 	}
-	argv[argc] = NULL;
 	if (command)
 		return run_command(c, argv + 1, e);
 	return c->detach ? run_detached(c, e) : run_here(c, e);

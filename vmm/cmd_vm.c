@@ -78,17 +78,11 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 	struct rundir vm;
 	int status;
 
-	/* "uvm exec ID -- CMD" and "uvm exec ID CMD" are the same. */
-	if (argc > 1 && !strcmp(argv[1], "--")) {
-		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
-		argc--;
-	}
+	argc = cmd_drop_dashes(argc, argv);
 	if (argc < 2)
 		return cmd_usage(&cmd_exec, e);
 	if (rundir_open(&vm, argv[0], e))
 		return EXIT_FAIL;
-	/* The operands are a NULL-terminated list of their own once the "--" has gone. */
-	argv[argc] = NULL;
 	c->rq.argv = argv + 1;
 	c->rq.envp = c->env;
 	if (!c->vm && has_container(&vm)) {

@@ -67,6 +67,16 @@ void cmd_time(int64_t seconds, char text[CMD_TIME])
 		strcpy(text, "?");
 }
 
+int cmd_drop_dashes(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "--")) {
+		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
+		argc--;
+	}
+	argv[argc] = NULL;
+	return argc;
+}
+
 int cmd_usage(const struct cmd *c, struct err *e)
 {
 	err_set(e, 0, "usage: uvm %s%s%s%s; see 'uvm help %s'", c->name,

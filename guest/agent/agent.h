@@ -172,6 +172,15 @@ void conn_event(struct agent *a, struct conn *c, uint32_t events);
 void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *payload,
 	       uint32_t length);
 
+/* The payload of an ERROR of kind AGENT_REFUSED: made of a positive errno and a text. Returns its
+ * length.
+ */
+struct refusal {
+	struct agent_error error;
+	char text[AGENT_TEXT_MAX];
+};
+uint32_t refusal_make(struct refusal *m, int code, const char *text);
+
 /* Sends ERROR with code (a positive errno). Only what fits of text is sent. */
 void conn_error(struct conn *c, int code, const char *text);
 

@@ -190,16 +190,21 @@ void conn_send(struct conn *c, enum agent_type type, uint32_t tag, const void *p
 		shutdown(c->fd, SHUT_RDWR);
 }
 
+uint32_t refusal_make(struct refusal *m, int code, const char *text)
+{
+	size_t n = strnlen(text, sizeof(m->text));
+
+	m->error = (struct agent_error){.code = (uint32_t)code, .kind = AGENT_REFUSED};
+	memcpy(m->text, text, n);
+	return (uint32_t)(sizeof(m->error) + n);
+}
+
 void conn_error(struct conn *c, int code, const char *text)
 {
-	struct {
-		struct agent_error error;
-		char text[AGENT_TEXT_MAX];
-	} m = {.error = {.code = (uint32_t)code, .kind = AGENT_REFUSED}};
-	size_t n = strnlen(text, sizeof(m.text));
+	struct refusal m;
+	uint32_t length = refusal_make(&m, code, text);
 
-	memcpy(m.text, text, n);
-	conn_send(c, AGENT_ERROR, c->head.tag, &m, (uint32_t)(sizeof(m.error) + n));
+	conn_send(c, AGENT_ERROR, c->head.tag, &m, length);
 }
 
 void conn_fail(struct agent *a, struct conn *c, int code, const char *text)

@@ -207,14 +207,10 @@ static void tell_started(struct agent *a, struct session *s)
 
 void session_fail(struct agent *a, struct session *s, int code, const char *text)
 {
-	struct {
-		struct agent_error error;
-		char text[AGENT_TEXT_MAX];
-	} m = {.error = {.code = (uint32_t)code, .kind = AGENT_REFUSED}};
-	size_t n = strnlen(text, sizeof(m.text));
+	struct refusal m;
+	uint32_t length = refusal_make(&m, code, text);
 
-	memcpy(m.text, text, n);
-	tell(a, s, AGENT_ERROR, &m, (uint32_t)(sizeof(m.error) + n));
+	tell(a, s, AGENT_ERROR, &m, length);
 	kill_process(s);
 	session_end(a, s);
 }
