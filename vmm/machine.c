@@ -515,8 +515,8 @@ static int open_control(struct machine *m, struct err *e)
 
 /* --- the doors: what clients need to reach the VM ---
  *
- * The guest does not need them, so they are opened when it has run to its first exit; or after a
- * time, if it has none; or when its agent is ready. Who begins with them keeps a vCPU waiting on a
+ * The guest does not need them, so they are opened a moment after it has run to its first exit; or
+ * after a time, if it has none; or when its agent is ready. Who begins with them keeps a vCPU waiting on a
  * host that has no other CPU to spare, and a CPU that is only just idle counts as none.
  */
 

@@ -197,10 +197,10 @@ static bool serve_exit(struct vcpu *v)
 
 static void note_first_exit(struct vcpu *v)
 {
-	static const struct itimerspec now = {.it_value.tv_nsec = 1};
+	static const struct itimerspec soon = {.it_value.tv_nsec = VCPU_FIRST_EXIT_NS};
 
 	v->first_exit = now_ns();
-	timerfd_settime(v->host->first_exit, 0, &now, NULL);
+	timerfd_settime(v->host->first_exit, 0, &soon, NULL);
 }
 
 /* Once stop is set (and with it immediate_exit), it ends when KVM_RUN says EINTR and not before: an

@@ -30,13 +30,16 @@ struct boot_entry {
 	uint64_t info; /* GPA of boot_params or hvm_start_info */
 };
 
+/* So that what the first exit is about, a byte for the console, goes before. */
+#define VCPU_FIRST_EXIT_NS 300000
+
 /* What a vCPU needs of the machine around it; shared by all, lives as long as they. */
 struct vcpu_host {
 	const struct kvm *kvm;
 	const struct bus *pio, *mmio;
 	struct end *end;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
-	int first_exit;  /* a timer, which each vCPU's first exit makes due */
+	int first_exit;  /* a timer, set to VCPU_FIRST_EXIT_NS by each vCPU's first exit */
 	bool tsc_known;	 /* restoring: the offset below is known, one for all vCPUs */
 	uint64_t tsc_offset;
 };

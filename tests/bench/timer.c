@@ -10,12 +10,12 @@
  *	-o	appends the command's standard output and error to FILE
  *
  * Prints the nanoseconds of each run, one a line, when all are done. A shell would add the making of
- * a copy of itself to each. With the highest priority that it may have: what else the machine does
- * should not show.
+ * a copy of itself to each. With the highest priority that it may have.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -81,10 +81,21 @@ static uint64_t once(char **argv, int end_signal, int out)
 	return took;
 }
 
+/* What else the machine does should not show. In the lab time stands still meanwhile, and its one CPU
+ * is needed by the kernel's own threads, too.
+ */
+static void set_priority(void)
+{
+	static const struct sched_param p = {.sched_priority = 1};
+
+	if (getenv("UVM_LAB") || sched_setscheduler(0, SCHED_FIFO, &p))
+		setpriority(PRIO_PROCESS, 0, -20);
+}
+
 int main(int argc, char **argv)
 {
 	const char *after = NULL, *file = "/dev/null";
-		int c, out, runs, end_signal = 0;
+	int c, out, runs, end_signal = 0;
 	uint64_t *took;
 
 	while ((c = getopt(argc, argv, "+bka:o:")) != -1) {
@@ -103,7 +114,7 @@ int main(int argc, char **argv)
 	took = calloc((size_t)runs, sizeof(*took));
 	if (out < 0 || !took)
 		fail(file);
-	setpriority(PRIO_PROCESS, 0, -20);
+	set_priority();
 	for (int i = 0; i < runs; i++) {
 		took[i] = once(argv + optind + 1, end_signal, out);
 		if (!took[i]) {
