@@ -140,7 +140,7 @@ static int check_disk(const struct snapshot *s, const struct snapshot_disk *d, s
 	return r;
 }
 
-static int check_files(struct snapshot *s, bool full, struct err *e)
+static int check_files(struct snapshot *s, enum snapshot_check check, struct err *e)
 {
 	int r = 0;
 
@@ -150,16 +150,18 @@ static int check_files(struct snapshot *s, bool full, struct err *e)
 	s->sealed = seal_fits(s);
 	/* Whatever the seal says: beyond a file's end there is nothing to map. */
 	r = check_size(s->memory, FILE_MEMORY, s->m.memory, e);
-	if (r || (s->sealed && !full))
+	if (r || (s->sealed && check != SNAPSHOT_READ_ALL))
 		return r; /* each file is there and nobody has touched it */
 	seal_begin(s);
+	if (check == SNAPSHOT_JUST_SAVED)
+		return 0;
 	r = check_sum(s->memory, FILE_MEMORY, s->m.memory, s->m.memory_sum, e);
 	for (uint32_t i = 0; i < s->m.disks && !r; i++)
 		r = check_disk(s, &s->disk[i], e);
 	return r;
 }
 
-static int open_one(struct snapshot *s, const char *path, bool full, unsigned int depth,
+static int open_one(struct snapshot *s, const char *path, enum snapshot_check check, unsigned int depth,
 		    struct err *e);
 
 static bool is_parent(const struct snapshot *s, const struct snapshot *parent)
@@ -168,7 +170,7 @@ static bool is_parent(const struct snapshot *s, const struct snapshot *parent)
 }
 
 /* The parent where it was, or, when both were moved together, beside the snapshot. */
-static int open_parent(struct snapshot *s, bool full, unsigned int depth, struct err *e)
+static int open_parent(struct snapshot *s, enum snapshot_check check, unsigned int depth, struct err *e)
 {
 	const char *name = strrchr(s->m.parent.s, '/');
 	char beside[2 * PATH_MAX];
@@ -184,11 +186,11 @@ static int open_parent(struct snapshot *s, bool full, unsigned int depth, struct
 		return err_set(e, ENOMEM, "out of memory");
 	s->parent->dir = s->parent->memory = -1;
 	snprintf(beside, sizeof(beside), "%s/..%s", s->path, name);
-	r = open_one(s->parent, s->m.parent.s, full, depth + 1, e);
+	r = open_one(s->parent, s->m.parent.s, check, depth + 1, e);
 	other = !r && !is_parent(s, s->parent);
 	if (r == -ENOENT || other) {
 		snapshot_close(s->parent);
-		r = open_one(s->parent, beside, full, depth + 1, e);
+		r = open_one(s->parent, beside, check, depth + 1, e);
 		other |= !r && !is_parent(s, s->parent);
 		if (!r && !is_parent(s, s->parent))
 			r = -ENOENT;
@@ -199,7 +201,7 @@ static int open_parent(struct snapshot *s, bool full, unsigned int depth, struct
 		       other ? "but there is another one now" : "which is not there");
 }
 
-static int open_one(struct snapshot *s, const char *path, bool full, unsigned int depth,
+static int open_one(struct snapshot *s, const char *path, enum snapshot_check check, unsigned int depth,
 		    struct err *e)
 {
 	struct err why;
@@ -211,10 +213,10 @@ static int open_one(struct snapshot *s, const char *path, bool full, unsigned in
 	if (!r && s->m.has_parent)
 		r = read_extents(s, &why);
 	if (!r)
-		r = check_files(s, full, &why);
+		r = check_files(s, check, &why);
 	if (r)
 		return err_set(e, r == -ENOENT ? EINVAL : -r, "snapshot %s: %s", path, why.text);
-	return s->m.has_parent ? open_parent(s, full, depth, e) : 0;
+	return s->m.has_parent ? open_parent(s, check, depth, e) : 0;
 }
 
 /* Whether there is something else at path by now than what was opened. */
@@ -226,13 +228,13 @@ static bool replaced(const struct snapshot *s, const char *path)
 	       (then.st_ino != now.st_ino || then.st_dev != now.st_dev);
 }
 
-int snapshot_open(struct snapshot *s, const char *path, bool full, struct err *e)
+int snapshot_open(struct snapshot *s, const char *path, enum snapshot_check check, struct err *e)
 {
 	bool again;
 	int r;
 
 	/* One that took this one's place has removed its files under our feet. */
-	for (unsigned int i = 0; (r = open_one(s, path, full, 0, e)); i++) {
+	for (unsigned int i = 0; (r = open_one(s, path, check, 0, e)); i++) {
 		again = i < REPLACED_TRIES && replaced(s, path);
 		snapshot_close(s);
 		if (!again)

@@ -94,11 +94,17 @@ struct snapshot {
 	char path[PATH_MAX]; /* absolute */
 };
 
-/* Opens the snapshot in directory path, with its parents, and checks it; without a fitting seal the
- * sums of memory and disks too, which reads them (full: in any case). Returns 0, or -errno with a
+/* When the sums of memory and disks are compared, which reads them. */
+enum snapshot_check {
+	SNAPSHOT_UNLESS_SEALED,
+	SNAPSHOT_READ_ALL,
+	SNAPSHOT_JUST_SAVED, /* not: it is the caller's alone, who has had it saved this moment */
+};
+
+/* Opens the snapshot in directory path, with its parents, and checks it. Returns 0, or -errno with a
  * message that names what is wrong.
  */
-int snapshot_open(struct snapshot *s, const char *path, bool full, struct err *e);
+int snapshot_open(struct snapshot *s, const char *path, enum snapshot_check check, struct err *e);
 void snapshot_close(struct snapshot *s);
 
 /* Only the manifest and its disks, for info: nothing else is looked at. */

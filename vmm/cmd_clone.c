@@ -222,7 +222,7 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 		err_set(e, EINVAL, "--cmdline: more than %u bytes", AGENT_CMDLINE_MAX);
 		return EXIT_USAGE;
 	}
-	if (snapshot_open(&c->snapshot, argv[0], false, e) || clone_prepare(&c->clone, &c->snapshot, e))
+	if (snapshot_open(&c->snapshot, argv[0], SNAPSHOT_UNLESS_SEALED, e) || clone_prepare(&c->clone, &c->snapshot, e))
 		return EXIT_FAIL;
 	if (c->clone.cmdline && !c->clone.config.agent) {
 		err_set(e, EINVAL, "snapshot %s has no agent in it that could take --cmdline", argv[0]);

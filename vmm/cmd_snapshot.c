@@ -213,7 +213,7 @@ static int info(struct snapshot_config *c, const char *path, struct err *e)
 static int verify(struct snapshot_config *c, const char *path, struct err *e)
 {
 	struct snapshot *s = calloc(1, sizeof(*s));
-	int r = s ? snapshot_open(s, path, true, e) : err_set(e, ENOMEM, "out of memory");
+	int r = s ? snapshot_open(s, path, SNAPSHOT_READ_ALL, e) : err_set(e, ENOMEM, "out of memory");
 
 	(void)c;
 	if (!r) {
@@ -301,7 +301,7 @@ static int flatten(struct snapshot_config *c, const char *path, struct err *e)
 	struct snapshot *s = calloc(1, sizeof(*s));
 	struct snapshot_draft d = {.at = -1, .dir = -1};
 	char name[NAME_MAX + 1];
-	int at = -1, r = s ? snapshot_open(s, path, true, e) : err_set(e, ENOMEM, "out of memory");
+	int at = -1, r = s ? snapshot_open(s, path, SNAPSHOT_READ_ALL, e) : err_set(e, ENOMEM, "out of memory");
 
 	(void)c;
 	if (r || !s->m.has_parent) {

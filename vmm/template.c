@@ -210,7 +210,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 static int warm_up(struct rundir *vm, struct err *e)
 {
 	static char missing[] = "/missing", *nothing[] = {missing, NULL};
-	static char init[] = "/init", *agent[] = {init, NULL};
+	static char init[] = "/init", word[] = "exit", *agent[] = {init, word, NULL};
 	static const int none[3] = {-1, -1, -1};
 	struct exec_request process = {.argv = nothing, .caps = &container_caps, .fds = none};
 	struct container_spec spec;
@@ -228,7 +228,7 @@ static int warm_up(struct rundir *vm, struct err *e)
 	return exec_run(&process, client_dial_agent, vm, &status, e);
 }
 
-/* Has the running VM frozen into the directory `at` under this key, after which it ends. */
+/* Has the running VM frozen into the directory `at` under this key, after which it ends by itself. */
 static int freeze(const struct rundir *vm, int at, const char *key, struct err *e)
 {
 	char request[CONTROL_LINE], answer[CONTROL_ANSWER];
@@ -238,10 +238,21 @@ static int freeze(const struct rundir *vm, int at, const char *key, struct err *
 		return fd;
 	snprintf(request, sizeof(request), "snapshot-stop %s", key);
 	r = client_request_long(fd, request, at, NULL, NULL, answer, sizeof(answer), e);
-	if (!r && !client_wait_end(fd, CLIENT_TIMEOUT_MS))
-		r = err_set(e, ETIMEDOUT, "the VM does not end");
 	close(fd);
 	return r;
+}
+
+/* r: what became of it. One that has saved itself goes without being waited for: the kernel takes
+ * tens of milliseconds to take a VM apart.
+ */
+static void end_vm(pid_t pid, int r)
+{
+	if (r)
+		kill(pid, SIGTERM);
+	else
+		signal(SIGCHLD, SIG_IGN); /* so that it leaves no zombie */
+	while (waitpid(pid, NULL, r ? 0 : WNOHANG) < 0 && errno == EINTR)
+		;
 }
 
 static int build(const struct template *t, int at, const char *key, struct err *e)
@@ -265,10 +276,7 @@ static int build(const struct template *t, int at, const char *key, struct err *
 		r = warm_up(&vm.rundir, e);
 		if (!r)
 			r = freeze(&vm.rundir, at, key, e);
-		if (r)
-			kill(vm.launch.pid, SIGTERM);
-		while (waitpid(vm.launch.pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		end_vm(vm.launch.pid, r);
 	}
 	rundir_release(&vm.rundir);
 	if (r)
@@ -294,9 +302,10 @@ static int lock_templates(int at, struct err *e)
 }
 
 /* Opens what is there, and is as its key says. */
-static int open_there(const struct template *t, const char *path, struct snapshot *s, struct err *e)
+static int open_there(const struct template *t, const char *path, enum snapshot_check check,
+		      struct snapshot *s, struct err *e)
 {
-	int r = snapshot_open(s, path, false, e);
+	int r = snapshot_open(s, path, check, e);
 
 	if (r || (s->m.agent && s->m.memory == t->memory && s->m.cpus == t->cpus &&
 		  s->m.disks == t->drives))
@@ -309,7 +318,7 @@ static int open_there(const struct template *t, const char *path, struct snapsho
 static int make_locked(const struct template *t, int at, const char *key, const char *path,
 		       struct snapshot *s, struct err *e)
 {
-	int r = open_there(t, path, s, e);
+	int r = open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e);
 
 	if (!r)
 		return 0;
@@ -322,7 +331,7 @@ static int make_locked(const struct template *t, int at, const char *key, const 
 	snapshot_discard(at, key);
 	r = build(t, at, key, e);
 	if (!r)
-		r = open_there(t, path, s, e);
+		r = open_there(t, path, SNAPSHOT_JUST_SAVED, s, e);
 	if (!r)
 		snapshot_seal(s); /* this host has just run it */
 	return r;
@@ -338,7 +347,7 @@ static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], st
 		return at;
 	r = template_key(t, at, key, e);
 	snprintf(path, sizeof(path), "%s/%s", dir, key);
-	if (!r && open_there(t, path, s, e)) {
+	if (!r && open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e)) {
 		r = lock = lock_templates(at, e);
 		if (lock >= 0) {
 			r = make_locked(t, at, key, path, s, e);
@@ -403,7 +412,7 @@ bool template_current(int at, const char *key, const char *path, struct err *why
 {
 	static const enum cpuid_template cpus[] = {CPUID_HOST, CPUID_BASELINE};
 	struct snapshot *s = calloc(1, sizeof(*s));
-	int r = s ? snapshot_open(s, path, false, why) : err_set(why, ENOMEM, "out of memory");
+	int r = s ? snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, why) : err_set(why, ENOMEM, "out of memory");
 	char now[TEMPLATE_KEY + 1];
 	bool current = false;
 

@@ -84,7 +84,7 @@ static int prepare(const char *path, const char *file)
 	struct state_visitor v = {.r = &s.state};
 	struct vcpu_state *cpu = &flat.vcpu;
 	struct err e;
-	int fd, r = snapshot_open(&s, path, false, &e);
+	int fd, r = snapshot_open(&s, path, SNAPSHOT_UNLESS_SEALED, &e);
 
 	if (!r)
 		r = state_visit(&v, &vcpu_table, 0, cpu, &e);

@@ -139,16 +139,16 @@ static struct snapshot opened; /* at most one at a time */
 
 static int try_open(const char *path)
 {
-	int r = snapshot_open(&opened, tmp_path(path), false, &e);
+	int r = snapshot_open(&opened, tmp_path(path), SNAPSHOT_UNLESS_SEALED, &e);
 
 	if (r) /* and nothing is left open in it */
 		ck_that(opened.dir == -1 && opened.memory == -1 && !opened.parent && !opened.disk);
 	return r;
 }
 
-static int check(const char *path, bool full)
+static int check(const char *path, enum snapshot_check how)
 {
-	int r = snapshot_open(&opened, tmp_path(path), full, &e);
+	int r = snapshot_open(&opened, tmp_path(path), how, &e);
 
 	if (!r)
 		snapshot_close(&opened);
@@ -178,7 +178,7 @@ static void map(const char *path, struct snapshot *s)
 {
 	struct memfile_layer layer[MEMFILE_LAYERS];
 
-	ck_ok(snapshot_open(s, tmp_path(path), false, &e));
+	ck_ok(snapshot_open(s, tmp_path(path), SNAPSHOT_UNLESS_SEALED, &e));
 	mem_free(&mem);
 	ck_ok(memfile_map(&mem, s->m.memory, layer, snapshot_layers(s, layer), &e));
 }
@@ -297,7 +297,7 @@ START_TEST(relative_path_and_links)
 	ck_assert_str_eq(opened.path, tmp_path("s"));
 	snapshot_close(&opened);
 	ck_that(!fchdir(at));
-	ck_ok(snapshot_open(&opened, "s/../s/.", false, &e));
+	ck_ok(snapshot_open(&opened, "s/../s/.", SNAPSHOT_UNLESS_SEALED, &e));
 	ck_assert_str_eq(opened.path, tmp_path("s"));
 	snapshot_close(&opened);
 }
@@ -338,7 +338,7 @@ START_TEST(sealed_once_opened)
 	ck_assert(!is_sealed("s"));
 	seal("s");
 	ck_assert(is_sealed("s"));
-	ck_ok(check("s", true));
+	ck_ok(check("s", SNAPSHOT_READ_ALL));
 	ck_assert_ptr_null(strstr(listing(tmp_path("s")), "seal."));
 }
 END_TEST
@@ -468,7 +468,7 @@ static void each_byte(const char *name, bool sealed)
 		ck_that(strstr(e.text, "/s: "));
 	}
 	tmp_file(name, data, len);
-	ck_ok(check("s", true));
+	ck_ok(check("s", SNAPSHOT_READ_ALL));
 	free(data);
 }
 
@@ -591,7 +591,7 @@ START_TEST(manifest_of_something_impossible)
 	write_manifest("s", &m, &good_disk);
 	ck_refused(try_open("s"), EINVAL, "its parent has no absolute path");
 	write_manifest("s", &good, &good_disk);
-	ck_ok(check("s", true));
+	ck_ok(check("s", SNAPSHOT_READ_ALL));
 }
 END_TEST
 
@@ -618,7 +618,7 @@ START_TEST(memory_changed)
 			ck_that(!futimens(fd, times));
 			close(fd);
 			ck_refused(try_open("s"), EINVAL, "memory: changed or damaged");
-			ck_refused(check("s", true), EINVAL, "memory: changed or damaged");
+			ck_refused(check("s", SNAPSHOT_READ_ALL), EINVAL, "memory: changed or damaged");
 		}
 }
 END_TEST
@@ -640,11 +640,11 @@ START_TEST(damage_without_a_trace)
 	snapshot_close(&opened);
 	write_manifest("s", &m, &d);
 	ck_assert(is_sealed("s"));
-	ck_refused(check("s", true), EINVAL, "memory: changed or damaged");
+	ck_refused(check("s", SNAPSHOT_READ_ALL), EINVAL, "memory: changed or damaged");
 	m.memory_sum--;
 	d.file[0].sum++;
 	write_manifest("s", &m, &d);
-	ck_refused(check("s", true), EINVAL, "disk-0.0: changed or damaged");
+	ck_refused(check("s", SNAPSHOT_READ_ALL), EINVAL, "disk-0.0: changed or damaged");
 }
 END_TEST
 
@@ -681,7 +681,7 @@ static void in_place_of(const char *name, bool sealed)
 		ck_that(!unlink(path));
 	}
 	ck_that(!renameat(at, kept, at, name));
-	ck_ok(check("s", false));
+	ck_ok(check("s", SNAPSHOT_UNLESS_SEALED));
 }
 
 START_TEST(other_things)
@@ -780,7 +780,7 @@ START_TEST(disk_elsewhere)
 	ck_that(!unlink(path));
 	ck_refused(try_open("s"), EINVAL, "image, which the snapshot needs: No such file");
 	ck_that(!symlink(tmp_file("image2", "the disk's content", 18), path));
-	ck_ok(check("s", false));
+	ck_ok(check("s", SNAPSHOT_UNLESS_SEALED));
 	ck_that(!unlink(path) && !mkfifo(path, 0600));
 	ck_that(try_open("s") < 0);
 	ck_assert_ptr_nonnull(strstr(e.text, "image"));
@@ -827,7 +827,7 @@ START_TEST(chain)
 	next_tick("b/memory");
 	ck_that(!truncate(tmp_path("b/memory"), PAGE));
 	ck_refused(try_open("d"), EINVAL, "/b: memory: has 4096 bytes");
-	ck_ok(check("a", true));
+	ck_ok(check("a", SNAPSHOT_READ_ALL));
 }
 END_TEST
 
@@ -864,7 +864,7 @@ START_TEST(parent_missing)
 	shell("rm -r a && mkdir a");
 	ck_refused(try_open("b"), EINVAL, "/a, which is not there");
 	shell("rmdir a && mv gone a");
-	ck_ok(check("c", true));
+	ck_ok(check("c", SNAPSHOT_READ_ALL));
 }
 END_TEST
 
@@ -875,12 +875,12 @@ START_TEST(moved_together)
 	make_child("b", "a", 7, 2);
 	make_child("c", "b", 14, 3);
 	shell("mkdir dir && mv a b c dir");
-	ck_ok(check("dir/c", true));
+	ck_ok(check("dir/c", SNAPSHOT_READ_ALL));
 	ck_assert_uint_eq(value_at("dir/c", 7), 2);
 	/* Something else where the parents were. */
 	make("a");
 	make("b");
-	ck_ok(check("dir/c", true));
+	ck_ok(check("dir/c", SNAPSHOT_READ_ALL));
 	ck_assert_uint_eq(value_at("dir/c", 7), 2);
 }
 END_TEST
@@ -894,7 +894,7 @@ START_TEST(removal)
 	make_child("c", "a", 7, 3);
 	ck_refused(snapshot_remove(at, "a", &e), EBUSY, "snapshot a is the parent of ");
 	ck_refused(try_make(at, "a", NULL, NULL), EBUSY, "snapshot a is the parent of ");
-	ck_ok(check("c", true));
+	ck_ok(check("c", SNAPSHOT_READ_ALL));
 	ck_ok(snapshot_remove(at, "b", &e));
 	ck_refused(snapshot_remove(at, "a", &e), EBUSY, "/c, which needs it");
 	/* Moved with its child, it is needed there. */
@@ -982,7 +982,7 @@ START_TEST(removal_of_other_things)
 	make("s");
 	ck_that(!symlinkat("s", at, "link"));
 	ck_refused(snapshot_remove(at, "link", &e), ENOTEMPTY, "left alone");
-	ck_ok(check("s", true));
+	ck_ok(check("s", SNAPSHOT_READ_ALL));
 	/* In a snapshot's directory, what is not the snapshot's stays too. */
 	ck_that(!mkdirat(at, "s/more", 0700));
 	tmp_file("s/more/precious", "x", 1);
@@ -1161,7 +1161,7 @@ START_TEST(opened_while_replaced)
 		ck_that(write(go[1], "", 1) == 1);
 		while (now_ns() < until)
 			;
-		ck_ok(check("s", i % 2));
+		ck_ok(check("s", i % 2 ? SNAPSHOT_READ_ALL : SNAPSHOT_UNLESS_SEALED));
 	}
 	close(go[1]);
 	reap(pid);
@@ -1177,7 +1177,7 @@ static uint32_t generation_of(const char *name)
 	uint32_t first, generation;
 	struct snapshot s;
 
-	ck_ok(check(name, true));
+	ck_ok(check(name, SNAPSHOT_READ_ALL));
 	map(name, &s);
 	memcpy(&first, mem.region[0].host, sizeof(first));
 	for (unsigned int page = 0; page < PAGES; page += 7) {
@@ -1263,7 +1263,7 @@ static void full_in(int dir, const char *path, void (*leave)(unsigned int pages)
 		leave(UINT32_MAX);
 		ck_that(!strcmp(listing(path), "s") || !strcmp(listing(path), "filler s") ||
 			!strcmp(listing(path), "s filler"));
-		ck_ok(snapshot_open(&s, strcat(strcpy((char[PATH_MAX]){0}, path), "/s"), true, &e));
+		ck_ok(snapshot_open(&s, strcat(strcpy((char[PATH_MAX]){0}, path), "/s"), SNAPSHOT_READ_ALL, &e));
 		ck_that(pread(s.memory, &value, 4, 0) == 4);
 		snapshot_close(&s);
 		ck_that(value == (r ? 1 : 2));
@@ -1405,7 +1405,7 @@ START_TEST(plain_rename_fails)
 	ck_that(!renameat(at, d.temp, at, "elsewhere"));
 	ck_refused(snapshot_publish(&d, &e), ENOENT, "cannot give snapshot s its name");
 	snapshot_drop(&d);
-	ck_ok(check("s", true));
+	ck_ok(check("s", SNAPSHOT_READ_ALL));
 	ck_assert_uint_eq(value_at("s", 7), 1);
 	ck_assert_ptr_null(strstr(listing(tmp), TEMP));
 }
