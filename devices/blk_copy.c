@@ -58,7 +58,7 @@ static int write_sparse(int to, uint8_t *buf, size_t len, uint64_t offset)
 /* Copies [at, end) through a buffer. */
 static int copy_through(reader read, void *from, int to, uint64_t at, uint64_t end)
 {
-	uint8_t *buf = malloc(BUFFER);
+	uint8_t *buf = aligned_alloc(GRAIN, BUFFER); /* as a file that is read directly wants it */
 	int r = buf ? 0 : -ENOMEM;
 
 	for (; !r && at < end; at += MIN(BUFFER, end - at)) {

@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* Linux numbers these the same everywhere; musl shows them only with _GNU_SOURCE. */
@@ -73,6 +76,34 @@ int blk_io_sync(int fd)
 		r = fdatasync(fd);
 	while (r && errno == EINTR);
 	return r ? -errno : 0;
+}
+
+static int allocate(int fd, int mode, uint64_t offset, uint64_t len)
+{
+	int r;
+
+	do
+		r = fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len);
+	while (r && errno == EINTR);
+	return !r ? 0 : errno == ENOSYS ? -EOPNOTSUPP : -errno;
+}
+
+int blk_io_discard(int fd, uint64_t offset, uint64_t len)
+{
+	uint64_t range[2] = {offset, len};
+
+	if (ioctl(fd, BLKDISCARD, range) == 0)
+		return 0;
+	/* ENOTTY: not a block device. */
+	return errno == ENOTTY ? allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, len) : -errno;
+}
+
+int blk_io_zero(int fd, uint64_t offset, uint64_t len, bool unmap)
+{
+	int r = unmap ? allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, len) : -EOPNOTSUPP;
+
+	/* Of a block device this is what BLKZEROOUT does, as far as the device does it itself. */
+	return r == -EOPNOTSUPP ? allocate(fd, FALLOC_FL_ZERO_RANGE, offset, len) : r;
 }
 
 int blk_io_lock(int fd, bool read_only, const char *name, struct err *e)

@@ -25,6 +25,16 @@ int blk_io_lock(int fd, bool read_only, const char *name, struct err *e);
 int blk_io_read(int fd, const struct iovec *iov, unsigned int n, uint64_t offset);
 int blk_io_write(int fd, const struct iovec *iov, unsigned int n, uint64_t offset);
 
+/* Gives the range back to the host; it reads as zeros where it was given back. Returns 0 or -errno:
+ * -EOPNOTSUPP where the file system or device has no such thing.
+ */
+int blk_io_discard(int fd, uint64_t offset, uint64_t len);
+
+/* Makes the range read as zeros without writing them; with unmap it may be given back to the host,
+ * without it the space stays the file's. Returns 0 or -errno: -EOPNOTSUPP where it takes a write.
+ */
+int blk_io_zero(int fd, uint64_t offset, uint64_t len, bool unmap);
+
 /* Makes durable what was written. Returns 0 or -errno. */
 int blk_io_sync(int fd);
 

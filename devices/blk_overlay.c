@@ -18,6 +18,10 @@
  * written does the block's bit change, and that in memory. So a write that fails (the host's file
  * system is full) leaves the blocks below in view, and a later write starts from them again.
  *
+ * A range that is to read as zeros, and one that is discarded, becomes a hole in the layer's data, and
+ * then its bits are set, for below it there may be anything. So also a layer that was discarded
+ * as a whole takes no space but its bitmap.
+ *
  * A flush writes the bits out: first the data is made durable, then the changed pages of the bitmap
  * are written, then they are. At no point does the file, in the page cache or on the disk, have a
  * bit for data that is not durable; and bits are only ever added, each for itself, so a page that a
@@ -171,15 +175,6 @@ static int write_bitmap(struct blk_overlay *o, bool *wrote)
 
 /* --- requests --- */
 
-static uint64_t total_len(const struct iovec *iov, unsigned int n)
-{
-	uint64_t len = 0;
-
-	for (unsigned int i = 0; i < n; i++)
-		len += iov[i].iov_len;
-	return len;
-}
-
 /* Where the blocks end, from offset up to end, that are all in the layer or all below it. */
 static uint64_t run_end(const struct blk_overlay *o, uint64_t offset, uint64_t end)
 {
@@ -201,7 +196,7 @@ static int overlay_read(struct blk_backend *b, const struct iovec *iov, unsigned
 			uint64_t offset)
 {
 	struct blk_overlay *o = CONTAINER_OF(b, struct blk_overlay, backend);
-	uint64_t at = offset, end = offset + total_len(iov, n), to;
+	uint64_t at = offset, end = offset + iov_length(iov, n), to;
 	int r = 0;
 
 	for (; !r && at < end; at = to) {
@@ -228,7 +223,7 @@ static int overlay_write(struct blk_backend *b, const struct iovec *iov, unsigne
 			 uint64_t offset)
 {
 	struct blk_overlay *o = CONTAINER_OF(b, struct blk_overlay, backend);
-	uint64_t end = offset + total_len(iov, n), from = offset, to = end;
+	uint64_t end = offset + iov_length(iov, n), from = offset, to = end;
 	uint64_t first = offset / BLOCK, last = (end - 1) / BLOCK;
 	unsigned int k = 0;
 	int r;
@@ -254,6 +249,50 @@ static int overlay_write(struct blk_backend *b, const struct iovec *iov, unsigne
 	for (uint64_t i = first; !r && i <= last; i++)
 		add_block(o, i);
 	return r;
+}
+
+/* Blocks [first, last) as a hole of the layer's own, or one that keeps its space, whatever the file
+ * had there.
+ */
+static int zero_blocks(struct blk_overlay *o, uint64_t first, uint64_t last, bool unmap)
+{
+	uint64_t offset = first * BLOCK, len = MIN(last * BLOCK, o->backend.size) - offset;
+	int r = blk_io_zero(o->fd, o->data_offset + offset, len, unmap);
+
+	if (r == -EOPNOTSUPP)
+		return blk_backend_write_zeros(&o->backend, offset, len);
+	for (uint64_t i = first; !r && i < last; i++)
+		add_block(o, i);
+	return r;
+}
+
+/* Blocks of which the range has a part only are written. The space comes back at once; that a block
+ * reads as zeros is as durable as one that was written: the hole before the bit.
+ */
+static int overlay_zero(struct blk_backend *b, uint64_t offset, uint64_t len, bool unmap)
+{
+	struct blk_overlay *o = CONTAINER_OF(b, struct blk_overlay, backend);
+	uint64_t end = offset + len, first = (offset + BLOCK - 1) / BLOCK;
+	uint64_t last = end == b->size ? blocks_of(end) : end / BLOCK;
+	int r = 0;
+
+	if (b->read_only)
+		return -EROFS;
+	if (first >= last)
+		return blk_backend_write_zeros(b, offset, len);
+	if (offset < first * BLOCK)
+		r = blk_backend_write_zeros(b, offset, first * BLOCK - offset);
+	if (!r)
+		r = zero_blocks(o, first, last, unmap);
+	if (!r && last * BLOCK < end)
+		r = blk_backend_write_zeros(b, last * BLOCK, end - last * BLOCK);
+	return r;
+}
+
+/* What is below stays, so a discarded block has to be one of the layer's: it reads as zeros. */
+static int overlay_discard(struct blk_backend *b, uint64_t offset, uint64_t len)
+{
+	return overlay_zero(b, offset, len, true);
 }
 
 static int sync_file(struct blk_overlay *o)
@@ -400,6 +439,8 @@ int blk_overlay_open(struct blk_overlay *o, int fd, bool read_only, struct blk_b
 	*o = (struct blk_overlay){.backend = {.read = overlay_read,
 					      .write = overlay_write,
 					      .flush = overlay_flush,
+					      .discard = overlay_discard,
+					      .zero = overlay_zero,
 					      .read_only = read_only},
 				  .below = below,
 				  .fd = fd};

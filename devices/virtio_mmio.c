@@ -136,7 +136,9 @@ static void doorbell(struct loop_source *s, uint32_t events)
 
 static void reset(struct virtio_dev *d)
 {
-	for (unsigned int i = 0; i < d->ops->queues; i++)
+	if (d->ops->quiesce)
+		d->ops->quiesce(d);
+	for (unsigned int i = 0; i < d->queues; i++)
 		virtqueue_reset(&d->queue[i]);
 	d->features = 0;
 	d->status = 0;
@@ -181,7 +183,7 @@ static void set_status(struct virtio_dev *d, uint32_t v)
 
 static struct virtqueue *selected(struct virtio_dev *d)
 {
-	return d->queue_sel < d->ops->queues ? &d->queue[d->queue_sel] : NULL;
+	return d->queue_sel < d->queues ? &d->queue[d->queue_sel] : NULL;
 }
 
 /* Queues are set up between FEATURES_OK and DRIVER_OK, while they are not ready (3.1.1). */
@@ -350,6 +352,8 @@ int virtio_init(struct virtio_dev *d, struct irq irq, struct loop *loop, struct 
 	d->doorbell = (struct loop_source){.fd = r, .ready = doorbell};
 	d->irq = irq;
 	d->loop = loop;
+	if (!d->queues)
+		d->queues = d->ops->queues;
 	d->offered |= VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 	pthread_mutex_init(&d->lock, NULL);
 	r = loop_add(loop, &d->doorbell, EPOLLIN);
@@ -397,7 +401,7 @@ int virtio_state(struct virtio_dev *d, uint32_t instance, struct state_visitor *
 {
 	int r = state_visit(v, &virtio_table, instance, d, e);
 
-	for (unsigned int i = 0; i < d->ops->queues && !r; i++)
+	for (unsigned int i = 0; i < d->queues && !r; i++)
 		r = state_visit(v, &virtqueue_table, instance * VIRTIO_MAX_QUEUES + i, &d->queue[i],
 				e);
 	if (r || !state_loading(v))
@@ -405,7 +409,7 @@ int virtio_state(struct virtio_dev *d, uint32_t instance, struct state_visitor *
 	if (!reachable(d))
 		return state_invalid(v, &virtio_table, instance, "no device of this kind is in such a state",
 				     e);
-	for (unsigned int i = 0; i < d->ops->queues; i++)
+	for (unsigned int i = 0; i < d->queues; i++)
 		if (virtqueue_resume(&d->queue[i], d->mem, d->features))
 			return state_invalid(v, &virtqueue_table, instance * VIRTIO_MAX_QUEUES + i,
 					     "its size or address is impossible", e);

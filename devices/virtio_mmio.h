@@ -29,7 +29,7 @@ struct virtio_dev;
 
 struct virtio_ops {
 	uint32_t id;	     /* device type (5) */
-	unsigned int queues; /* up to VIRTIO_MAX_QUEUES */
+	unsigned int queues; /* up to VIRTIO_MAX_QUEUES, unless the device says another number */
 	/* The driver is ready, or has notified a queue, or there may be more to do: serve every
 	 * queue. On the loop, under the lock, never after a failure (virtio_fail) until reset.
 	 * Does a bounded amount of work; virtio_again asks for another round.
@@ -39,6 +39,11 @@ struct virtio_ops {
 	 * next driver may have set the queues up already, so it does not touch them. May be NULL.
 	 */
 	void (*reset)(struct virtio_dev *d);
+	/* A reset begins: return when nothing that was asked for touches guest memory any more, as
+	 * the driver takes it back then (2.4). On a vCPU's thread, under the lock, while the
+	 * queues are as they were. NULL where a request is over when serve returns.
+	 */
+	void (*quiesce)(struct virtio_dev *d);
 };
 
 struct virtio_dev {
@@ -52,6 +57,7 @@ struct virtio_dev {
 	/* The field of it that the driver may write, as a whole, or NULL. 0 after a reset. */
 	uint32_t *config_field;
 	uint64_t offered; /* feature bits */
+	unsigned int queues; /* 0 before virtio_init: as many as ops says */
 
 	pthread_mutex_t lock;
 	uint64_t features; /* as the driver accepted them */
@@ -71,7 +77,7 @@ struct virtio_dev {
 };
 
 /* Prepares d, whose ops, mem, config and offered (beside what the transport adds) are set, and
- * attaches its doorbell to loop, before that runs. irq's descriptor stays the caller's.
+ * queues if it is another number than that of ops, and attaches its doorbell to loop, before that runs. irq's descriptor stays the caller's.
  */
 int virtio_init(struct virtio_dev *d, struct irq irq, struct loop *loop, struct err *e);
 void virtio_close(struct virtio_dev *d);

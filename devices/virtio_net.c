@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "vmm/log.h"
 
@@ -55,32 +53,6 @@ static void watch(struct virtio_net *n)
 			   (n->want_read ? EPOLLIN : 0u) | (n->want_write ? EPOLLOUT : 0u));
 }
 
-/* --- limits --- */
-
-static bool limited(struct virtio_net *n, struct limit *l)
-{
-	uint64_t wait = l->rate ? limit_take(l, now_ns(), 0) : 0;
-
-	if (wait)
-		n->alarm = n->alarm ? MIN(n->alarm, wait) : wait;
-	return wait;
-}
-
-static void charge(struct limit *l, size_t bytes)
-{
-	if (l->rate)
-		limit_take(l, now_ns(), bytes);
-}
-
-static void set_alarm(struct virtio_net *n)
-{
-	const struct itimerspec at = {.it_value = {.tv_sec = (time_t)(n->alarm / 1000000000u),
-						   .tv_nsec = (long)(n->alarm % 1000000000u)}};
-
-	if (n->alarm)
-		timerfd_settime(n->timer.fd, 0, &at, NULL);
-}
-
 /* --- both ways --- */
 
 /* Whether a header asks for what has been negotiated only (5.1.6.2, 5.1.6.4): the guest's must, and
@@ -97,18 +69,6 @@ static bool header_allowed(const struct net_header *h, uint64_t features, uint64
 	case NET_GSO_TCPV6: return features & tso6;
 	default: return false;
 	}
-}
-
-/* Whether there is a chain. If not, the driver has been asked to tell of the next. */
-static bool waiting(struct virtqueue *q)
-{
-	if (virtqueue_has_more(q))
-		return true;
-	virtqueue_notifications(q, true);
-	if (!virtqueue_has_more(q))
-		return false;
-	virtqueue_notifications(q, false);
-	return true;
 }
 
 /* --- to the guest --- */
@@ -147,7 +107,7 @@ static int deliver(struct virtio_net *n)
 			/* Asked while the queue's end is known: else the driver's next buffer
 			 * would be no news to it.
 			 */
-			if (waiting(q))
+			if (virtqueue_waiting(q))
 				continue;
 			virtqueue_unpop(q, count);
 			return -EAGAIN;
@@ -184,7 +144,7 @@ static int fetch(struct virtio_net *n)
 	if (r)
 		return r;
 	h->flags &= n->dev.features & NET_F_GUEST_CSUM ? NET_NEEDS_CSUM | NET_DATA_VALID : 0;
-	charge(&n->rx_limit, n->frame.len);
+	throttle_charge(&n->rx_limit, n->frame.len);
 	n->holding = true;
 	return 0;
 }
@@ -200,7 +160,7 @@ static bool receive(struct virtio_net *n)
 		int r = 0;
 
 		if (!n->holding) {
-			if (!n->backend || !waiting(q) || limited(n, &n->rx_limit))
+			if (!n->backend || !virtqueue_waiting(q) || throttle_holds(&n->throttle, &n->rx_limit))
 				return false;
 			r = fetch(n);
 			n->want_read = r == -EAGAIN;
@@ -262,7 +222,7 @@ static int transmit_one(struct virtio_net *n)
 	if (!r) {
 		stat_add(&n->stats.tx_frames, 1);
 		stat_add(&n->stats.tx_bytes, c->read_len - NET_HEADER);
-		charge(&n->tx_limit, c->read_len - NET_HEADER);
+		throttle_charge(&n->tx_limit, c->read_len - NET_HEADER);
 	} else {
 		stat_add(&n->stats.tx_dropped, 1);
 	}
@@ -292,7 +252,7 @@ static bool transmit(struct virtio_net *n)
 	for (unsigned int i = 0; i < NET_ROUND && !n->want_write; i++) {
 		int r;
 
-		if (!waiting(q) || limited(n, &n->tx_limit))
+		if (!virtqueue_waiting(q) || throttle_holds(&n->throttle, &n->tx_limit))
 			return false;
 		r = transmit_one(n);
 		if (r == -EINVAL) {
@@ -314,7 +274,7 @@ static void serve(struct virtio_dev *d)
 	if (n->backend && n->applied != d->features && n->backend->offload)
 		n->backend->offload(n->backend, d->features & NET_OFFLOADS);
 	n->applied = d->features;
-	n->alarm = 0;
+	throttle_begin(&n->throttle);
 	more = transmit(n);
 	if (!virtio_failed(d))
 		more |= receive(n);
@@ -323,7 +283,7 @@ static void serve(struct virtio_dev *d)
 	if (virtio_failed(d))
 		n->want_read = n->want_write = more = false;
 	watch(n);
-	set_alarm(n);
+	throttle_end(&n->throttle);
 	if (more)
 		virtio_again(d);
 }
@@ -357,13 +317,6 @@ static void backend_ready(struct loop_source *s, uint32_t events)
 	virtio_leave(&n->dev);
 }
 
-static void timer_rang(struct loop_source *s, uint32_t events)
-{
-	(void)events;
-	event_take(s->fd);
-	virtio_poll(&CONTAINER_OF(s, struct virtio_net, timer)->dev);
-}
-
 /* The configuration and what is offered follow from three values. */
 static void describe(struct virtio_net *n)
 {
@@ -379,7 +332,7 @@ int virtio_net_init(struct virtio_net *n, const struct mem *m, const uint8_t mac
 	memcpy(n->config.mac, mac, sizeof(n->config.mac));
 	n->config.mtu = mtu;
 	n->offloads = offloads;
-	n->timer.fd = -1;
+	throttle_init(&n->throttle, &n->dev);
 	n->dev.ops = &net_ops;
 	n->dev.mem = m;
 	n->dev.config = &n->config;
@@ -392,10 +345,7 @@ void virtio_net_close(struct virtio_net *n)
 {
 	if (n->backend)
 		drop_backend(n);
-	if (n->timer.fd >= 0) {
-		loop_del(n->dev.loop, &n->timer);
-		close(n->timer.fd);
-	}
+	throttle_close(&n->throttle);
 	virtio_close(&n->dev);
 }
 
@@ -433,20 +383,10 @@ void virtio_net_set_mac(struct virtio_net *n, const uint8_t mac[6])
 
 int virtio_net_set_rate(struct virtio_net *n, uint64_t bytes, struct err *e)
 {
-	int r;
-
 	/* A burst is a tenth of a second, but not less than what a queue full of frames takes. */
 	limit_init(&n->rx_limit, bytes, MAX(bytes / 10, NET_FRAME_MAX), now_ns());
 	limit_init(&n->tx_limit, bytes, MAX(bytes / 10, NET_FRAME_MAX), now_ns());
-	if (!bytes)
-		return 0;
-	n->timer = (struct loop_source){
-		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
-		.ready = timer_rang};
-	if (n->timer.fd < 0)
-		return err_sys(e, "cannot make a timer");
-	r = loop_add(n->dev.loop, &n->timer, EPOLLIN);
-	return r ? err_set(e, -r, "cannot watch a timer: %s", strerror(-r)) : 0;
+	return bytes ? throttle_start(&n->throttle, e) : 0;
 }
 
 bool virtio_net_link(struct virtio_net *n)

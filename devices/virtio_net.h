@@ -17,8 +17,7 @@
 #ifndef UVM_DEVICES_VIRTIO_NET_H
 #define UVM_DEVICES_VIRTIO_NET_H
 
-#include "devices/limit.h"
-#include "devices/virtio_mmio.h"
+#include "devices/throttle.h"
 
 #define NET_HEADER    12u
 #define NET_FRAME_MIN 14u    /* an Ethernet header */
@@ -99,8 +98,7 @@ struct virtio_net {
 	struct net_backend *backend; /* NULL: the link is down */
 	struct loop_source source;   /* the back end's descriptor */
 	struct limit rx_limit, tx_limit;
-	struct loop_source timer;  /* for these; fd -1: there is no limit */
-	uint64_t alarm;		   /* ns until it is to ring, found in this round; 0: not */
+	struct throttle throttle;  /* for these */
 	uint64_t applied;	   /* features that the back end knows of */
 	bool want_read, want_write; /* what to wait for, found in this round */
 	bool holding;		   /* frame waits for buffers */

@@ -235,6 +235,26 @@ void virtqueue_notifications(struct virtqueue *q, bool wanted)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST); /* before the caller looks again */
 }
 
+bool virtqueue_waiting(struct virtqueue *q)
+{
+	if (virtqueue_has_more(q))
+		return true;
+	virtqueue_notifications(q, true);
+	if (!virtqueue_has_more(q))
+		return false;
+	virtqueue_notifications(q, false);
+	return true;
+}
+
+uint64_t iov_length(const struct iovec *iov, unsigned int n)
+{
+	uint64_t len = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		len += iov[i].iov_len;
+	return len;
+}
+
 unsigned int iov_slice(const struct iovec *iov, unsigned int n, size_t offset, size_t len,
 		       struct iovec *out)
 {

@@ -92,6 +92,11 @@ bool virtqueue_has_more(const struct virtqueue *q);
  */
 void virtqueue_notifications(struct virtqueue *q, bool wanted);
 
+/* Whether a chain is waiting, for who goes on without notifications: if not, the driver has been
+ * asked to notify of the next.
+ */
+bool virtqueue_waiting(struct virtqueue *q);
+
 /* Copies between a flat buffer and iovecs, from offset bytes into them. Return the bytes copied,
  * fewer than len only at the iovecs' end.
  */
@@ -99,7 +104,11 @@ size_t iov_read(const struct iovec *iov, unsigned int n, size_t offset, void *to
 size_t iov_write(const struct iovec *iov, unsigned int n, size_t offset, const void *from,
 		 size_t len);
 
-/* The part [offset, offset+len) of iov[0..n), as iovecs in out (room for n). Returns how many. */
+/* The bytes in all of them. */
+uint64_t iov_length(const struct iovec *iov, unsigned int n);
+
+/* The part [offset, offset+len) of iov[0..n), as iovecs in out (room for n; may be iov).
+ * Returns how many. */
 unsigned int iov_slice(const struct iovec *iov, unsigned int n, size_t offset, size_t len,
 		       struct iovec *out);
 

@@ -88,14 +88,17 @@ static int set_net(void *to, const char *value, struct err *e)
 
 static const struct opt options[] = {
 	{"kernel", 'k', "FILE", "vmlinux (ELF) or bzImage; required", opt_set_str, ATM(kernel)},
-	{"rootfs", 'r', "IMG[,ro|,cow]", "root file system, the guest's first disk", set_rootfs,
+	{"rootfs", 'r', "IMG[,ro|,cow...]", "root file system, the guest's first disk", set_rootfs,
 	 AT(machine)},
-	{"disk", 'd', "IMG[,ro|,cow]", "a further disk (or 'placeholder'); may be repeated", set_disk, AT(machine)},
+	{"disk", 'd', "IMG[,ro|,cow...]",
+	 "a further disk (or 'placeholder'), see below; may be repeated", set_disk, AT(machine)},
 	{"share", 's', "DIR:TAG[:ro]",
 	 "a directory (or 'placeholder') that the guest can mount; may be repeated", set_share,
 	 AT(machine)},
 	{"net", 0, "KIND[,NAME=VALUE...]",
 	 "a network device, see below; may be repeated", set_net, AT(machine)},
+	{"rng", 0, NULL, "a source of random numbers for the guest (virtio-rng)", opt_set_flag,
+	 ATM(rng)},
 	{"initrd", 'i', "FILE", "initrd to use as it is, instead of uvm's agent", opt_set_str,
 	 ATM(initrd)},
 	{"no-agent", 0, NULL, "no agent: the root file system's own init is run", opt_set_flag,
@@ -139,9 +142,9 @@ static int check(struct boot_config *c, struct err *e)
 	if (m->memory < MEM_MIN || m->memory > MEM_MAX || m->memory % 4096)
 		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
 			       MEM_MIN >> 20, MEM_MAX >> 30);
-	if (m->disks + m->nets + m->shares > MACHINE_MAX_DISKS)
-		return err_set(e, EINVAL, "at most %u disks, networks and shares in all",
-			       MACHINE_MAX_DISKS);
+	if (machine_slots(m) > MACHINE_MAX_DISKS)
+		return err_set(e, EINVAL, "at most %u disks, networks and shares in all%s",
+			       MACHINE_MAX_DISKS - m->rng, m->rng ? ", beside --rng" : "");
 	if (c->id && !rundir_id_valid(c->id))
 		return err_set(
 			e, EINVAL,
@@ -237,6 +240,8 @@ const struct cmd cmd_boot = {
 		 "'mount -t virtiofs TAG DIR' in the guest mounts a share. It may remember for a second\n"
 		 "what it has seen there; with ':cache=none' behind the tag not at all, with\n"
 		 "':cache=always' for ever.\n\n"
+		 DISK_WORDS
+		 "\n"
 		 "A network's KIND is tap=NAME (a tap device), fd=N (the descriptor of one),\n"
 		 "unix=PATH (a stream socket that speaks as passt and QEMU do), passt (which is\n"
 		 "started), or none (the link is down, until a clone has it connected). Then may\n"

@@ -59,7 +59,7 @@ static int set_net(void *to, const char *value, struct err *e)
 static const struct opt clone_options[] = {
 	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_str,
 	 offsetof(struct clone_config, id)},
-	{"disk", 0, "IMG[,ro|,cow]", "what the next placeholder disk stands for; may be repeated",
+	{"disk", 0, "IMG[,ro|,cow...]", "what the next placeholder disk stands for; may be repeated",
 	 set_fill, offsetof(struct clone_config, clone.config)},
 	{"cmdline", 0, "TEXT", "words for the agent: uvm.env=..., uvm.mount=...", opt_set_str,
 	 offsetof(struct clone_config, clone.cmdline)},

@@ -25,6 +25,12 @@ struct disk_config {
 	const char *path;
 	bool read_only;
 	bool layered; /* writes go to a layer of the VM's own, the image stays as it is */
+	bool direct;  /* beside the page cache */
+	bool threads; /* one request at a time, by the disk's thread */
+	/* Of the device, also in a snapshot: */
+	uint32_t queues;	     /* 0: as many as suit the VM's CPUs */
+	char serial[BLK_SERIAL + 1]; /* empty: one by its number */
+	struct blk_limits limits;
 };
 
 struct disk {
@@ -36,10 +42,17 @@ struct disk {
 	struct worker worker;
 };
 
-/* A disk as an option has it: a path, "IMG", "IMG,ro" or "IMG,cow". value is the process's own argv,
- * which is cut at the comma.
+/* A disk as an option has it: a path, and words behind it (DISK_WORDS). value is the process's own argv,
+ * which is cut at the commas. disk_check tells whether cfg, which can come from a snapshot, is one.
  */
+#define DISK_WORDS                                                                                 \
+	"What may follow a disk's IMG: ro; cow, writes go to a layer of the VM's own; serial=TEXT,\n"  \
+	"up to 20 characters; queues=N, 1 to 4 (default: the vCPUs, at most 4); bps=N[:BURST] and\n"    \
+	"iops=N[:BURST], limits in bytes and requests each second, and what may come at once\n"        \
+	"after a pause (default a tenth of a second's); direct=on|off (default off), beside the\n"     \
+	"host's page cache; aio=uring|threads (default uring, where the host allows it).\n"
 int disk_parse(struct disk_config *cfg, const char *value, struct err *e);
+bool disk_check(const struct disk_config *cfg);
 
 /* Opens what the command line names. The message names the path. */
 int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e);
@@ -48,13 +61,21 @@ int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir
 int disk_clone(struct disk *d, const struct snapshot *s, unsigned int index,
 	       const struct rundir *vm, struct err *e);
 
+/* Makes the device of an opened disk, with a worker that is not started. index: of the disk, for its
+ * default serial number; cpus: the VM's; irq stays the caller's.
+ */
+int disk_init(struct disk *d, const struct disk_config *cfg, unsigned int index, uint32_t cpus,
+	      const struct mem *m, struct irq irq, struct err *e);
+
 /* The back end for the device: the top of the stack; of size 0 for a placeholder. */
 struct blk_backend *disk_backend(struct disk *d);
 
 /* Gives a placeholder, whose device exists and stands still, what it stands for; its driver is told.
- * A placeholder that was declared read-only stays so.
+ * A placeholder that was declared read-only stays so. What cfg says of the device goes to it, and
+ * into `has`, which is what it had been made with.
  */
-int disk_fill(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e);
+int disk_fill(struct disk *d, const struct disk_config *cfg, struct disk_config *has,
+	      const struct rundir *vm, struct err *e);
 
 /* Makes a raw image of a snapshot's writable disk in the directory of another, which `as` then
  * describes; a read-only disk is only described.

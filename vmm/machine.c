@@ -104,22 +104,21 @@ static int open_shares(struct machine *m, const struct machine_source *src, stru
 static int add_disk(struct machine *m, unsigned int i, struct err *e)
 {
 	struct disk *d = &m->disk[i];
-	char serial[24];
 	struct irq irq;
-	int r = worker_init(&d->worker, e);
+	int r = new_line(m, LAYOUT_VIRTIO_GSI + i + 1, &irq, e);
 
-	snprintf(serial, sizeof(serial), "uvm-disk-%u", i);
 	if (!r)
-		r = new_line(m, LAYOUT_VIRTIO_GSI + i + 1, &irq, e);
-	if (!r)
-		r = virtio_blk_init(&d->blk, &m->mem, disk_backend(d), serial, irq,
-				    &d->worker.loop, e);
+		r = disk_init(d, &m->config.disk[i], i, m->config.cpus, &m->mem, irq, e);
 	return r ? r : plug_virtio(m, &d->blk.dev, i + 1, e);
 }
 
-/* Without a doorbell in KVM, which would cost each VM more at its start than it could save: the
- * driver notifies a few times every two seconds at most.
- */
+/* Without a doorbell in KVM, which would cost each VM more at its start than it could save. */
+static int plug_quiet(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
+{
+	return bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
+}
+
+/* Its driver notifies a few times every two seconds at most. */
 static int add_balloon(struct machine *m, struct err *e)
 {
 	unsigned int slot = machine_balloon_slot(m);
@@ -128,8 +127,18 @@ static int add_balloon(struct machine *m, struct err *e)
 
 	if (!r)
 		r = virtio_balloon_init(&m->balloon, &m->mem, irq, &m->loop, e);
-	return r ? r : bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
-			       &m->balloon.dev, e);
+	return r ? r : plug_quiet(m, &m->balloon.dev, slot, e);
+}
+
+static int add_rng(struct machine *m, struct err *e)
+{
+	unsigned int slot = machine_rng_slot(m);
+	struct irq irq;
+	int r = new_line(m, LAYOUT_VIRTIO_GSI + slot, &irq, e);
+
+	if (!r)
+		r = virtio_rng_init(&m->rng, &m->mem, irq, &m->loop, e);
+	return r ? r : plug_quiet(m, &m->rng.dev, slot, e);
 }
 
 static int add_share(struct machine *m, unsigned int i, struct err *e)
@@ -173,8 +182,7 @@ static int add_net(struct machine *m, unsigned int i, struct err *e)
 		r = net_init(n, &m->mem, irq, &m->loop, e);
 	if (!r && n->backend)
 		return plug_virtio(m, &n->dev.dev, slot, e);
-	return r ? r : bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
-			       &n->dev.dev, e);
+	return r ? r : plug_quiet(m, &n->dev.dev, slot, e);
 }
 
 static int connect_nets(struct machine *m, struct err *e)
@@ -276,6 +284,8 @@ static int add_devices(struct machine *m, struct err *e)
 		r = add_disk(m, i, e);
 	if (!r && m->config.balloon)
 		r = add_balloon(m, e);
+	if (!r && m->config.rng)
+		r = add_rng(m, e);
 	for (unsigned int i = 0; i < m->config.nets && !r; i++)
 		r = add_net(m, i, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
@@ -411,7 +421,9 @@ static size_t stats(void *ctx, char *text, size_t size)
 			const uint64_t *counter;
 		} of[] = {{"reads", &s->reads},		  {"writes", &s->writes},
 			  {"flushes", &s->flushes},	  {"errors", &s->errors},
-			  {"read_bytes", &s->read_bytes}, {"written_bytes", &s->written_bytes}};
+			  {"read_bytes", &s->read_bytes}, {"written_bytes", &s->written_bytes},
+			  {"discards", &s->discards},	  {"discarded_bytes", &s->discarded_bytes},
+			  {"zeroes", &s->zeroes},	  {"zeroed_bytes", &s->zeroed_bytes}};
 
 		for (unsigned int k = 0; k < ARRAY_SIZE(of) && n < size; k++)
 			n += (size_t)snprintf(text + n, size - n, "%s.%u %" PRIu64 "\n", of[k].key,
@@ -652,7 +664,8 @@ static int fill_placeholders(struct machine *m, struct err *e)
 
 	for (unsigned int i = 0; i < m->config.disks && filled < m->config.fills && !r; i++)
 		if (!m->disk[i].now.files)
-			r = disk_fill(&m->disk[i], &m->config.fill[filled++], m->rundir, e);
+			r = disk_fill(&m->disk[i], &m->config.fill[filled++], &m->config.disk[i],
+				      m->rundir, e);
 	return r || filled == m->config.fills
 		       ? r
 		       : err_set(e, EINVAL, "%u disks, but the snapshot has %u placeholders for them",

@@ -13,6 +13,7 @@
 
 #include "devices/serial.h"
 #include "devices/virtio_balloon.h"
+#include "devices/virtio_rng.h"
 #include "devices/virtio_vsock.h"
 #include "devices/vmgenid.h"
 #include "devices/vsock_unix.h"
@@ -32,7 +33,7 @@
 #include "snapshot/snapshot.h"
 #include "vmm/vcpu.h"
 
-/* One slot is the vsock device's, one the balloon's; shares take theirs from these. */
+/* One slot is the vsock device's, one the balloon's; all other devices share these. */
 #define MACHINE_MAX_DISKS (LAYOUT_VIRTIO_MAX - 2)
 
 struct machine_config {
@@ -40,6 +41,7 @@ struct machine_config {
 	bool agent;		     /* start the agent that is in this program, if no initrd */
 	bool has_root;		     /* disk 0 is the guest's root file system */
 	bool balloon;		     /* but in snapshots from before there was one */
+	bool rng;
 	const char *cmdline;	     /* added to what the machine itself says; or NULL */
 	struct disk_config disk[MACHINE_MAX_DISKS];
 	unsigned int disks;
@@ -90,6 +92,7 @@ struct machine {
 	struct freeze freeze;
 	struct disk *disk; /* config.disks of them */
 	struct virtio_balloon balloon;
+	struct virtio_rng rng;
 	struct share *share; /* config.shares of them */
 	struct net *net; /* config.nets of them */
 	struct vcpu_host vcpu_host;
@@ -147,16 +150,27 @@ void machine_resume(struct machine *m);
  */
 int machine_run(struct machine *m, struct err *e);
 
+/* Devices that need slots, of which there are MACHINE_MAX_DISKS. */
+static inline unsigned int machine_slots(const struct machine_config *c)
+{
+	return c->disks + c->rng + c->nets + c->shares;
+}
+
 /* The balloon's virtio slot, behind the disks: they have the same ones with it and without. */
 static inline unsigned int machine_balloon_slot(const struct machine *m)
 {
 	return m->config.disks + 1;
 }
 
+static inline unsigned int machine_rng_slot(const struct machine *m)
+{
+	return machine_balloon_slot(m) + m->config.balloon;
+}
+
 /* The virtio slot of the first network device. */
 static inline unsigned int machine_net_slot(const struct machine *m)
 {
-	return machine_balloon_slot(m) + m->config.balloon;
+	return machine_rng_slot(m) + m->config.rng;
 }
 
 /* Shares come last. */

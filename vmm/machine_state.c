@@ -7,6 +7,9 @@
 
 #include "vmm/vcpu_state.h"
 
+#define FRAME_DISKS 32u /* in each file, however many there are */
+_Static_assert(FRAME_DISKS >= MACHINE_MAX_DISKS, "or the version changes");
+
 /* What the rest is checked against, and the configuration that a clone takes over. */
 struct frame {
 	uint64_t memory;
@@ -15,25 +18,60 @@ struct frame {
 	bool has_root;
 	bool balloon;
 	uint32_t shares;
+	bool rng;
+	uint8_t disk_queues[FRAME_DISKS]; /* 0 where there is no such disk */
+	char disk_serial[FRAME_DISKS * BLK_SERIAL]; /* one after the other; all zeros: the usual one */
+	uint64_t disk_bps[FRAME_DISKS], disk_bps_burst[FRAME_DISKS];
+	uint64_t disk_iops[FRAME_DISKS], disk_iops_burst[FRAME_DISKS];
 };
 
 #define F(m, since) STATE_SCALAR(struct frame, m, since)
+#define A(m, since) STATE_ARRAY(struct frame, m, since)
 const struct state_table machine_table = {
-	"machine", 3,
+	"machine", 4,
 	(const struct state_field[]){F(memory, 1), F(cpus, 1), F(disks, 1), F(agent, 1),
-				     F(has_root, 1), F(balloon, 2), F(shares, 3), F(nets, 3), {0}}};
+				     F(has_root, 1), F(balloon, 2), F(shares, 3), F(nets, 3),
+				     F(rng, 4), A(disk_queues, 4), A(disk_serial, 4), A(disk_bps, 4),
+				     A(disk_bps_burst, 4), A(disk_iops, 4), A(disk_iops_burst, 4),
+				     {0}}};
+#undef A
 #undef F
 
 static struct frame frame_of(const struct machine *m)
 {
-	return (struct frame){.memory = m->mem.size,
-			      .cpus = m->config.cpus,
-			      .disks = m->config.disks,
-			      .agent = m->mark[MARK_READY],
-			      .has_root = m->config.has_root,
-			      .balloon = m->config.balloon,
-			      .shares = m->config.shares,
-			      .nets = m->config.nets};
+	struct frame f = {.memory = m->mem.size,
+			  .cpus = m->config.cpus,
+			  .disks = m->config.disks,
+			  .agent = m->mark[MARK_READY],
+			  .has_root = m->config.has_root,
+			  .balloon = m->config.balloon,
+			  .shares = m->config.shares,
+			  .nets = m->config.nets,
+			  .rng = m->config.rng};
+
+	for (unsigned int i = 0; i < m->config.disks; i++) {
+		const struct disk_config *c = &m->config.disk[i];
+
+		f.disk_queues[i] = (uint8_t)m->disk[i].blk.dev.queues;
+		memcpy(f.disk_serial + i * BLK_SERIAL, c->serial, BLK_SERIAL);
+		f.disk_bps[i] = c->limits.bps;
+		f.disk_bps_burst[i] = c->limits.bps_burst;
+		f.disk_iops[i] = c->limits.iops;
+		f.disk_iops_burst[i] = c->limits.iops_burst;
+	}
+	return f;
+}
+
+/* Returns false if there is no such disk. Files of before version 4 say nothing: one queue. */
+static bool load_disk(const struct frame *f, unsigned int i, struct disk_config *c)
+{
+	*c = (struct disk_config){.queues = MAX(f->disk_queues[i], 1u),
+				  .limits = {.bps = f->disk_bps[i],
+					     .bps_burst = f->disk_bps_burst[i],
+					     .iops = f->disk_iops[i],
+					     .iops_burst = f->disk_iops_burst[i]}};
+	memcpy(c->serial, f->disk_serial + i * BLK_SERIAL, BLK_SERIAL);
+	return disk_check(c);
 }
 
 int machine_load_config(const struct state_reader *r, struct machine_config *cfg, struct err *e)
@@ -41,14 +79,19 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	struct state_visitor v = {.r = r};
 	struct frame f = {0};
 	int error = state_visit(&v, &machine_table, 0, &f, e);
+	bool good = true;
 
 	if (error)
 		return error;
 	if (f.cpus < 1 || f.cpus > VCPU_MAX || f.disks > MACHINE_MAX_DISKS ||
 	    f.shares > SHARE_MAX || f.nets > NET_MAX ||
-	    f.disks + f.shares + f.nets > MACHINE_MAX_DISKS || f.memory < MEM_MIN ||
+	    f.disks + f.shares + f.nets + f.rng > MACHINE_MAX_DISKS || f.memory < MEM_MIN ||
 	    f.memory > MEM_MAX || f.memory % 4096)
 		return state_invalid(&v, &machine_table, 0, "no machine is like that", e);
+	for (unsigned int i = 0; i < f.disks && good; i++)
+		good = load_disk(&f, i, &cfg->disk[i]);
+	if (!good)
+		return state_invalid(&v, &machine_table, 0, "no disk is like that", e);
 	if (cfg->nets > f.nets)
 		return err_set(e, EINVAL, "%u networks, but the snapshot has %u devices for them",
 			       cfg->nets, f.nets);
@@ -59,6 +102,7 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	cfg->agent = f.agent;
 	cfg->has_root = f.has_root;
 	cfg->balloon = f.balloon;
+	cfg->rng = f.rng;
 	cfg->shares = f.shares;
 	return 0;
 }
@@ -75,6 +119,8 @@ static int devices_state(struct machine *m, struct state_visitor *v, struct err 
 		r = virtio_state(&m->disk[i].blk.dev, i + 1, v, e);
 	if (!r && m->config.balloon)
 		r = virtio_balloon_state(&m->balloon, machine_balloon_slot(m), v, e);
+	if (!r && m->config.rng)
+		r = virtio_state(&m->rng.dev, machine_rng_slot(m), v, e);
 	for (unsigned int i = 0; i < m->config.nets && !r; i++)
 		r = virtio_net_state(&m->net[i].dev, machine_net_slot(m) + i, v, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)

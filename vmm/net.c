@@ -41,8 +41,9 @@ static int family_of(const char *text)
 	return inet_pton(AF_INET6, text, address) == 1 ? 1 : -1;
 }
 
-static int set_mac(struct net_config *c, char *value, struct err *e)
+static int set_mac(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
 	unsigned int b[6];
 	char end;
 
@@ -58,8 +59,9 @@ static int set_mac(struct net_config *c, char *value, struct err *e)
 	return 0;
 }
 
-static int set_mtu(struct net_config *c, char *value, struct err *e)
+static int set_mtu(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
 	int r = opt_set_u32(&c->mtu, value, e);
 
 	if (!r && (c->mtu < NET_MTU_MIN || c->mtu > NET_MTU_MAX))
@@ -68,22 +70,24 @@ static int set_mtu(struct net_config *c, char *value, struct err *e)
 	return r;
 }
 
-static int set_rate(struct net_config *c, char *value, struct err *e)
+static int set_rate(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
+
 	return opt_set_size(&c->rate, value, e);
 }
 
-static int set_offload(struct net_config *c, char *value, struct err *e)
+static int set_offload(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
+
 	c->offload_said = true;
-	c->offload = !strcmp(value, "on");
-	return c->offload || !strcmp(value, "off")
-		       ? 0
-		       : err_set(e, EINVAL, "offload is 'on' or 'off', and not '%s'", value);
+	return opt_on_off(&c->offload, value, e);
 }
 
-static int set_ip(struct net_config *c, char *value, struct err *e)
+static int set_ip(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
 	char *slash = strchr(value, '/');
 	int family;
 	uint32_t prefix = 0;
@@ -103,8 +107,9 @@ static int set_ip(struct net_config *c, char *value, struct err *e)
 	return 0;
 }
 
-static int set_gateway(struct net_config *c, char *value, struct err *e)
+static int set_gateway(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
 	int family = family_of(value);
 
 	if (family < 0 || c->gateway[family])
@@ -113,8 +118,10 @@ static int set_gateway(struct net_config *c, char *value, struct err *e)
 	return 0;
 }
 
-static int set_dns(struct net_config *c, char *value, struct err *e)
+static int set_dns(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
+
 	if (family_of(value) < 0 || c->dns)
 		return err_set(e, EINVAL, "dns=%s: one address, please", value);
 	c->dns = value;
@@ -134,34 +141,24 @@ static int add_ports(struct net_config *c, char *to, size_t size, const char *va
 	return 0;
 }
 
-static int set_tcp(struct net_config *c, char *value, struct err *e)
+static int set_tcp(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
+
 	return add_ports(c, c->tcp, sizeof(c->tcp), value, e);
 }
 
-static int set_udp(struct net_config *c, char *value, struct err *e)
+static int set_udp(void *to, char *value, struct err *e)
 {
+	struct net_config *c = to;
+
 	return add_ports(c, c->udp, sizeof(c->udp), value, e);
 }
 
-static int set_detail(struct net_config *c, char *word, struct err *e)
-{
-	static const struct {
-		const char *name;
-		int (*set)(struct net_config *c, char *value, struct err *e);
-	} details[] = {{"mac=", set_mac}, {"mtu=", set_mtu},	 {"bps=", set_rate},
-		       {"ip=", set_ip},	  {"gw=", set_gateway},	 {"dns=", set_dns},
-		       {"tcp=", set_tcp}, {"udp=", set_udp},	 {"offload=", set_offload}};
-
-	for (size_t i = 0; i < ARRAY_SIZE(details); i++) {
-		size_t n = strlen(details[i].name);
-
-		if (!strncmp(word, details[i].name, n))
-			return details[i].set(c, word + n, e);
-	}
-	return err_set(e, EINVAL, "'%s' is none of mac=, mtu=, bps=, ip=, gw=, dns=, offload=, tcp=, udp=",
-		       word);
-}
+static const struct opt_word details[] = {
+	{"mac=", set_mac}, {"mtu=", set_mtu}, {"bps=", set_rate},
+	{"ip=", set_ip},   {"gw=", set_gateway}, {"dns=", set_dns},
+	{"offload=", set_offload}, {"tcp=", set_tcp}, {"udp=", set_udp}};
 
 static int set_kind(struct net_config *c, char *word, struct err *e)
 {
@@ -207,22 +204,15 @@ static void fill_in(struct net_config *c)
 
 int net_parse(struct net_config *c, const char *value, struct err *e)
 {
-	char *word = (char *)(uintptr_t)value;
-	bool first = true;
+	char *rest = opt_cut(value);
+	int r;
 
 	*c = (struct net_config){0};
-	while (word) {
-		char *comma = strchr(word, ',');
-		int r;
-
-		if (comma)
-			*comma++ = 0;
-		r = first ? set_kind(c, word, e) : set_detail(c, word, e);
-		if (r)
-			return r;
-		first = false;
-		word = comma;
-	}
+	r = set_kind(c, (char *)(uintptr_t)value, e);
+	if (!r)
+		r = opt_words(details, ARRAY_SIZE(details), c, rest, e);
+	if (r)
+		return r;
 	fill_in(c);
 	if (c->offload && (c->kind == NET_UNIX || c->kind == NET_PASST))
 		return err_set(e, EINVAL, "offload is for tap devices");

@@ -187,6 +187,55 @@ int opt_parse(const struct opt *table, void *cfg, int argc, char **argv, int sto
 	return i - operands;
 }
 
+static int unknown_word(const struct opt_word *word, size_t n, const char *text, struct err *e)
+{
+	char names[256] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < n && len < sizeof(names); i++)
+		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s", i ? ", " : "",
+					word[i].name);
+	return err_set(e, EINVAL, "'%s' is none of %s", text, names);
+}
+
+int opt_words(const struct opt_word *word, size_t n, void *to, char *list, struct err *e)
+{
+	int r = 0;
+
+	while (list && !r) {
+		char *next = opt_cut(list);
+		size_t i = 0, len = 0;
+
+		for (; i < n; i++) {
+			len = strlen(word[i].name);
+			if (word[i].name[len - 1] == '=' ? !strncmp(list, word[i].name, len)
+							 : !strcmp(list, word[i].name))
+				break;
+		}
+		r = i < n ? word[i].set(to, list + len, e) : unknown_word(word, n, list, e);
+		list = next;
+	}
+	return r;
+}
+
+char *opt_cut(const char *value)
+{
+	char *comma = strchr(value, ',');
+
+	if (!comma)
+		return NULL;
+	*comma = 0;
+	return comma + 1;
+}
+
+int opt_on_off(bool *on, const char *value, struct err *e)
+{
+	*on = !strcmp(value, "on");
+	return *on || !strcmp(value, "off")
+		       ? 0
+		       : err_set(e, EINVAL, "'on' or 'off', please, and not '%s'", value);
+}
+
 void opt_help(const struct opt *table, FILE *out)
 {
 	for (; table->name; table++) {

@@ -9,6 +9,7 @@
 #ifndef UVM_VMM_OPT_H
 #define UVM_VMM_OPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -35,6 +36,25 @@ int opt_set_size(void *to, const char *value,
 		 struct err *e); /* [uint64_t] bytes: 1048576, 512K, 256M, 4G */
 int opt_set_duration(void *to, const char *value,
 		     struct err *e); /* [uint64_t] seconds: 90s, 30m, 24h, 7d */
+
+/* --- details of a value: words behind commas --- */
+
+struct opt_word {
+	const char *name; /* "ro", or with a value: "mtu=" */
+	/* Gets what follows '=' (an empty text where nothing can). As set above. */
+	int (*set)(void *to, char *value, struct err *e);
+};
+
+/* Takes the words of list (NULL: none), which are cut at their commas, into `to`. Returns 0 or
+ * -EINVAL.
+ */
+int opt_words(const struct opt_word *word, size_t n, void *to, char *list, struct err *e);
+
+/* Cuts the value of an option at its first comma. Returns what follows, or NULL. */
+char *opt_cut(const char *value);
+
+/* For a word's value: 'on' or 'off'. */
+int opt_on_off(bool *on, const char *value, struct err *e);
 
 /* Parses argv[0..argc) into cfg. With stop_at_operand the first operand ends the options (for
  * commands that carry a command line of the guest's); otherwise operands and options may mix,

@@ -13,6 +13,8 @@ struct worker {
 	struct loop loop;
 	pthread_t thread;
 	bool running;
+	/* Called on the thread, as the last that it does. NULL after worker_init. */
+	void (*last)(struct worker *w);
 };
 
 /* Sources are added to w->loop between the two. */

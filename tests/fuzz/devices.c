@@ -208,7 +208,7 @@ static void good_start(uint64_t features, unsigned int size)
 		reg_write(&d, REG_DRIVER_FEATURES, (uint32_t)(features >> (32 * half)));
 	}
 	reg_write(&d, REG_STATUS, ST_ACKNOWLEDGE | ST_DRIVER | ST_FEATURES_OK);
-	for (unsigned int q = 0; q < d.dev->ops->queues; q++) {
+	for (unsigned int q = 0; q < d.dev->queues; q++) {
 		uint32_t at = RINGS + q * 0x3000;
 
 		reg_write(&d, REG_QUEUE_SEL, q);

@@ -334,7 +334,7 @@ static void blk_id(void)
 static void blk_errors(void)
 {
 	uint64_t end = argument("disk_size", 1 << 20) / SECTOR;
-	static const uint32_t unknown[] = {2, 3, 5, 6, 7, 9, 11, 13, 99, 0x80000000, 0xffffffff};
+	static const uint32_t unknown[] = {2, 3, 5, 6, 7, 9, 11, 13, 14, 99, 0x80000000, 0xffffffff};
 	const struct {
 		uint32_t type;
 		uint64_t sector;
@@ -511,6 +511,300 @@ static void blk_batch(void)
 	}
 }
 
+/* --- discard and write zeroes --- */
+
+#define C_DISCARD (R_CONFIG + 36) /* most sectors, segments, alignment */
+#define C_ZEROES  (R_CONFIG + 48) /* most sectors, segments, may unmap */
+
+static unsigned int segments(struct vdev *v, uint32_t type, const struct blk_segment *s, unsigned int n)
+{
+	memcpy(buf, s, n * sizeof(*s));
+	return blk_request(v, &queue, type, 0, buf, n * (uint32_t)sizeof(*s), NULL);
+}
+
+static void expect_zeros(struct vdev *v, uint64_t from, uint64_t to)
+{
+	for (uint64_t at = from; at < to; at++) {
+		buf[0] = buf[SECTOR - 1] = 0x5a;
+		expect("a read", blk_request(v, &queue, BLK_IN, at, buf, SECTOR, NULL), BLK_OK);
+		if (buf[0] || buf[SECTOR - 1] || memcmp(buf, buf + 1, SECTOR - 1))
+			fail("sector %lu does not read as zeros", at);
+	}
+}
+
+/* Of disk 0: sectors 16 to 271 are discarded, 280 to 283 and 1000 made zeros, for the host to see. */
+static void blk_discard(void)
+{
+	const struct blk_segment two[] = {{16, 8, 0}, {24, 248, 0}};
+	struct vdev v;
+
+	if (!open_disk(&v, 0, F_BLK_TRIM))
+		return;
+	if (!read32(v.base + C_DISCARD) || read32(v.base + C_DISCARD + 4) < 2 ||
+	    !read32(v.base + C_DISCARD + 8))
+		fail("the limits of discards are %u, %u and %u", read32(v.base + C_DISCARD),
+		     read32(v.base + C_DISCARD + 4), read32(v.base + C_DISCARD + 8));
+	if (!read32(v.base + C_ZEROES) || !read32(v.base + C_ZEROES + 4))
+		fail("there is a limit of 0 to zeros");
+	expect("write_zeroes_may_unmap", read8(v.base + C_ZEROES + 8), 1);
+	expect("a discard", segments(&v, BLK_DISCARD, two, 2), BLK_OK);
+	expect("zeros", segments(&v, BLK_ZEROES, &(struct blk_segment){280, 4, 0}, 1), BLK_OK);
+	expect("zeros, with unmap", segments(&v, BLK_ZEROES, &(struct blk_segment){1000, 1, 1}, 1),
+	       BLK_OK);
+	expect_zeros(&v, 280, 284);
+	expect_zeros(&v, 1000, 1001);
+	expect_zeros(&v, 16, 18);
+	expect_zeros(&v, 270, 272);
+	blk_request(&v, &queue, BLK_IN, 272, buf, SECTOR, NULL);
+	expect_pattern("sector 272", buf, 1, 272 * SECTOR, SECTOR);
+	expect("a flush", blk_request(&v, &queue, BLK_FLUSH, 0, NULL, 0, NULL), BLK_OK);
+}
+
+/* Segments that lie outside, wrap around, are too many or too long, or say what there is not; each
+ * behind one that is good, which must not be done either.
+ */
+static void blk_segments(void)
+{
+	uint64_t end = argument("disk_size", 1 << 20) / SECTOR;
+	const struct {
+		struct blk_segment s;
+		unsigned int status;
+	} bad[] = {
+		{{end, 1, 0}, BLK_IOERR},
+		{{end - 1, 2, 0}, BLK_IOERR},
+		{{0, (uint32_t)end + 1, 0}, BLK_IOERR},
+		{{UINT64_MAX, 1, 0}, BLK_IOERR},
+		{{UINT64_MAX, UINT32_MAX, 0}, BLK_IOERR},
+		{{UINT64_MAX - 1, 3, 0}, BLK_IOERR},
+		{{1ull << 55, 1, 0}, BLK_IOERR}, /* times 512: 0 */
+		{{1ull << 63, 1, 0}, BLK_IOERR},
+		{{0, 1u << 23, 0}, BLK_IOERR}, /* times 512, in 32 bits: 0 */
+		{{0, 0, 0}, BLK_IOERR},
+		{{0, 1, 2}, BLK_UNSUPP},
+		{{0, 1, 0x80000000}, BLK_UNSUPP},
+	};
+	static struct blk_segment many[BUF / sizeof(struct blk_segment)];
+	struct vdev v;
+
+	if (!open_disk(&v, 0, F_BLK_TRIM))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		const struct blk_segment two[] = {{1, 1, 0}, bad[i].s};
+
+		expect("a discard", segments(&v, BLK_DISCARD, two, 2), bad[i].status);
+		expect("zeros", segments(&v, BLK_ZEROES, &bad[i].s, 1), bad[i].status);
+	}
+	expect("a discard with the flag of the other",
+	       segments(&v, BLK_DISCARD, &(struct blk_segment){0, 1, 1}, 1), BLK_UNSUPP);
+	for (size_t i = 0; i < ARRAY_SIZE(many); i++)
+		many[i] = (struct blk_segment){i % end, 1, 0};
+	for (uint32_t n = read32(v.base + C_DISCARD + 4) + 1; n <= ARRAY_SIZE(many); n *= 3)
+		expect("too many segments", segments(&v, BLK_DISCARD, many, n), BLK_IOERR);
+	expect("too many segments of zeros",
+	       segments(&v, BLK_ZEROES, many, read32(v.base + C_ZEROES + 4) + 1), BLK_IOERR);
+	for (uint32_t len = 0; len < 40; len++)
+		if (len % 16)
+			expect("a part of a segment",
+			       blk_request(&v, &queue, BLK_DISCARD, 0, many, len, NULL), BLK_IOERR);
+	expect("no segment", blk_request(&v, &queue, BLK_ZEROES, 0, NULL, 0, NULL), BLK_IOERR);
+	for (uint64_t at = 0; at < 8; at++) {
+		blk_request(&v, &queue, BLK_IN, at, buf, SECTOR, NULL);
+		expect_pattern("what was there", buf, 1, at * SECTOR, SECTOR);
+	}
+	/* In the direction of a read. */
+	many[0] = (struct blk_segment){0, 1, 0};
+	for (unsigned int i = 0; i < 2; i++) {
+		static struct blk_header h;
+		static volatile uint8_t status;
+
+		h = (struct blk_header){i ? BLK_ZEROES : BLK_DISCARD, 0, 0};
+		status = 0xee;
+		vq_desc(&queue, 0, &h, sizeof(h), D_NEXT, 1);
+		vq_desc(&queue, 1, many, sizeof(many[0]), D_NEXT | D_WRITE, 2);
+		vq_desc(&queue, 2, (const void *)&status, 1, D_WRITE, 0);
+		vq_put(&queue, 0);
+		vdev_kick(&v, 0);
+		expect("an answer", vq_wait(&v, &queue, NULL, NULL), true);
+		expect("segments that the device is to write", status, BLK_IOERR);
+	}
+	/* A read-only disk has none of it, and whoever has not negotiated it neither. */
+	if (!open_disk(&v, 2, 0))
+		return;
+	expect("what the read-only disk offers", vdev_offered(&v) & F_BLK_TRIM, 0);
+	expect("a discard there", segments(&v, BLK_DISCARD, many, 1), BLK_UNSUPP);
+}
+
+/* --- several queues --- */
+
+static struct vq queues[4];
+
+/* Every queue of disk 0 (argument queues=) at once, each with requests of its own. */
+static void mq_read(void)
+{
+	static struct blk_header h[4][4];
+	static volatile uint8_t status[4][4];
+	uint32_t n = (uint32_t)argument("queues", 4);
+	struct vdev v;
+
+	if (!vdev_find(&v, VIRTIO_BLK, 0)) {
+		fail("there is no disk");
+		return;
+	}
+	expect("the feature MQ", !!(vdev_offered(&v) & F_BLK_MQ), n > 1);
+	expect("num_queues", read16(v.base + R_CONFIG + 34), n);
+	for (uint32_t q = 0; q < 8; q++) {
+		write32(v.base + R_QUEUE_SEL, q);
+		expect("largest queue", read32(v.base + R_QUEUE_NUM_MAX), q < n ? QUEUE_MAX : 0);
+	}
+	if (!vdev_start(&v, n > 1 ? F_BLK_MQ : 0, queues, n))
+		return;
+	memset(buf, 0, 16 * SECTOR);
+	for (unsigned int i = 0; i < 4; i++)
+		for (unsigned int q = 0; q < n; q++) {
+			uint16_t at = (uint16_t)(3 * i);
+
+			h[q][i] = (struct blk_header){BLK_IN, 0, q * 4 + i};
+			status[q][i] = 0xee;
+			vq_desc(&queues[q], at, &h[q][i], sizeof(h[q][i]), D_NEXT, at + 1);
+			vq_desc(&queues[q], at + 1u, buf + (q * 4 + i) * SECTOR, SECTOR,
+				D_NEXT | D_WRITE, at + 2);
+			vq_desc(&queues[q], at + 2u, (const void *)&status[q][i], 1, D_WRITE, 0);
+			vq_put(&queues[q], at);
+		}
+	for (unsigned int q = 0; q < n; q++)
+		vdev_kick(&v, q);
+	for (unsigned int q = 0; q < n; q++)
+		for (unsigned int i = 0; i < 4; i++) {
+			expect("an answer", vq_wait(&v, &queues[q], NULL, NULL), true);
+			expect("its status", status[q][i], BLK_OK);
+		}
+	expect_pattern("what all have read", buf, 1, 0, 4 * n * SECTOR);
+}
+
+/* Disk 0 has a limit of one request a second, disk 1 none. */
+static void limit_is_its_own(void)
+{
+	static struct blk_header h[3];
+	static volatile uint8_t status[3];
+	struct vdev v, w;
+
+	if (!open_disk(&w, 0, 0) || !vdev_find(&v, VIRTIO_BLK, 1) ||
+	    !vdev_start(&v, 0, &queues[1], 1))
+		return;
+	for (unsigned int i = 0; i < 3; i++) {
+		uint16_t at = (uint16_t)(3 * i);
+
+		h[i] = (struct blk_header){BLK_IN, 0, i};
+		vq_desc(&queue, at, &h[i], sizeof(h[i]), D_NEXT, at + 1);
+		vq_desc(&queue, at + 1u, buf + i * SECTOR, SECTOR, D_NEXT | D_WRITE, at + 2);
+		vq_desc(&queue, at + 2u, (const void *)&status[i], 1, D_WRITE, 0);
+		vq_put(&queue, at);
+	}
+	vdev_kick(&w, 0);
+	for (unsigned int i = 0; i < 20; i++)
+		expect("a read of the other disk",
+		       blk_request(&v, &queues[1], BLK_IN, i, buf + 8 * SECTOR, SECTOR, NULL), BLK_OK);
+	for (unsigned int i = 0; i < 2; i++)
+		expect("an answer", vq_wait(&w, &queue, NULL, NULL), true);
+	vdev_reset(&w); /* while one waits */
+	expect("a read of the other disk",
+	       blk_request(&v, &queues[1], BLK_IN, 0, buf, SECTOR, NULL), BLK_OK);
+}
+
+/* --- random numbers --- */
+
+static bool open_rng(struct vdev *v)
+{
+	if (!vdev_find(v, VIRTIO_RNG, 0)) {
+		fail("there is no source of random numbers");
+		return false;
+	}
+	return vdev_start(v, 0, &queue, 1);
+}
+
+static uint32_t rng_take(struct vdev *v, uint16_t head)
+{
+	uint32_t len = 0;
+
+	vq_put(&queue, head);
+	vdev_kick(v, 0);
+	expect("an answer", vq_wait(v, &queue, NULL, &len), true);
+	return len;
+}
+
+static void rng_read(void)
+{
+	struct vdev v;
+
+	if (!open_rng(&v))
+		return;
+	memset(buf, 0, 128);
+	vq_desc(&queue, 0, buf, 32, D_WRITE | D_NEXT, 1);
+	vq_desc(&queue, 1, buf + 40, 24, D_WRITE, 0);
+	expect("bytes", rng_take(&v, 0), 56);
+	if (read64((uint64_t)buf + 32) || read64((uint64_t)buf + 64))
+		fail("what lies beside the buffers was written");
+	for (unsigned int i = 0; i < 64; i += 8)
+		if (i != 32 && !read64((uint64_t)buf + i))
+			fail("eight bytes are zero");
+	memcpy(buf + 64, buf, 64);
+	expect("bytes", rng_take(&v, 0), 56);
+	if (!memcmp(buf, buf + 64, 32))
+		fail("the same numbers again");
+}
+
+/* A chain that names much memory again and again gets a part of it. */
+static void rng_huge(void)
+{
+	struct vdev v;
+	uint32_t len;
+
+	if (!open_rng(&v))
+		return;
+	for (uint16_t i = 0; i < QUEUE_SIZE; i++)
+		vq_desc(&queue, i, (const void *)0x800000, 4u << 20,
+			D_WRITE | (i < QUEUE_SIZE - 1 ? D_NEXT : 0), (uint16_t)(i + 1));
+	for (unsigned int i = 0; i < 3; i++) {
+		len = rng_take(&v, 0);
+		if (!len || len > BUF)
+			fail("a chain of 64 MiB gets %u bytes", len);
+	}
+}
+
+static void rng_refused(struct vdev *v, const char *what)
+{
+	vq_put(&queue, 0);
+	vdev_kick(v, 0);
+	if (!vdev_wait_needs_reset(v))
+		fail("%s is not refused", what);
+	if (open_rng(v)) {
+		vq_desc(&queue, 0, buf, 8, D_WRITE, 0);
+		expect("bytes after a reset", rng_take(v, 0), 8);
+	}
+}
+
+static void rng_hostile(void)
+{
+	struct vdev v;
+
+	if (!open_rng(&v))
+		return;
+	vq_desc(&queue, 0, buf, 8, D_WRITE | D_NEXT, 1);
+	vq_desc(&queue, 1, buf, 8, D_WRITE | D_NEXT, 0);
+	rng_refused(&v, "a loop");
+	vq_desc(&queue, 0, buf, 8, 0, 0);
+	rng_refused(&v, "a buffer to read");
+	vq_desc(&queue, 0, buf, 8, D_NEXT, 1);
+	vq_desc(&queue, 1, buf, 8, D_WRITE, 0);
+	rng_refused(&v, "a buffer to read before one to write");
+	vq_desc(&queue, 0, (const void *)0xd0000000, 8, D_WRITE, 0);
+	rng_refused(&v, "a buffer outside RAM");
+	vq_desc(&queue, 0, buf, 0, D_WRITE, 0);
+	rng_refused(&v, "an empty buffer");
+	vq_desc(&queue, 0, (const void *)UINT64_MAX, 8, D_WRITE, 0);
+	rng_refused(&v, "a buffer that wraps around");
+}
+
 /* RAM above 4 GiB serves as a buffer, and its last bytes too. Needs memory of more than 3 GiB. */
 static void blk_high_memory(void)
 {
@@ -550,7 +844,14 @@ const struct test_case blk_cases[] = {
 	{"blk-split", blk_split},
 	{"blk-chain", blk_chain},
 	{"blk-batch", blk_batch},
+	{"blk-segments", blk_segments},
 	{"blk-write", blk_write},
+	{"blk-discard", blk_discard},
+	{"mq-read", mq_read},
+	{"limit-is-its-own", limit_is_its_own},
+	{"rng-read", rng_read},
+	{"rng-huge", rng_huge},
+	{"rng-hostile", rng_hostile},
 	{"blk-high-memory", blk_high_memory},
 	{0},
 };

@@ -249,6 +249,20 @@ static void kick_net_rx(struct ring *r)
 	net_send(&net, net_data, sizeof(net_data));
 }
 
+static struct vdev rng_dev;
+static struct vq rng_queue;
+static uint8_t rng_bytes[2][64];
+
+static bool start_rng(struct ring *r, uint64_t features)
+{
+	if (!vdev_find(&rng_dev, VIRTIO_RNG, 0) || !vdev_start(&rng_dev, features, &rng_queue, 1))
+		return false;
+	*r = (struct ring){&rng_dev, &rng_queue, 0, 2, 0};
+	vq_desc(r->q, 0, rng_bytes[0], 64, D_NEXT | D_WRITE, 1);
+	vq_desc(r->q, 1, rng_bytes[1], 64, D_WRITE, 0);
+	return true;
+}
+
 static const struct target targets[] = {
 	{"blk", start_blk, kick_queue},
 	{"vsock-tx", start_tx, kick_queue},
@@ -259,9 +273,11 @@ static const struct target targets[] = {
 	{"forget", start_forget, kick_queue},
 	{"net-tx", start_net_tx, kick_queue},
 	{"net-rx", start_net_rx, kick_net_rx},
+	{"rng", start_rng, kick_queue},
 };
 /* Bits of a mutation's targets, in that order. */
-enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, FS = 32, FORGET = 64, NTX = 128, NRX = 256, EACH = 511 };
+enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, FS = 32, FORGET = 64, NTX = 128, NRX = 256,
+       RNG = 512, EACH = 1023 };
 
 /* --- mutations --- */
 

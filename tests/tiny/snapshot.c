@@ -9,6 +9,9 @@
  *   s        the sum over what those pages hold: "sum N"
  *   wD.S.V.  writes the byte V to all of sector S of disk D, and flushes: "written D S V"
  *   rD.S.    reads that sector: "read D S V", V being -1 if its bytes are not all the same
+ *   iD.      what disk D says that it is, and how many queues it has: "id D NAME QUEUES"
+ *   zD.S.    makes sector S of disk D zeros: "zeroed D S"
+ *   g        eight bytes from the source of random numbers: "random N", or "random none"
  *   o        the other vCPU, which counts for itself (argument other=1): "other N", once it has moved
  *   v        the other vCPU's vector registers (argument vectors=1): "vectors N", once it has looked
  *            at them again, or "vectors changed"; "vectors none" where there is no AVX
@@ -96,6 +99,46 @@ static void disk_request(bool write)
 		print("read %lu %lu %u\n", disk, at, sector[0]);
 }
 
+static void tell_id(void)
+{
+	uint64_t disk = number() % DISKS;
+
+	memset(sector, 0, 32);
+	blk_request(&disks[disk].dev, &disks[disk].queue, BLK_GET_ID, 0, sector, 20, NULL);
+	print("id %lu %s %u\n", disk, (const char *)sector,
+	      read16(disks[disk].dev.base + R_CONFIG + 34));
+}
+
+static void make_zeros(void)
+{
+	uint64_t disk = number() % DISKS, at = number();
+	struct blk_segment s = {at, 1, 1};
+	unsigned int r = blk_request(&disks[disk].dev, &disks[disk].queue, BLK_ZEROES, 0, &s,
+				     sizeof(s), NULL);
+
+	if (r == BLK_OK)
+		print("zeroed %lu %lu\n", disk, at);
+	else
+		print("disk error %u\n", r);
+}
+
+static void tell_random(void)
+{
+	static struct vdev v;
+	static struct vq q;
+	static uint64_t n;
+
+	if (!v.base && !(vdev_find(&v, VIRTIO_RNG, 0) && vdev_start(&v, 0, &q, 1))) {
+		print("random none\n");
+		return;
+	}
+	vq_desc(&q, 0, &n, sizeof(n), D_WRITE, 0);
+	vq_put(&q, 0);
+	vdev_kick(&v, 0);
+	if (vq_wait(&v, &q, NULL, NULL))
+		print("random %lu\n", n);
+}
+
 static struct net net;
 static uint8_t net_frame[NET_FRAME], net_back[2048];
 
@@ -181,6 +224,9 @@ static void answer(char c)
 	case 's': print("sum %lu\n", sum_pages()); break;
 	case 'w': disk_request(true); break;
 	case 'r': disk_request(false); break;
+	case 'i': tell_id(); break;
+	case 'z': make_zeros(); break;
+	case 'g': tell_random(); break;
 	case 'o': tell_other(); break;
 	case 'v': tell_vectors(); break;
 	case 'l': tell_link(); break;
@@ -196,7 +242,8 @@ static void letters(void)
 {
 	outb(COM1 + 4, 3); /* ready to receive */
 	for (unsigned int i = 0; i < DISKS && vdev_find(&disks[i].dev, VIRTIO_BLK, i); i++)
-		vdev_start(&disks[i].dev, 0, &disks[i].queue, 1);
+		vdev_start(&disks[i].dev, vdev_offered(&disks[i].dev) & F_BLK_TRIM,
+			   &disks[i].queue, 1);
 	if (argument("net", 0))
 		net_start(&net, 0);
 	if (argument("other", 0))

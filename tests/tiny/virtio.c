@@ -159,7 +159,7 @@ unsigned int blk_request(struct vdev *v, struct vq *q, uint32_t type, uint64_t s
 {
 	static struct blk_header h;
 	static volatile uint8_t status;
-	uint16_t direction = type == BLK_OUT ? 0 : D_WRITE;
+	uint16_t direction = type == BLK_OUT || type >= BLK_DISCARD ? 0 : D_WRITE;
 
 	h = (struct blk_header){type, 0, sector};
 	status = 0xee;

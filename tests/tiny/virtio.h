@@ -10,6 +10,7 @@
 
 #define VIRTIO_NET     1
 #define VIRTIO_BLK     2
+#define VIRTIO_RNG     4
 #define VIRTIO_BALLOON 5
 #define VIRTIO_VSOCK   19
 #define VIRTIO_FS      26
@@ -129,8 +130,15 @@ bool vdev_wait_needs_reset(const struct vdev *v);
 
 /* --- block requests --- */
 
-enum { BLK_IN = 0, BLK_OUT = 1, BLK_FLUSH = 4, BLK_GET_ID = 8 };
+enum { BLK_IN = 0, BLK_OUT = 1, BLK_FLUSH = 4, BLK_GET_ID = 8, BLK_DISCARD = 11, BLK_ZEROES = 13 };
+#define F_BLK_MQ   (1ull << 12)
+#define F_BLK_TRIM (3ull << 13) /* discard and write zeroes */
 enum { BLK_OK = 0, BLK_IOERR = 1, BLK_UNSUPP = 2, BLK_NO_ANSWER = 0x100 };
+
+struct blk_segment { /* of BLK_DISCARD and BLK_ZEROES */
+	uint64_t sector;
+	uint32_t sectors, flags;
+};
 
 struct blk_header {
 	uint32_t type, reserved;

@@ -144,7 +144,8 @@ void driver_init(struct driver *d)
 
 void driver_free(struct driver *d)
 {
-	virtio_close(d->dev);
+	if (d->dev)
+		virtio_close(d->dev);
 	loop_close(&d->loop);
 	close(d->irq.fd);
 	guest_free(&d->guest);

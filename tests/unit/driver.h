@@ -119,7 +119,7 @@ struct driver {
  * d->dev.
  */
 void driver_init(struct driver *d);
-void driver_free(struct driver *d); /* closes the device too */
+void driver_free(struct driver *d); /* closes the device too, unless d->dev is NULL */
 
 uint32_t reg_read(struct driver *d, uint64_t reg);
 void reg_write(struct driver *d, uint64_t reg, uint32_t v);

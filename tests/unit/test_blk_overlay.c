@@ -86,6 +86,25 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 	return done;
 }
 
+static bool no_holes; /* the file system cannot */
+
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	if (no_holes) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	if (syscall(SYS_fallocate, fd, mode, offset, len))
+		return -1;
+	if (fd != platter.fd)
+		return 0;
+	for (off_t at = offset; at < offset + len; at += BLK_SECTOR)
+		platter.dirty[at / BLK_SECTOR] = true;
+	write_back_some(false);
+	platter.look();
+	return 0;
+}
+
 /* Without the wait for a disk, which no test here needs. */
 int fdatasync(int fd)
 {
@@ -259,6 +278,15 @@ END_TEST
 
 /* --- requests --- */
 
+/* Makes zeros of a range, by one of the three ways. */
+static void random_zeros(uint8_t *model, uint64_t at, uint64_t len, uint32_t *seed)
+{
+	uint32_t way = next_random(seed) % 3;
+
+	ck_that(!(way == 2 ? top->discard(top, at, len) : top->zero(top, at, len, way)));
+	memset(model + at, 0, len);
+}
+
 /* One random request of up to 24 sectors in up to three pieces, in the model too. */
 static void random_request(uint8_t *model, size_t size, uint32_t *seed)
 {
@@ -275,6 +303,8 @@ static void random_request(uint8_t *model, size_t size, uint32_t *seed)
 		memset(buf, 0x5a, len);
 		ck_that(!top->read(top, iov, k, at));
 		ck_that(!memcmp(buf, model + at, len));
+	} else if (next_random(seed) % 4 == 0) {
+		random_zeros(model, at, len, seed);
 	} else {
 		fill_pattern(buf, len, *seed);
 		ck_that(!top->write(top, iov, k, at));
@@ -321,6 +351,38 @@ START_TEST(random_requests)
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++)
 		random_stack(sizes[i], 7 * i + 1);
+}
+END_TEST
+
+START_TEST(random_requests_without_holes)
+{
+	no_holes = true;
+	random_stack(16 * BLOCK, 3);
+	random_stack(20 * BLOCK + 3584, 4);
+}
+END_TEST
+
+/* Over a base that is full: zeros, and neither the base nor space of the host's. */
+START_TEST(discarded_as_a_whole)
+{
+	static const uint8_t zeros[MAX_DISK];
+
+	base_start(MAX_DISK);
+	push_new();
+	ck_assert(!write_at(top, original, 50 * BLOCK, 0));
+	ck_assert_uint_ge(disk_use(tmp_path(names[0])), 50 * BLOCK);
+	ck_assert(!top->discard(top, 0, MAX_DISK));
+	ck_assert_uint_eq(blk_overlay_blocks(&layer[0]), (MAX_DISK + BLOCK - 1) / BLOCK);
+	ck_assert(reads_as(top, zeros, MAX_DISK));
+	ck_assert(!top->flush(top));
+	reopen_all();
+	ck_assert(reads_as(top, zeros, MAX_DISK));
+	ck_assert_uint_le(disk_use(tmp_path(names[0])), 3 * BLOCK);
+	ck_assert(file_is(base_path, original, MAX_DISK));
+	ck_ok(blk_overlay_freeze(&layer[0], &e));
+	ck_assert_int_eq(top->discard(top, 0, BLOCK), -EROFS);
+	ck_assert_int_eq(top->zero(top, 0, BLOCK, true), -EROFS);
+	close_all();
 }
 END_TEST
 
@@ -951,6 +1013,53 @@ START_TEST(power_cuts)
 }
 END_TEST
 
+static unsigned int zeroed; /* blocks 1 and 2 read: 0 as the base, 1 as that or zeros, 2 as zeros */
+
+/* The power goes now: zeros or what was there before, and never what lay in the file. */
+static void cut_while_zeroing(void)
+{
+	static struct blk_overlay o;
+	uint8_t is[2 * BLOCK];
+	int fd = memfd_create("platter", MFD_CLOEXEC);
+
+	ck_that(fd >= 0 && !write_all(fd, platter.bytes, platter.sectors * BLK_SECTOR));
+	ck_ok(blk_overlay_open(&o, fd, false, &base.backend, "platter", &e));
+	ck_that(!read_at(&o.backend, is, sizeof(is), BLOCK));
+	for (size_t at = 0; at < sizeof(is); at += BLK_SECTOR)
+		ck_that((zeroed < 2 && !memcmp(is + at, original + BLOCK + at, BLK_SECTOR)) ||
+			(zeroed > 0 && all_bytes(is + at, BLK_SECTOR, 0)));
+	blk_overlay_close(&o);
+	cuts++;
+}
+
+START_TEST(power_cuts_while_zeroing)
+{
+	static uint8_t rubbish[2 * BLOCK];
+
+	memset(rubbish, 0xab, sizeof(rubbish));
+	ck_assert(!read_at(&base.backend, original, DISK, 0));
+	for (uint32_t round = 0; round < 40; round++) {
+		push_new();
+		ck_that(pwrite(layer[0].fd, rubbish, sizeof(rubbish), DATA_AT + BLOCK) ==
+			sizeof(rubbish));
+		platter.seed = round;
+		platter_start(layer[0].fd);
+		platter.look = cut_while_zeroing;
+		zeroed = 1;
+		ck_that(!top->discard(top, BLOCK, 2 * BLOCK));
+		ck_that(!top->flush(top));
+		zeroed = 2;
+		cut_while_zeroing();
+		zeroed = 0;
+		platter_stop();
+		close_all();
+		open_base();
+		ck_that(!unlink(tmp_path(names[0])));
+	}
+	ck_assert_uint_ge(cuts, 40 * 4);
+}
+END_TEST
+
 /* Any mixture of the old and the new page of a bitmap, by bytes here, says nothing wrong. */
 START_TEST(torn_bitmap_page)
 {
@@ -1129,6 +1238,8 @@ int main(void)
 		new_layer,
 		creation_refused,
 		random_requests,
+		random_requests_without_holes,
+		discarded_as_a_whole,
 		few_calls,
 		most_pieces,
 		large_disk,
@@ -1143,7 +1254,8 @@ int main(void)
 		header_bits,	 header_says_what,    impossible_sizes, truncations,
 		truncated_later, bits_beyond_the_end, harmless_bytes,	no_layer_at_all,
 	};
-	const TTest *const crashes[] = {killed, power_cuts, torn_bitmap_page, failed_sync};
+	const TTest *const crashes[] = {killed, power_cuts, power_cuts_while_zeroing,
+					torn_bitmap_page, failed_sync};
 	const struct test_group groups[] = {
 		{layer_tests, ARRAY_SIZE(layer_tests), tmp_setup, tmp_teardown},
 		{hostile, ARRAY_SIZE(hostile), hostile_setup, hostile_teardown},

@@ -17,9 +17,11 @@
 #define DISK	 (SECTORS * BLK_SECTOR)
 #define F_RO	 (1ull << 5)
 #define F_FLUSH	 (1ull << 9)
+#define F_MQ	 (1ull << 12)
+#define F_TRIM	 (3ull << 13) /* DISCARD, WRITE_ZEROES */
 #define INDIRECT VIRTIO_F_INDIRECT_DESC
 
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8 };
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES = 13 };
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_UNTOUCHED = 0xee };
 
 /* --- a disk in memory --- */
@@ -27,7 +29,7 @@ enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_UNTOUCHED = 0xee };
 static struct memory_disk {
 	struct blk_backend backend;
 	uint8_t bytes[DISK];
-	unsigned int reads, writes, flushes, vectors;
+	unsigned int reads, writes, flushes, vectors, discards, zeroes, unmapped;
 	int fail; /* -errno for every call */
 } disk;
 
@@ -72,6 +74,25 @@ static int disk_flush(struct blk_backend *b)
 	return disk.fail;
 }
 
+static int disk_discard(struct blk_backend *b, uint64_t offset, uint64_t len)
+{
+	ck_that(!b->read_only && offset <= DISK && len && len <= DISK - offset);
+	disk.discards++;
+	if (!disk.fail)
+		memset(disk.bytes + offset, 0xdd, len);
+	return disk.fail;
+}
+
+static int disk_zero(struct blk_backend *b, uint64_t offset, uint64_t len, bool unmap)
+{
+	ck_that(!b->read_only && offset <= DISK && len && len <= DISK - offset);
+	disk.zeroes++;
+	disk.unmapped += unmap;
+	if (!disk.fail)
+		memset(disk.bytes + offset, 0, len);
+	return disk.fail;
+}
+
 /* --- the device and its driver --- */
 
 static struct driver d;
@@ -92,15 +113,20 @@ static void device_init(struct blk_backend *backend)
 
 static void setup(void)
 {
-	disk = (struct memory_disk){
-		.backend = {
-			.read = disk_read, .write = disk_write, .flush = disk_flush, .size = DISK}};
+	disk = (struct memory_disk){.backend = {.read = disk_read,
+						.write = disk_write,
+						.flush = disk_flush,
+						.discard = disk_discard,
+						.zero = disk_zero,
+						.size = DISK}};
 	fill_pattern(disk.bytes, DISK, 1);
 	device_init(&disk.backend);
 }
 
 static void teardown(void)
 {
+	d.dev = NULL;
+	virtio_blk_close(&blk);
 	driver_free(&d);
 }
 
@@ -144,7 +170,7 @@ static uint8_t serve(const struct buffer *b, unsigned int n, uint32_t *len)
 /* The usual request: header, len bytes of data if any, status. */
 static uint8_t request(uint32_t type, uint64_t sector, uint32_t bytes, uint32_t *len)
 {
-	struct buffer b[] = {{header, 16, false}, {data, bytes, type != T_OUT}, {status, 1, true}};
+	struct buffer b[] = {{header, 16, false}, {data, bytes, type < T_DISCARD && type != T_OUT}, {status, 1, true}};
 
 	write_header(type, sector);
 	if (!bytes)
@@ -241,7 +267,7 @@ START_TEST(longest_serial_number)
 	ck_ok(virtio_blk_init(&other, &d.guest.mem, &disk.backend, "12345678901234567890+", d.irq,
 			      &d.loop, &e));
 	ck_assert_str_eq(other.serial, "12345678901234567890");
-	virtio_close(&other.dev);
+	virtio_blk_close(&other);
 }
 END_TEST
 
@@ -549,9 +575,548 @@ START_TEST(reset_before_service)
 }
 END_TEST
 
-/* --- another back end --- */
-
 static struct blk_backend empty;
+
+/* --- discard and write zeroes (5.2.6.2) --- */
+
+struct segment {
+	uint64_t sector;
+	uint32_t sectors, flags;
+};
+
+static uint8_t segments(uint32_t type, const struct segment *s, unsigned int n, uint32_t *len)
+{
+	memcpy(guest_data(), s, n * sizeof(*s));
+	return request(type, 0, (uint32_t)(n * sizeof(*s)), len);
+}
+
+START_TEST(discards)
+{
+	const struct segment s[] = {{3, 2, 0}, {60, 4, 0}};
+	uint32_t len;
+
+	driver_start(&d, F_TRIM, 1, 8);
+	ck_assert_uint_eq(segments(T_DISCARD, s, 2, &len), S_OK);
+	ck_assert_uint_eq(len, 1);
+	ck_assert_uint_eq(disk.discards, 2);
+	ck_assert(all_bytes(disk.bytes + 3 * BLK_SECTOR, 2 * BLK_SECTOR, 0xdd));
+	ck_assert(all_bytes(disk.bytes + 60 * BLK_SECTOR, 4 * BLK_SECTOR, 0xdd));
+	ck_assert_int_ne(disk.bytes[5 * BLK_SECTOR + 7], 0xdd);
+	ck_assert_uint_eq(blk.stats.discards, 1);
+	ck_assert_uint_eq(blk.stats.discarded_bytes, 6 * BLK_SECTOR);
+	ck_assert_uint_eq(blk.stats.zeroes + blk.stats.errors, 0);
+}
+END_TEST
+
+START_TEST(writes_zeroes)
+{
+	driver_start(&d, F_TRIM, 1, 8);
+	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){63, 1, 0}, 1, NULL), S_OK);
+	ck_assert_uint_eq(disk.unmapped, 0);
+	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){0, 9, 1}, 1, NULL), S_OK);
+	ck_assert_uint_eq(disk.unmapped, 1);
+	ck_assert(all_bytes(disk.bytes, 9 * BLK_SECTOR, 0));
+	ck_assert(all_bytes(disk.bytes + 63 * BLK_SECTOR, BLK_SECTOR, 0));
+	ck_assert(!all_bytes(disk.bytes + 9 * BLK_SECTOR, 54 * BLK_SECTOR, 0));
+	ck_assert_uint_eq(blk.stats.zeroes, 2);
+	ck_assert_uint_eq(blk.stats.zeroed_bytes, 10 * BLK_SECTOR);
+}
+END_TEST
+
+/* Each is refused as a whole, a good segment before a bad one included. */
+START_TEST(bad_segments)
+{
+	static const struct {
+		uint32_t type;
+		struct segment s;
+		uint8_t status;
+	} bad[] = {
+		{T_DISCARD, {SECTORS, 1, 0}, S_IOERR},
+		{T_DISCARD, {SECTORS - 1, 2, 0}, S_IOERR},
+		{T_DISCARD, {0, SECTORS + 1, 0}, S_IOERR},
+		{T_DISCARD, {UINT64_MAX, 1, 0}, S_IOERR},
+		{T_DISCARD, {UINT64_MAX, UINT32_MAX, 0}, S_IOERR},
+		{T_DISCARD, {1ull << 55, 1, 0}, S_IOERR}, /* times 512: 0 */
+		{T_DISCARD, {UINT64_MAX - 7, 8 + SECTORS, 0}, S_IOERR}, /* their sum: SECTORS */
+		{T_DISCARD, {0, 0, 0}, S_IOERR},
+		{T_DISCARD, {0, 1u << 23, 0}, S_IOERR}, /* times 512: 0 in 32 bits */
+		{T_DISCARD, {0, 1, 1}, S_UNSUPP},
+		{T_DISCARD, {0, 1, 2}, S_UNSUPP},
+		{T_DISCARD, {0, 1, 1u << 31}, S_UNSUPP},
+		{T_ZEROES, {SECTORS, 1, 1}, S_IOERR},
+		{T_ZEROES, {0, SECTORS + 1, 0}, S_IOERR},
+		{T_ZEROES, {UINT64_MAX, 1, 0}, S_IOERR},
+		{T_ZEROES, {0, 0, 1}, S_IOERR},
+		{T_ZEROES, {0, 1, 2}, S_UNSUPP},
+		{T_ZEROES, {0, 1, 3}, S_UNSUPP},
+	};
+	static struct segment many[BLK_SEGMENTS + 1];
+
+	driver_start(&d, F_TRIM, 1, 8);
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct segment two[] = {{1, 1, 0}, bad[i].s};
+
+		ck_that(segments(bad[i].type, &bad[i].s, 1, NULL) == bad[i].status);
+		if (bad[i].type == T_DISCARD)
+			ck_that(segments(T_DISCARD, two, 2, NULL) == bad[i].status);
+	}
+	for (unsigned int i = 0; i <= BLK_SEGMENTS; i++)
+		many[i] = (struct segment){i, 1, 0};
+	ck_assert_uint_eq(segments(T_DISCARD, many, BLK_SEGMENTS + 1, NULL), S_IOERR);
+	ck_assert_uint_eq(segments(T_ZEROES, many, 2, NULL), S_IOERR); /* more than max_write_zeroes_seg */
+	for (uint32_t len = 0; len < 64; len++)
+		if (len % 16)
+			ck_that(request(T_DISCARD, 0, len, NULL) == S_IOERR);
+	ck_assert_uint_eq(request(T_DISCARD, 0, 0, NULL), S_IOERR);
+	ck_assert_uint_eq(request(T_DISCARD, 0, DISK, NULL), S_IOERR);
+	ck_assert_uint_eq(disk.discards + disk.zeroes, 0);
+	ck_assert_uint_eq(segments(T_DISCARD, many, BLK_SEGMENTS, NULL), S_OK);
+	ck_assert_uint_eq(disk.discards, BLK_SEGMENTS);
+}
+END_TEST
+
+/* A disk that is larger than what a request may ask for. */
+START_TEST(segments_of_most_sectors)
+{
+	disk.backend.size = 1ull << 50;
+	disk.fail = -ENOSPC;
+	ck_ok(virtio_blk_set_backend(&blk, &(struct blk_backend){.size = 0, .read = disk_read}, &e));
+	disk.backend.discard = NULL;
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+	driver_start(&d, F_TRIM, 1, 8);
+	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, BLK_DISCARD_MAX + 1, 0}, 1, NULL),
+			  S_IOERR);
+	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){0, BLK_ZEROES_MAX + 1, 0}, 1, NULL),
+			  S_IOERR);
+	/* This back end cannot, whatever was offered. */
+	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, BLK_DISCARD_MAX, 0}, 1, NULL),
+			  S_UNSUPP);
+}
+END_TEST
+
+START_TEST(segments_in_the_wrong_direction)
+{
+	struct buffer b[] = {{header, 16, false}, {data, 16, true}, {status, 1, true}};
+
+	driver_start(&d, F_TRIM, 1, 8);
+	for (unsigned int i = 0; i < 2; i++) {
+		memcpy(guest_data(), &(struct segment){0, 1, 0}, 16);
+		write_header(i ? T_ZEROES : T_DISCARD, 0);
+		ck_assert_uint_eq(serve(b, 3, NULL), S_IOERR);
+	}
+	ck_assert_uint_eq(disk.discards + disk.zeroes, 0);
+}
+END_TEST
+
+START_TEST(discard_errors)
+{
+	driver_start(&d, F_TRIM, 1, 8);
+	disk.fail = -EOPNOTSUPP;
+	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, 1, 0}, 1, NULL), S_UNSUPP);
+	disk.fail = -EIO;
+	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, 1, 0}, 1, NULL), S_IOERR);
+	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){0, 1, 0}, 1, NULL), S_IOERR);
+	ck_assert_uint_eq(blk.stats.errors, 3);
+}
+END_TEST
+
+/* What was not negotiated is no request (5.2.6.2), and a read-only disk does not offer it. */
+START_TEST(discard_not_offered)
+{
+	driver_start(&d, F_FLUSH, 1, 8);
+	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, 1, 0}, 1, NULL), S_UNSUPP);
+	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){0, 1, 0}, 1, NULL), S_UNSUPP);
+	disk.backend.read_only = true;
+	teardown();
+	device_init(&disk.backend);
+	ck_assert(!(blk.dev.offered & F_TRIM));
+	driver_start(&d, F_RO, 1, 8);
+	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, 1, 0}, 1, NULL), S_UNSUPP);
+	ck_assert_uint_eq(disk.discards + disk.zeroes, 0);
+}
+END_TEST
+
+/* --- several queues --- */
+
+START_TEST(several_queues)
+{
+	struct used_elem u;
+
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG + 32) >> 16, 1);
+	ck_assert(!(blk.dev.offered & F_MQ));
+	virtio_blk_set_queues(&blk, 3);
+	ck_assert_uint_eq(reg_read(&d, REG_CONFIG + 32) >> 16, 3);
+	ck_assert(blk.dev.offered & F_MQ);
+	for (unsigned int i = 0; i < 8; i++) {
+		reg_write(&d, REG_QUEUE_SEL, i);
+		ck_assert_uint_eq(reg_read(&d, REG_QUEUE_NUM_MAX), i < 3 ? VIRTQUEUE_MAX : 0);
+	}
+	driver_start(&d, F_MQ, 3, 8);
+	/* One request in each, and one doorbell. */
+	for (unsigned int i = 0; i < 3; i++) {
+		struct buffer b[] = {{header, 16, false},
+				     {data + i * BLK_SECTOR, BLK_SECTOR, true},
+				     {status + i, 1, true}};
+
+		write_header(T_IN, 7);
+		ring_add(&d.ring[i], b, 3);
+	}
+	driver_kick(&d, 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		ck_assert(ring_take(&d.ring[i], &u) && u.len == BLK_SECTOR + 1);
+		ck_assert(!ring_take(&d.ring[i], &u));
+		ck_assert(!memcmp(guest_data() + i * BLK_SECTOR, disk.bytes + 7 * BLK_SECTOR,
+				  BLK_SECTOR));
+	}
+	/* A driver that uses one of them only, and a broken one in another. */
+	driver_reset(&d);
+	driver_start(&d, 0, 1, 8);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_OK);
+	driver_reset(&d);
+	driver_start(&d, F_MQ, 3, 8);
+	ring_add(&d.ring[2], &(struct buffer){status, 1, true}, 1);
+	driver_kick(&d, 2);
+	ck_assert(driver_sees_failure(&d));
+}
+END_TEST
+
+/* --- limits --- */
+
+/* Adds reads of one sector without a doorbell. */
+static void add_reads(unsigned int n)
+{
+	struct buffer b[] = {{header, 16, false}, {data, BLK_SECTOR, true}, {status, 1, true}};
+
+	write_header(T_IN, 0);
+	for (unsigned int i = 0; i < n; i++)
+		ring_add(&d.ring[0], b, 3);
+}
+
+static unsigned int take_all(void)
+{
+	struct used_elem u;
+	unsigned int n = 0;
+
+	while (ring_take(&d.ring[0], &u))
+		n++;
+	return n;
+}
+
+/* One a second, so what comes now is the burst, and the third comes by the timer. */
+START_TEST(requests_are_limited)
+{
+	const struct blk_limits limits = {.iops = 1, .iops_burst = 2};
+
+	ck_ok(virtio_blk_set_limits(&blk, &limits, &e));
+	driver_start(&d, 0, 1, 64);
+	add_reads(3);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 2);
+	driver_kick(&d, 0); /* a doorbell lets nobody in */
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 2);
+	while (ring_used_index(&d.ring[0]) < 3)
+		loop_turn(&d.loop);
+	ck_assert_uint_eq(take_all(), 3);
+	/* Requests that are refused count, too. */
+	ck_ok(virtio_blk_set_limits(&blk, &limits, &e));
+	for (unsigned int i = 0; i < 2; i++)
+		ck_assert_uint_eq(request(T_IN, SECTORS, BLK_SECTOR, NULL), S_IOERR);
+	add_reads(1);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 5);
+	/* A reset forgets what waits, and not what was used up. */
+	driver_reset(&d);
+	driver_start(&d, 0, 1, 8);
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 0);
+}
+END_TEST
+
+/* A request of more than the burst gets through, and what follows waits for all of it. */
+START_TEST(bytes_are_limited)
+{
+	ck_ok(virtio_blk_set_limits(&blk, &(struct blk_limits){.bps = 1, .bps_burst = 600}, &e));
+	driver_start(&d, F_TRIM, 1, 64);
+	ck_assert_uint_eq(request(T_FLUSH, 0, 0, NULL), S_OK);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){0, 4, 0}, 1, NULL), S_OK);
+	add_reads(1);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 3);
+	ck_assert_uint_eq(disk.reads, 1);
+}
+END_TEST
+
+/* --- requests beside each other --- */
+
+#define MANY (BLK_IN_FLIGHT + 8)
+
+/* A back end that keeps what it takes until the test lets it end. */
+static struct slow_disk {
+	unsigned int opened, goes, count, begun; /* count: on their way */
+	unsigned int may_end;
+	int event;
+	bool refuse_open, refuse;
+	struct blk_io *io[BLK_IN_FLIGHT];
+} slow;
+
+static int slow_open(struct blk_backend *b)
+{
+	(void)b;
+	slow.opened++;
+	return slow.refuse_open ? -ENOSYS : slow.event;
+}
+
+static bool slow_begin(struct blk_backend *b, struct blk_io *io)
+{
+	ck_that(b == &disk.backend && io->len == (io->op == BLK_FLUSH ? 0 : BLK_SECTOR));
+	if (slow.refuse)
+		return false;
+	ck_that(slow.count < BLK_IN_FLIGHT);
+	slow.io[slow.count++] = io;
+	slow.begun++;
+	return true;
+}
+
+static void slow_go(struct blk_backend *b)
+{
+	(void)b;
+	slow.goes++;
+}
+
+/* Ends the i-th of those on their way. */
+static void slow_end(unsigned int i, int result)
+{
+	struct blk_io *io = slow.io[i];
+
+	if (io->op == BLK_READ && !result)
+		disk_read(&disk.backend, io->iov, io->n, io->offset);
+	slow.io[i] = slow.io[--slow.count];
+	io->done(io, result);
+}
+
+static void slow_reap(struct blk_backend *b, bool wait)
+{
+	(void)b;
+	while (slow.count && (wait || slow.may_end)) {
+		slow.may_end -= !wait;
+		slow_end(slow.count - 1, 0);
+	}
+}
+
+static void let_one_end(void)
+{
+	slow.may_end = 1;
+	event_post(slow.event);
+	loop_settle(&d.loop);
+}
+
+static const struct blk_async slow_async = {
+	.open = slow_open, .begin = slow_begin, .go = slow_go, .reap = slow_reap};
+
+static void slow_setup(void)
+{
+	setup();
+	slow = (struct slow_disk){0};
+	ck_ok(slow.event = event_new(&e));
+	disk.backend.async = &slow_async;
+	driver_start(&d, VIRTIO_F_INDIRECT_DESC, 1, 256);
+}
+
+static void slow_teardown(void)
+{
+	teardown();
+	close(slow.event);
+}
+
+/* Requests of one sector each, the i-th with its own header, data and status. */
+static uint64_t headers, statuses;
+
+static void add_many(uint32_t type, unsigned int n)
+{
+	headers = guest_alloc(&d.guest, 16 * n);
+	statuses = guest_alloc(&d.guest, n);
+	memset(guest_ptr(&d.guest, statuses, n), S_UNTOUCHED, n);
+	for (unsigned int i = 0; i < n; i++) {
+		struct buffer b[] = {{headers + 16 * i, 16, false},
+				     {data + i % SECTORS * BLK_SECTOR, BLK_SECTOR, type == T_IN},
+				     {statuses + i, 1, true}};
+
+		write_header(type, i % SECTORS);
+		memcpy(guest_ptr(&d.guest, headers + 16 * i, 16), guest_ptr(&d.guest, header, 16),
+		       16);
+		if (type == T_FLUSH)
+			b[1] = b[2];
+		ring_offer(&d.ring[0], ring_indirect(&d.ring[0], b, type == T_FLUSH ? 2 : 3));
+	}
+}
+
+static unsigned int statuses_of(unsigned int n, uint8_t value)
+{
+	const uint8_t *s = guest_ptr(&d.guest, statuses, n);
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		count += s[i] == value;
+	return count;
+}
+
+/* Who comes alone is served at once. */
+START_TEST(alone_at_once)
+{
+	for (unsigned int i = 0; i < 10; i++)
+		ck_assert_uint_eq(request(T_IN, i, BLK_SECTOR, NULL), S_OK);
+	ck_assert_uint_eq(slow.opened, 0);
+	ck_assert_uint_eq(disk.reads, 10);
+}
+END_TEST
+
+START_TEST(beside_each_other)
+{
+	memset(guest_data(), 0, DISK);
+	add_many(T_IN, MANY);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.opened, 1);
+	ck_assert_uint_eq(slow.count, BLK_IN_FLIGHT);
+	ck_assert_uint_gt(slow.goes, 0);
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 0);
+	/* One ends, and the next is begun in its place. */
+	let_one_end();
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 1);
+	ck_assert_uint_eq(slow.begun, BLK_IN_FLIGHT + 1);
+	while (slow.count)
+		let_one_end();
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), MANY);
+	ck_assert_uint_eq(statuses_of(MANY, S_OK), MANY);
+	ck_assert(!memcmp(guest_data(), disk.bytes, MANY * BLK_SECTOR));
+	ck_assert_uint_eq(blk.stats.reads, MANY);
+}
+END_TEST
+
+/* Each answer goes to its own request, in whichever order; errors too. */
+START_TEST(in_any_order)
+{
+	struct used_elem u;
+
+	add_many(T_OUT, 3);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.count, 3);
+	virtio_enter(&blk.dev);
+	slow_end(1, -EIO);
+	slow_end(0, 0);
+	virtio_leave(&blk.dev);
+	ck_assert(ring_take(&d.ring[0], &u) && ring_take(&d.ring[0], &u));
+	ck_assert_uint_eq(statuses_of(3, S_IOERR), 1);
+	ck_assert_uint_eq(*(uint8_t *)guest_ptr(&d.guest, statuses + 1, 1), S_IOERR);
+	ck_assert_uint_eq(*(uint8_t *)guest_ptr(&d.guest, statuses, 1), S_OK);
+	ck_assert_uint_eq(statuses_of(3, S_UNTOUCHED), 1);
+	ck_assert_uint_eq(blk.stats.errors, 1);
+	add_many(T_FLUSH, 2);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.count, 3);
+}
+END_TEST
+
+/* A reset gives the driver its memory back: nothing is written to it after. */
+START_TEST(reset_waits)
+{
+	add_many(T_IN, 5);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.count, 5);
+	driver_reset(&d);
+	ck_assert_uint_eq(slow.count, 0);
+	ck_assert_uint_eq(statuses_of(5, S_OK), 5);
+	memset(guest_data(), 0x11, DISK);
+	driver_start(&d, 0, 1, 8);
+	ck_assert(all_bytes(guest_data(), DISK, 0x11));
+	add_reads(2);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.count, 2); /* no place was lost */
+	ck_assert_uint_eq(slow.opened, 1);
+}
+END_TEST
+
+/* A driver that takes its queue away, or breaks a rule, while requests are on their way. */
+START_TEST(queue_gone_meanwhile)
+{
+	add_many(T_IN, 4);
+	driver_kick(&d, 0);
+	reg_write(&d, REG_QUEUE_SEL, 0);
+	reg_write(&d, REG_QUEUE_READY, 0);
+	virtio_blk_drain(&blk);
+	ck_assert_uint_eq(statuses_of(4, S_UNTOUCHED), 4);
+	ck_assert_uint_eq(ring_used_index(&d.ring[0]), 0);
+	driver_reset(&d);
+	driver_start(&d, VIRTIO_F_INDIRECT_DESC, 1, 64);
+	add_many(T_IN, 4);
+	ring_add(&d.ring[0], &(struct buffer){status, 1, true}, 1);
+	driver_kick(&d, 0);
+	ck_assert(driver_sees_failure(&d));
+	event_post(slow.event);
+	loop_settle(&d.loop);
+	virtio_blk_drain(&blk);
+	ck_assert_uint_eq(slow.count, 0);
+	driver_reset(&d);
+	for (unsigned int i = 0; i < 2; i++) { /* with all places there */
+		driver_start(&d, VIRTIO_F_INDIRECT_DESC, 1, 64);
+		add_many(T_IN, BLK_IN_FLIGHT);
+		driver_kick(&d, 0);
+		ck_assert_uint_eq(slow.count, BLK_IN_FLIGHT);
+		driver_reset(&d);
+	}
+}
+END_TEST
+
+START_TEST(backend_changes_meanwhile)
+{
+	add_many(T_IN, 4);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.count, 4);
+	blk_backend_empty(&empty, false);
+	ck_ok(virtio_blk_set_backend(&blk, &empty, &e));
+	ck_assert_uint_eq(slow.count, 0);
+	ck_assert_uint_eq(statuses_of(4, S_OK), 4);
+	event_post(slow.event);
+	loop_settle(&d.loop);
+	ck_assert_uint_eq(take_all(), 4);
+	ck_assert_uint_eq(request(T_IN, 0, BLK_SECTOR, NULL), S_IOERR);
+	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
+	add_many(T_IN, 4);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.opened, 2);
+	event_take(slow.event);
+}
+END_TEST
+
+/* A back end that cannot after all: all is done one after the other. */
+START_TEST(nothing_beside)
+{
+	slow.refuse_open = true;
+	add_many(T_IN, MANY);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.opened, 1);
+	ck_assert_uint_eq(statuses_of(MANY, S_OK), MANY);
+	driver_reset(&d);
+	driver_start(&d, VIRTIO_F_INDIRECT_DESC, 1, 64);
+	add_many(T_OUT, 3);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.opened, 1); /* not asked again */
+	ck_assert_uint_eq(statuses_of(3, S_OK), 3);
+}
+END_TEST
+
+/* It takes some and not others. */
+START_TEST(some_beside)
+{
+	slow.refuse = true;
+	add_many(T_IN, MANY);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(statuses_of(MANY, S_OK), MANY);
+	ck_assert_uint_eq(disk.reads, MANY);
+	ck_assert_uint_eq(slow.begun, 0);
+}
+END_TEST
+
+/* --- another back end --- */
 
 static void placeholder_init(bool ro)
 {
@@ -862,11 +1427,25 @@ int main(void)
 		short_header,
 		malformed_chain,
 		reset_before_service,
+		discards,
+		writes_zeroes,
+		bad_segments,
+		segments_of_most_sectors,
+		segments_in_the_wrong_direction,
+		discard_errors,
+		discard_not_offered,
+		several_queues,
+		requests_are_limited,
+		bytes_are_limited,
 		placeholder_without_disk,
 		placeholder_gets_a_disk,
 		large_capacity,
 		same_capacity,
 		read_only_stays_as_declared,
+	};
+	const TTest *const beside[] = {
+		alone_at_once, beside_each_other, in_any_order,	  reset_waits, queue_gone_meanwhile,
+		nothing_beside, some_beside, backend_changes_meanwhile,
 	};
 	const TTest *const files[] = {
 		file_in_a_device, file_moves_in_pieces, file_locks,
@@ -874,6 +1453,7 @@ int main(void)
 	};
 	const struct test_group groups[] = {
 		{device, ARRAY_SIZE(device), setup, teardown},
+		{beside, ARRAY_SIZE(beside), slow_setup, slow_teardown},
 		{files, ARRAY_SIZE(files), file_setup, file_teardown},
 	};
 

@@ -135,8 +135,8 @@ static void setup_offloads(void)
 static void teardown(void)
 {
 	d.dev = &net.dev;
-	if (net.timer.fd >= 0)
-		close(net.timer.fd);
+	if (net.throttle.timer.fd >= 0)
+		close(net.throttle.timer.fd);
 	driver_free(&d);
 	close(fake.backend.fd);
 	close(fake.other);
