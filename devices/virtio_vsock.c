@@ -224,9 +224,17 @@ static void flush_buffer(struct virtio_vsock *v, struct vsock_conn *c)
 	guest_drained(v, c);
 }
 
+/* A packet may be one that a reset answers, and there would be no place to remember that: it waits in
+ * the queue until the guest gives receive buffers for those that are owed (5.10.6.3).
+ */
+static bool strays_full(const struct virtio_vsock *v)
+{
+	return v->strays >= VSOCK_STRAYS;
+}
+
 static void stray(struct virtio_vsock *v, const struct packet *p)
 {
-	if (p->op == OP_RST || v->strays == VSOCK_STRAYS)
+	if (p->op == OP_RST)
 		return;
 	v->stray[v->strays++] = (struct vsock_stray){p->dst_port, p->src_port};
 }
@@ -361,12 +369,12 @@ static bool take_packet(struct virtio_vsock *v)
 	return true;
 }
 
-/* Returns false when there may be more. */
+/* Returns false when there may be more that can be taken. */
 static bool serve_tx(struct virtio_vsock *v)
 {
 	struct virtqueue *q = &v->dev.queue[TX];
 
-	for (unsigned int i = 0; i < ROUND; i++) {
+	for (unsigned int i = 0; i < ROUND && !strays_full(v); i++) {
 		int r = virtqueue_pop(q, &v->chain);
 
 		if (r == 0) {
@@ -381,7 +389,7 @@ static bool serve_tx(struct virtio_vsock *v)
 		}
 		virtqueue_push(q, v->chain.head, 0);
 	}
-	return false;
+	return strays_full(v);
 }
 
 /* --- from the stream to the guest --- */
@@ -552,9 +560,10 @@ static bool serve_rx(struct virtio_vsock *v)
 static void serve(struct virtio_dev *d)
 {
 	struct virtio_vsock *v = vsock_of(d);
-	bool tx_done = serve_tx(v);
+	bool tx_done = serve_tx(v), held = strays_full(v);
 	bool rx_done = virtio_failed(d) || serve_rx(v);
 
+	tx_done &= !held || strays_full(v);
 	virtio_interrupt(d, &d->queue[TX]);
 	virtio_interrupt(d, &d->queue[RX]);
 	if (!tx_done || !rx_done)

@@ -87,7 +87,7 @@ struct vsock_config { /* 5.10.4 */
 	uint64_t guest_cid;
 };
 
-/* Resets for packets of no connection: a few; what does not fit is not answered. */
+/* Resets for packets of no connection: a few; until they are sent no more packets are taken. */
 #define VSOCK_STRAYS 16
 /* And for connections that a snapshot has and this VM has not, which are owed one each. */
 #define VSOCK_RESETS (VSOCK_STRAYS + VSOCK_MAX_CONNS)

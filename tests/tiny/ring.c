@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Hostile drivers: rings and registers that break the rules, on each kind of queue.
+ * Hostile drivers: rings and registers that break the rules, on each queue of each kind of device.
  *
  * A target is a queue with a request that its device would serve, as a chain at descriptor 0. A
  * mutation spoils it in one way. For each pair:
@@ -11,8 +11,11 @@
  *   3. another disk, in use all the time and never reset, still reads right;
  *   4. after a reset the device serves the unspoiled request.
  *
- * Names: "ring-TARGET-MUTATION". Adding a case is adding a line to a table. The VM has 4 GiB of
- * memory, so that RAM ends at 3 GiB and at 5 GiB, disks as blk.c says, and two vCPUs.
+ * Likewise with rings at impossible places, with what comes at the wrong time, with memory that a
+ * second vCPU changes meanwhile, and, once for each device, with registers and features.
+ *
+ * Names: "hostile-TARGET-KIND-CASE". Adding a case, or a device, is adding a line to a table. The VM
+ * has 4 GiB of memory, so that RAM ends at 3 GiB and at 5 GiB, disks as blk.c says, and two vCPUs.
  */
 #include "net.h"
 #include "vsock.h"
@@ -52,7 +55,8 @@ static struct vq blk_queue;
 struct ring {
 	struct vdev *dev;
 	struct vq *q;
-	unsigned int index; /* of the queue in its device */
+	unsigned int index; /* of the queue in its device, whose queues lie in a row */
+	unsigned int queues;
 	unsigned int n;	    /* descriptors of the request */
 	uint16_t head;	    /* what is made available */
 };
@@ -63,6 +67,8 @@ struct target {
 	bool (*start)(struct ring *r, uint64_t features);
 	/* Makes the device look at the queue; what is to be served is available. */
 	void (*kick)(struct ring *r);
+	/* The device has nothing to say by this queue, and so never looks at it. */
+	bool unread;
 };
 
 static struct blk_header blk_head;
@@ -71,11 +77,21 @@ static volatile uint8_t blk_status;
 
 static struct vdev blk_dev;
 
+/* Starts the first device of a type with all its queues. */
+static bool start_device(struct vdev *dev, uint32_t type, uint64_t features, struct vq *q,
+			 unsigned int queues)
+{
+	if (vdev_find(dev, type, 0))
+		return vdev_start(dev, features, q, queues);
+	fail("there is no device of type %u", type);
+	return false;
+}
+
 static bool start_blk(struct ring *r, uint64_t features)
 {
-	if (!vdev_find(&blk_dev, VIRTIO_BLK, 0) || !vdev_start(&blk_dev, features, &blk_queue, 1))
+	if (!start_device(&blk_dev, VIRTIO_BLK, features, &blk_queue, 1))
 		return false;
-	*r = (struct ring){&blk_dev, &blk_queue, 0, 3, 0};
+	*r = (struct ring){&blk_dev, &blk_queue, 0, 1, 3, 0};
 	blk_head = (struct blk_header){BLK_IN, 0, 1};
 	blk_status = 0xee;
 	vq_desc(r->q, 0, &blk_head, sizeof(blk_head), D_NEXT, 1);
@@ -94,9 +110,9 @@ static struct vs_packet stray;
 
 static bool start_vsock(struct ring *r, uint64_t features, unsigned int index)
 {
-	if (!vdev_find(&vs.dev, VIRTIO_VSOCK, 0) || !vdev_start(&vs.dev, features, vs.q, VS_QUEUES))
+	if (!start_device(&vs.dev, VIRTIO_VSOCK, features, vs.q, VS_QUEUES))
 		return false;
-	*r = (struct ring){&vs.dev, &vs.q[index], index, 2, 0};
+	*r = (struct ring){&vs.dev, &vs.q[index], index, VS_QUEUES, 2, 0};
 	stray = vs_packet(VS_RW, 1, 1);
 	return true;
 }
@@ -122,12 +138,21 @@ static bool start_rx(struct ring *r, uint64_t features)
 	return true;
 }
 
+static bool start_event(struct ring *r, uint64_t features)
+{
+	if (!start_vsock(r, features, VS_EVENT))
+		return false;
+	vq_desc(r->q, 0, &vs.rx[0], 8, D_NEXT | D_WRITE, 1);
+	vq_desc(r->q, 1, &vs.rx[1], 8, D_WRITE, 0);
+	return true;
+}
+
 /* The receive queue is looked at when there is something to receive. */
-static void kick_rx(struct ring *r)
+static void kick_vsock(struct ring *r)
 {
 	struct vs_packet p = vs_packet(VS_REQUEST, 1, 1);
 
-	vdev_kick(r->dev, VS_RX);
+	vdev_kick(r->dev, r->index);
 	vs_send_raw(&vs, &p, NULL, 0);
 }
 
@@ -144,10 +169,10 @@ static struct {
 
 static bool start_balloon(struct ring *r, uint64_t features, unsigned int index)
 {
-	if (!vdev_find(&balloon_dev, VIRTIO_BALLOON, 0) ||
-	    !vdev_start(&balloon_dev, features | F_REPORTING, balloon.q, BALLOON_QUEUES))
+	if (!start_device(&balloon_dev, VIRTIO_BALLOON, features | F_REPORTING, balloon.q,
+			  BALLOON_QUEUES))
 		return false;
-	*r = (struct ring){&balloon_dev, &balloon.q[index], index, 2, 0};
+	*r = (struct ring){&balloon_dev, &balloon.q[index], index, BALLOON_QUEUES, 2, 0};
 	return true;
 }
 
@@ -160,15 +185,25 @@ static bool start_report(struct ring *r, uint64_t features)
 	return true;
 }
 
-static bool start_inflate(struct ring *r, uint64_t features)
+static bool start_pages(struct ring *r, uint64_t features, unsigned int index)
 {
-	if (!start_balloon(r, features, BALLOON_INFLATE))
+	if (!start_balloon(r, features, index))
 		return false;
 	for (unsigned int i = 0; i < ARRAY_SIZE(spare); i++)
 		spare_pfn[i] = (uint32_t)((uint64_t)spare[i] / PAGE);
 	vq_desc(r->q, 0, spare_pfn, 4, D_NEXT, 1);
 	vq_desc(r->q, 1, spare_pfn + 1, 8, 0, 0);
 	return true;
+}
+
+static bool start_inflate(struct ring *r, uint64_t features)
+{
+	return start_pages(r, features, BALLOON_INFLATE);
+}
+
+static bool start_deflate(struct ring *r, uint64_t features)
+{
+	return start_pages(r, features, BALLOON_DEFLATE);
 }
 
 /* FUSE: the request that begins a session, and one without an answer. */
@@ -188,9 +223,9 @@ static struct vq fs_queue[2];
 
 static bool start_fs(struct ring *r, uint64_t features)
 {
-	if (!vdev_find(&fs_dev, VIRTIO_FS, 0) || !vdev_start(&fs_dev, features, fs_queue, 2))
+	if (!start_device(&fs_dev, VIRTIO_FS, features, fs_queue, 2))
 		return false;
-	*r = (struct ring){&fs_dev, &fs_queue[1], 1, 2, 0};
+	*r = (struct ring){&fs_dev, &fs_queue[1], 1, 2, 2, 0};
 	memset(&fuse_request, 0, sizeof(fuse_request));
 	fuse_request.len = sizeof(fuse_request);
 	fuse_request.opcode = 26;
@@ -205,7 +240,7 @@ static bool start_forget(struct ring *r, uint64_t features)
 {
 	if (!start_fs(r, features))
 		return false;
-	*r = (struct ring){&fs_dev, &fs_queue[0], 0, 2, 0};
+	*r = (struct ring){&fs_dev, &fs_queue[0], 0, 2, 2, 0};
 	fuse_request.len = 48;
 	fuse_request.opcode = 2;
 	fuse_request.lookups = UINT64_MAX;
@@ -223,7 +258,7 @@ static bool start_net_tx(struct ring *r, uint64_t features)
 {
 	if (!net_start(&net, features))
 		return false;
-	*r = (struct ring){&net.dev, &net.q[NET_TX], NET_TX, 2, 0};
+	*r = (struct ring){&net.dev, &net.q[NET_TX], NET_TX, NET_QUEUES, 2, 0};
 	net_head = (struct net_header){0};
 	vq_desc(r->q, 0, &net_head, sizeof(net_head), D_NEXT, 1);
 	vq_desc(r->q, 1, net_data, sizeof(net_data), 0, 0);
@@ -236,7 +271,7 @@ static bool start_net_rx(struct ring *r, uint64_t features)
 {
 	if (!net_start(&net, features))
 		return false;
-	*r = (struct ring){&net.dev, &net.q[NET_RX], NET_RX, 2, 0};
+	*r = (struct ring){&net.dev, &net.q[NET_RX], NET_RX, NET_QUEUES, 2, 0};
 	vq_desc(r->q, 0, net_back[0], NET_HEADER, D_NEXT | D_WRITE, 1);
 	vq_desc(r->q, 1, net_back[1], 1526, D_WRITE, 0);
 	return true;
@@ -257,27 +292,43 @@ static bool start_rng(struct ring *r, uint64_t features)
 {
 	if (!vdev_find(&rng_dev, VIRTIO_RNG, 0) || !vdev_start(&rng_dev, features, &rng_queue, 1))
 		return false;
-	*r = (struct ring){&rng_dev, &rng_queue, 0, 2, 0};
+	*r = (struct ring){&rng_dev, &rng_queue, 0, 1, 2, 0};
 	vq_desc(r->q, 0, rng_bytes[0], 64, D_NEXT | D_WRITE, 1);
 	vq_desc(r->q, 1, rng_bytes[1], 64, D_WRITE, 0);
 	return true;
 }
 
 static const struct target targets[] = {
-	{"blk", start_blk, kick_queue},
-	{"vsock-tx", start_tx, kick_queue},
-	{"vsock-rx", start_rx, kick_rx},
-	{"report", start_report, kick_queue},
-	{"inflate", start_inflate, kick_queue},
-	{"fs", start_fs, kick_queue},
-	{"forget", start_forget, kick_queue},
-	{"net-tx", start_net_tx, kick_queue},
-	{"net-rx", start_net_rx, kick_net_rx},
-	{"rng", start_rng, kick_queue},
+	{"blk", start_blk, kick_queue, false},
+	{"vsock-tx", start_tx, kick_queue, false},
+	{"vsock-rx", start_rx, kick_vsock, false},
+	{"vsock-event", start_event, kick_vsock, true},
+	{"report", start_report, kick_queue, false},
+	{"inflate", start_inflate, kick_queue, false},
+	{"deflate", start_deflate, kick_queue, false},
+	{"fs", start_fs, kick_queue, false},
+	{"forget", start_forget, kick_queue, false},
+	{"net-tx", start_net_tx, kick_queue, false},
+	{"net-rx", start_net_rx, kick_net_rx, false},
+	{"rng", start_rng, kick_queue, false},
 };
-/* Bits of a mutation's targets, in that order. */
-enum { BLK = 1, TX = 2, RX = 4, REPORT = 8, INFLATE = 16, FS = 32, FORGET = 64, NTX = 128, NRX = 256,
-       RNG = 512, EACH = 1023 };
+/* Sets of targets: bits in that order. */
+enum {
+	BLK = 1 << 0,
+	TX = 1 << 1,
+	RX = 1 << 2,
+	EVENT = 1 << 3,
+	REPORT = 1 << 4,
+	INFLATE = 1 << 5,
+	DEFLATE = 1 << 6,
+	FS = 1 << 7,
+	FORGET = 1 << 8,
+	NTX = 1 << 9,
+	NRX = 1 << 10,
+	RNG = 1 << 11,
+	EACH = (1 << ARRAY_SIZE(targets)) - 1,
+	DEVICES = BLK | TX | REPORT | FS | NTX | RNG, /* one for each device */
+};
 
 /* --- mutations --- */
 
@@ -614,13 +665,13 @@ static const struct mutation mutations[] = {
 
 	{"unknown-flags", EACH, SERVED, all_flags, 0xfff8, 0, 0},
 	{"direction-all-readable", BLK | RX | REPORT | NRX, REFUSED, all_flags, 0, D_WRITE, 0},
-	{"direction-all-writable", BLK | TX | INFLATE | FS | FORGET | NTX, REFUSED, all_flags, D_WRITE, 0, 0},
-	{"direction-first-writable", BLK | TX | INFLATE | FORGET | NTX, REFUSED, first_flags, D_WRITE, 0, 0},
+	{"direction-all-writable", BLK | TX | INFLATE | DEFLATE | FS | FORGET | NTX, REFUSED, all_flags, D_WRITE, 0, 0},
+	{"direction-first-writable", BLK | TX | INFLATE | DEFLATE | FORGET | NTX, REFUSED, first_flags, D_WRITE, 0, 0},
 	{"direction-last-readable", BLK | RX | REPORT | NRX, REFUSED, last_flags, 0, D_WRITE, 0},
 	{"direction-first-readable", RX, SERVED, first_flags, 0, D_WRITE, 0},
 	{"direction-last-writable", TX, EITHER, last_flags, D_WRITE, 0, 0},
 	{"direction-first-readable", REPORT | NRX, REFUSED, first_flags, 0, D_WRITE, 0},
-	{"direction-last-writable", INFLATE | NTX, REFUSED, last_flags, D_WRITE, 0, 0},
+	{"direction-last-writable", INFLATE | DEFLATE | NTX, REFUSED, last_flags, D_WRITE, 0, 0},
 
 	{"indirect", EACH, SERVED, indirect, 0, 0, F_INDIRECT},
 	{"indirect-behind-direct", EACH, SERVED, indirect_behind_direct, 0, 0, F_INDIRECT},
@@ -717,42 +768,56 @@ static const struct mutation mutations[] = {
 	{"pfn-end-of-hole", INFLATE, SERVED, pfn_is, HOLE_START / PAGE - 1, 0, 0},
 	{"pfn-end-of-ram", INFLATE, SERVED, pfn_is, HIGH_END / PAGE - 1, 0, 0},
 	{"pfn-in-two", INFLATE, SERVED, pfn_split, 3, 0, 0},
+	{"any-pages", DEFLATE, SERVED, pfn_is, UINT32_MAX, 0, 0},
+	{"bytes-3", DEFLATE, SERVED, first_len, 3, 0, 0},
+	{"pages-3G", DEFLATE, SERVED, last_buffer, 0, 0xc0000000, 0},
 	{"bytes-3", INFLATE, REFUSED, first_len, 3, 0, 0},
 	{"bytes-5", INFLATE, REFUSED, first_len, 5, 0, 0},
 	{"pfn-0-half-a-billion-times", INFLATE, SERVED, last_buffer, 1ull << 30, 0x7ffffffc, 0},
 };
+
+/* Gives the device what is at r->head. Returns whether it does with it what it should: serve it. */
+static bool serve(const struct target *t, struct ring *r)
+{
+	t->kick(r);
+	if (t->unread)
+		return !r->q->used.idx && !(vdev_status(r->dev) & ST_NEEDS_RESET);
+	return vq_wait(r->dev, r->q, NULL, NULL);
+}
+
+/* From the start, by a driver that does nothing wrong. */
+static bool served_again(const struct target *t, struct ring *r)
+{
+	if (!t->start(r, 0))
+		return false;
+	vq_put(r->q, r->head);
+	return expect("requests served after a reset", serve(t, r), true);
+}
 
 static void run_mutation(const struct target *t, const struct mutation *m)
 {
 	struct ring r;
 	bool served;
 
-	if (!t->start(&r, m->features)) {
-		fail("the device is not there or does not start");
+	if (!t->start(&r, m->features))
 		return;
-	}
 	index_is_set = false;
 	m->apply(&r, m->a, m->b);
 	if (!index_is_set)
 		vq_put(r.q, r.head);
-	t->kick(&r);
-	served = vq_wait(r.dev, r.q, NULL, NULL);
-	if (m->want == REFUSED) {
+	served = serve(t, &r);
+	if (m->want == SERVED || t->unread) {
+		expect("requests served", served, true);
+		expect("NEEDS_RESET", vdev_status(r.dev) & ST_NEEDS_RESET, 0);
+	} else if (m->want == REFUSED) {
 		expect("requests served", served, false);
 		expect("used index", r.q->used.idx, 0);
 		expect("NEEDS_RESET", vdev_status(r.dev) >> 6 & 1, true);
 		expect("interrupt for a change of configuration",
 		       read32(r.dev->base + R_INTERRUPT_STATUS) & 2, 2);
-	} else if (m->want == SERVED) {
-		expect("requests served", served, true);
-		expect("NEEDS_RESET", vdev_status(r.dev) & ST_NEEDS_RESET, 0);
 	}
 	expect_healthy();
-	if (!t->start(&r, 0))
-		return;
-	vq_put(r.q, 0);
-	t->kick(&r);
-	expect("requests served after a reset", vq_wait(r.dev, r.q, NULL, NULL), true);
+	served_again(t, &r);
 }
 
 /* --- queues in impossible places --- */
@@ -794,181 +859,251 @@ static const struct place {
 	{"used-1T", 16, 0, 0, 1ull << 40},
 };
 
+/* As a driver that starts the device anew, with the rings and the requests that are there. */
+static void start_over(struct ring *r)
+{
+	vdev_reset(r->dev);
+	vdev_negotiate(r->dev, r->dev->features);
+}
+
+static void attach_all(struct ring *r)
+{
+	for (unsigned int i = 0; i < r->queues; i++)
+		expect("queue ready", vq_attach(r->dev, i, r->q - r->index + i), true);
+}
+
 /* Such a queue does not become ready, or the device refuses the driver. */
-static void run_place(const struct place *p)
+static void run_place(const struct target *t, const struct place *p)
 {
 	struct ring r;
 
-	vdev_find(&blk_dev, VIRTIO_BLK, 0);
-	vdev_reset(&blk_dev);
-	vdev_negotiate(&blk_dev, 0);
-	vq_init(&blk_queue, QUEUE_SIZE);
-	vq_place(&blk_dev, 0, p->size, p->desc ? p->desc : (uint64_t)blk_queue.desc,
-		 p->avail ? p->avail : (uint64_t)&blk_queue.avail,
-		 p->used ? p->used : (uint64_t)&blk_queue.used);
-	write32(blk_dev.base + R_QUEUE_READY, 1);
-	if (!(vdev_status(&blk_dev) & ST_NEEDS_RESET))
-		expect("queue ready", read32(blk_dev.base + R_QUEUE_READY), 0);
-	vdev_ok(&blk_dev);
-	blk_queue.avail.idx = 1;
-	vdev_kick(&blk_dev, 0);
-	expect_healthy();
-	expect("used index", blk_queue.used.idx, 0);
-	if (!start_blk(&r, 0))
+	if (!t->start(&r, 0))
 		return;
-	vq_put(r.q, 0);
-	kick_queue(&r);
-	expect("requests served after a reset", vq_wait(r.dev, r.q, NULL, NULL), true);
+	start_over(&r);
+	vq_place(r.dev, r.index, p->size, p->desc ? p->desc : (uint64_t)r.q->desc,
+		 p->avail ? p->avail : (uint64_t)&r.q->avail,
+		 p->used ? p->used : (uint64_t)&r.q->used);
+	write32(r.dev->base + R_QUEUE_READY, 1);
+	if (!(vdev_status(r.dev) & ST_NEEDS_RESET))
+		expect("queue ready", read32(r.dev->base + R_QUEUE_READY), 0);
+	vdev_ok(r.dev);
+	r.q->avail.idx = 1;
+	vdev_kick(r.dev, r.index);
+	expect_healthy();
+	expect("used index", r.q->used.idx, 0);
+	served_again(t, &r);
 }
 
 /* --- at the wrong time --- */
 
-static bool served_again(struct ring *r)
-{
-	if (!start_blk(r, 0))
-		return false;
-	vq_put(r->q, 0);
-	kick_queue(r);
-	return expect("requests served after a reset", vq_wait(r->dev, r->q, NULL, NULL), true);
-}
-
 /* Kicks before DRIVER_OK are early, not wrong: the request is served once the driver is ready. */
-static void kick_early(void)
+static void kick_early(const struct target *t)
 {
 	struct ring r;
 
-	vdev_find(&blk_dev, VIRTIO_BLK, 0);
-	vdev_reset(&blk_dev);
+	if (!t->start(&r, 0))
+		return;
+	vdev_reset(r.dev);
+	vq_put(r.q, r.head);
 	for (unsigned int i = 0; i < 10; i++)
-		vdev_kick(&blk_dev, 0);
-	vdev_negotiate(&blk_dev, 0);
-	vdev_kick(&blk_dev, 0);
-	vq_init(&blk_queue, QUEUE_SIZE);
-	vq_attach(&blk_dev, 0, &blk_queue);
-	blk_queue.desc[0] = (struct desc){(uint64_t)&blk_head, sizeof(blk_head), D_NEXT, 1};
-	blk_head = (struct blk_header){BLK_FLUSH, 0, 0};
-	blk_queue.desc[1] = (struct desc){(uint64_t)&blk_status, 1, D_WRITE, 0};
-	vq_put(&blk_queue, 0);
+		kick_queue(&r);
+	start_over(&r);
+	kick_queue(&r);
+	attach_all(&r);
 	for (unsigned int i = 0; i < 10; i++)
-		vdev_kick(&blk_dev, 0);
+		kick_queue(&r);
 	expect_healthy(); /* time for a wrong device to serve it */
-	expect("used index before DRIVER_OK", blk_queue.used.idx, 0);
-	vdev_ok(&blk_dev);
-	expect("served after DRIVER_OK", vq_wait(&blk_dev, &blk_queue, NULL, NULL), true);
-	served_again(&r);
+	expect("used index before DRIVER_OK", r.q->used.idx, 0);
+	vdev_ok(r.dev);
+	expect("served after DRIVER_OK", serve(t, &r), true);
+	served_again(t, &r);
 }
 
-static void kick_no_queue(void)
+static void kick_no_queue(const struct target *t)
 {
 	struct ring r;
 
-	vdev_find(&blk_dev, VIRTIO_BLK, 0);
-	vdev_reset(&blk_dev);
-	vdev_negotiate(&blk_dev, 0);
-	vdev_ok(&blk_dev);
+	if (!t->start(&r, 0))
+		return;
+	start_over(&r);
+	vdev_ok(r.dev);
 	for (uint32_t i = 0; i < 10; i++)
-		vdev_kick(&blk_dev, i * 1000003);
+		vdev_kick(r.dev, i * 1000003);
+	kick_queue(&r);
 	expect_healthy();
-	expect("NEEDS_RESET", vdev_status(&blk_dev) & ST_NEEDS_RESET, 0);
-	served_again(&r);
+	expect("NEEDS_RESET", vdev_status(r.dev) & ST_NEEDS_RESET, 0);
+	served_again(t, &r);
 }
 
 /* After a reset the device leaves the old ring alone, whatever was under way. */
-static void reset_in_flight(void)
+static void reset_in_flight(const struct target *t)
 {
 	struct ring r;
 
-	for (unsigned int i = 0; i < 20 && !failed(); i++) {
+	for (unsigned int i = 0; i < 10 && !failed(); i++) {
 		uint16_t used;
 
-		if (!start_blk(&r, 0))
+		if (!t->start(&r, 0))
 			return;
 		repeated(&r, QUEUE_SIZE + 1, 0); /* a full ring */
-		kick_queue(&r);
-		write32(blk_dev.base + R_STATUS, 0);
+		t->kick(&r);
+		write32(r.dev->base + R_STATUS, 0);
 		kick_queue(&r);
 		used = __atomic_load_n(&r.q->used.idx, __ATOMIC_ACQUIRE);
-		expect("status after a reset", vdev_status(&blk_dev), 0);
+		expect("status after a reset", vdev_status(r.dev), 0);
 		expect_healthy();
 		expect("used index after a reset", r.q->used.idx, used);
 	}
-	served_again(&r);
+	served_again(t, &r);
 }
 
 /* The same with the queue switched off and on by its register. */
-static void unready_in_flight(void)
+static void unready_in_flight(const struct target *t)
 {
 	struct ring r;
 
-	for (unsigned int i = 0; i < 20 && !failed(); i++) {
-		if (!start_blk(&r, 0))
+	for (unsigned int i = 0; i < 10 && !failed(); i++) {
+		if (!t->start(&r, 0))
 			return;
 		repeated(&r, QUEUE_SIZE + 1, 0);
-		kick_queue(&r);
-		write32(blk_dev.base + R_QUEUE_SEL, 0);
-		write32(blk_dev.base + R_QUEUE_READY, 0);
-		write32(blk_dev.base + R_QUEUE_READY, 1);
+		t->kick(&r);
+		write32(r.dev->base + R_QUEUE_SEL, r.index);
+		write32(r.dev->base + R_QUEUE_READY, 0);
+		write32(r.dev->base + R_QUEUE_READY, 1);
 		kick_queue(&r);
 		expect_healthy();
 	}
-	served_again(&r);
+	served_again(t, &r);
 }
 
 /* An index that goes back is one that jumps far ahead. */
-static void index_back(void)
+static void index_back(const struct target *t)
 {
 	struct ring r;
 
-	if (!served_again(&r))
+	if (!served_again(t, &r))
 		return;
 	__atomic_store_n(&r.q->avail.idx, 0, __ATOMIC_RELEASE);
-	kick_queue(&r);
-	expect("NEEDS_RESET", vdev_wait_needs_reset(&blk_dev), true);
+	t->kick(&r);
+	expect("NEEDS_RESET", vdev_wait_needs_reset(r.dev), true);
 	/* Refused is refused: nothing is served until the reset, kicked or not. */
 	__atomic_store_n(&r.q->avail.idx, 2, __ATOMIC_RELEASE);
 	for (unsigned int i = 0; i < 10; i++)
 		kick_queue(&r);
 	expect_healthy();
 	expect("used index after NEEDS_RESET", r.q->used.idx, 1);
-	vdev_ok(&blk_dev);
-	expect("NEEDS_RESET after DRIVER_OK", vdev_status(&blk_dev) >> 6 & 1, 1);
-	served_again(&r);
+	vdev_ok(r.dev);
+	expect("NEEDS_RESET after DRIVER_OK", vdev_status(r.dev) >> 6 & 1, 1);
+	served_again(t, &r);
 }
 
 /* Both indexes pass 65535. */
-static void index_wraps(void)
+static void index_wraps(const struct target *t)
 {
 	struct deadline d = deadline();
 	struct ring r;
 
-	if (!start_blk(&r, 0))
+	if (!t->start(&r, 0))
 		return;
-	vdev_reset(&blk_dev);
-	vdev_negotiate(&blk_dev, 0);
+	start_over(&r);
 	r.q->size = QUEUE_MAX;
-	vq_attach(&blk_dev, 0, r.q);
-	vdev_ok(&blk_dev);
+	attach_all(&r);
+	vdev_ok(r.dev);
 	blk_head.type = BLK_GET_ID; /* no work; the available ring is all zero: head 0 each time */
 	for (unsigned int i = 1; i <= 0x10000 / QUEUE_MAX + 1; i++) {
 		__atomic_store_n(&r.q->avail.idx, (uint16_t)(i * QUEUE_MAX), __ATOMIC_RELEASE);
 		kick_queue(&r);
 		while (__atomic_load_n(&r.q->used.idx, __ATOMIC_ACQUIRE) != (uint16_t)(i * QUEUE_MAX))
-			if (vdev_status(&blk_dev) & ST_NEEDS_RESET || expired(&d)) {
+			if (vdev_status(r.dev) & ST_NEEDS_RESET || expired(&d)) {
 				fail("stopped at used index %u, round %u", r.q->used.idx, i);
 				return;
 			}
 	}
-	served_again(&r);
+	served_again(t, &r);
 }
 
-static const struct test_case times[] = {
-	{"kick-early", kick_early},
-	{"kick-no-queue", kick_no_queue},
-	{"reset-in-flight", reset_in_flight},
-	{"unready-in-flight", unready_in_flight},
-	{"index-back", index_back},
-	{"index-wraps", index_wraps},
-	{0},
+/* --- registers --- */
+
+/* Every width at every offset, of the registers and what lies behind them: written with these, read. */
+static void access_all(const struct vdev *v)
+{
+	static const uint64_t values[] = {0xfffefdfcfbfaf9f8, UINT64_MAX, 1};
+
+	for (uint32_t offset = 0; offset < 0x180; offset++)
+		for (unsigned int width = 1; width <= 8; width *= 2) {
+			write_width(v->base + offset, width, values[(offset + width) % 3]);
+			read_width(v->base + offset, width);
+		}
+}
+
+/* Before a driver is there, and while a request waits. */
+static void registers(const struct target *t)
+{
+	struct ring r;
+
+	if (!t->start(&r, 0))
+		return;
+	vdev_reset(r.dev);
+	access_all(r.dev);
+	expect("magic after wild accesses", read32(r.dev->base + R_MAGIC), 0x74726976);
+	if (!served_again(t, &r))
+		return;
+	vq_put(r.q, r.head);
+	access_all(r.dev);
+	expect_healthy();
+	vdev_reset(r.dev);
+	/* Registers are 32 bits wide (4.2.2.2): other widths read nothing of them. */
+	for (unsigned int width = 1; width <= 2; width *= 2)
+		expect("a narrow read of the magic", read_width(r.dev->base + R_MAGIC, width), 0);
+	expect("a read across two registers", read32(r.dev->base + R_MAGIC + 2), 0);
+	write8(r.dev->base + R_STATUS, ST_ACKNOWLEDGE);
+	write16(r.dev->base + R_STATUS, ST_ACKNOWLEDGE);
+	write32(r.dev->base + R_STATUS + 1, ST_ACKNOWLEDGE);
+	expect("status after narrow writes", vdev_status(r.dev), 0);
+	read64(r.dev->base + VIRTIO_SLOT - 8);
+	write64(r.dev->base + VIRTIO_SLOT - 8, UINT64_MAX);
+	read64(r.dev->base + VIRTIO_SLOT - 4); /* half in the next device */
+	write64(r.dev->base + VIRTIO_SLOT - 4, UINT64_MAX);
+	expect_healthy();
+	served_again(t, &r);
+}
+
+/* Each feature that was not offered refuses the whole, and is not had by going on (2.2.2). */
+static void features(const struct target *t)
+{
+	struct ring r;
+	uint64_t offered;
+
+	if (!t->start(&r, 0))
+		return;
+	offered = vdev_offered(r.dev);
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		if (offered >> bit & 1)
+			continue;
+		vdev_reset(r.dev);
+		if (vdev_negotiate(r.dev, 1ull << bit))
+			fail("FEATURES_OK with feature %u, which was not offered", bit);
+		vdev_ok(r.dev);
+		expect("DRIVER_OK without FEATURES_OK", vdev_status(r.dev) & ST_DRIVER_OK, 0);
+		kick_queue(&r);
+	}
+	expect_healthy();
+	served_again(t, &r);
+}
+
+static const struct moment {
+	const char *name;
+	unsigned int targets;
+	void (*run)(const struct target *t);
+} moments[] = {
+	{"time-kick-early", EACH, kick_early},
+	{"time-kick-no-queue", EACH, kick_no_queue},
+	{"time-reset-in-flight", EACH, reset_in_flight},
+	{"time-unready-in-flight", EACH, unready_in_flight},
+	{"time-index-back", EACH & ~EVENT, index_back},
+	{"time-index-wraps", BLK, index_wraps},
+	{"registers", DEVICES, registers},
+	{"features", DEVICES, features},
 };
 
 /* --- memory that changes under the device's eyes --- */
@@ -1048,17 +1183,12 @@ static void run_race(const struct target *t, const struct race *c)
 		scribble_at((uint8_t *)r.q + c->offset, c->bad);
 		for (unsigned int i = 0; i < 10 && !(vdev_status(r.dev) & ST_NEEDS_RESET); i++)
 			vdev_kick(r.dev, r.index);
-		if ((r.index == VS_RX && r.dev == &vs.dev) ||
-		    (r.index == NET_RX && r.dev == &net.dev))
+		if (t->kick != kick_queue)
 			t->kick(&r);
 		scribble_stop();
 	}
 	expect_healthy();
-	if (!t->start(&r, 0))
-		return;
-	vq_put(r.q, 0);
-	t->kick(&r);
-	expect("requests served after a reset", vq_wait(r.dev, r.q, NULL, NULL), true);
+	served_again(t, &r);
 }
 
 /* --- all of them --- */
@@ -1076,14 +1206,21 @@ static void start_once(void)
 		fail("the disk that is to stay healthy does not start");
 }
 
+static bool begin_case(const struct target *t, const char *kind, const char *name)
+{
+	if (!begin("hostile-%s-%s%s", t->name, kind, name))
+		return false;
+	start_once();
+	return true;
+}
+
 static void run_races(const struct target *t, unsigned int bit)
 {
 	static enum { UNKNOWN, RUNS, ABSENT } second;
 
 	for (size_t i = 0; i < ARRAY_SIZE(races); i++) {
-		if (!(races[i].targets & bit) || !begin("race-%s-%s", t->name, races[i].name))
+		if (!(races[i].targets & bit) || !begin_case(t, "race-", races[i].name))
 			continue;
-		start_once();
 		if (second == UNKNOWN)
 			second = start_cpu(1, scribble, NULL) ? RUNS : ABSENT;
 		if (second == RUNS)
@@ -1093,27 +1230,22 @@ static void run_races(const struct target *t, unsigned int bit)
 	}
 }
 
+static void run_target(const struct target *t, unsigned int bit)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mutations); i++)
+		if (mutations[i].targets & bit && begin_case(t, "ring-", mutations[i].name))
+			run_mutation(t, &mutations[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (begin_case(t, "queue-", places[i].name))
+			run_place(t, &places[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(moments); i++)
+		if (moments[i].targets & bit && begin_case(t, "", moments[i].name))
+			moments[i].run(t);
+	run_races(t, bit);
+}
+
 void ring_cases(void)
 {
-	for (size_t t = 0; t < ARRAY_SIZE(targets); t++) {
-		for (size_t i = 0; i < ARRAY_SIZE(mutations); i++) {
-			const struct mutation *m = &mutations[i];
-
-			if (!(m->targets & 1u << t) || !begin("ring-%s-%s", targets[t].name, m->name))
-				continue;
-			start_once();
-			run_mutation(&targets[t], m);
-		}
-		run_races(&targets[t], 1u << t);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
-		if (begin("queue-%s", places[i].name)) {
-			start_once();
-			run_place(&places[i]);
-		}
-	for (const struct test_case *c = times; c->name; c++)
-		if (begin("time-%s", c->name)) {
-			start_once();
-			c->run();
-		}
+	for (size_t t = 0; t < ARRAY_SIZE(targets); t++)
+		run_target(&targets[t], 1u << t);
 }

@@ -997,23 +997,71 @@ START_TEST(wrong_cid)
 END_TEST
 
 /* Resets for nobody are few: a guest cannot make the device remember more. */
+/* The next n packets are resets, one for each guest port from first on, in any order. */
+static void expect_resets(uint32_t first, unsigned int n)
+{
+	bool seen[RX_BUFFERS] = {false};
+	struct packet p = {0};
+
+	for (unsigned int i = 0; i < n; i++) {
+		ck_assert_msg(receive(&p, NULL), "%u resets of %u", i, n);
+		ck_that(p.op == RST && p.dst_port - first < n && !seen[p.dst_port - first]);
+		seen[p.dst_port - first] = true;
+	}
+	expect_nothing();
+}
+
+/* A packet for each of the guest ports 1000 on, together; none is served yet. */
+static void queue_strays(enum op op, uint32_t host_port, unsigned int n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t at = tx_at + i * sizeof(struct packet);
+		struct packet *p = guest_ptr(&d.guest, at, sizeof(*p));
+
+		*p = packet(op, 1000 + i, host_port);
+		ring_add(&d.ring[TX], &(struct buffer){at, sizeof(*p), false}, 1);
+	}
+}
+
+/* More of them than the device remembers: each learns of it. */
+START_TEST(many_refused_in_one_batch)
+{
+	struct used_elem u;
+
+	queue_strays(REQUEST, refused_port = 81, RX_BUFFERS);
+	driver_kick(&d, TX);
+	for (uint32_t i = 0; i < RX_BUFFERS; i++)
+		ck_that(ring_take(&d.ring[TX], &u));
+	expect_resets(1000, RX_BUFFERS);
+}
+END_TEST
+
+/* Without receive buffers, what would be one too many to remember waits in the queue (5.10.6.3). */
 START_TEST(strays_are_bounded)
 {
 	struct packet p;
-	unsigned int n = 0;
+	unsigned int taken = 0;
+	struct used_elem u;
 
 	while (receive_only(&p, NULL))
 		;
 	driver_reset(&d);
 	driver_start(&d, 0, QUEUES, RX_BUFFERS);
-	for (uint32_t i = 0; i < 1000; i++)
-		send_op(RW, 1000 + i, 80);
+	queue_strays(CREDIT_UPDATE, 80, RX_BUFFERS);
+	for (unsigned int i = 0; i < 10; i++)
+		driver_kick(&d, TX); /* and it rests: nothing can be done */
+	while (ring_take(&d.ring[TX], &u))
+		taken++;
+	ck_assert_uint_eq(taken, VSOCK_STRAYS);
 	ck_assert_uint_eq(vsock.strays, VSOCK_STRAYS);
-	post_rx(RX_BUFFERS);
+	post_rx(1);
 	driver_kick(&d, RX);
-	while (receive_only(&p, NULL))
-		n += p.op == RST;
-	ck_assert_uint_eq(n, VSOCK_STRAYS);
+	ck_that(ring_take(&d.ring[TX], &u)); /* one for one */
+	ck_that(!ring_take(&d.ring[TX], &u));
+	post_rx(RX_BUFFERS - 1);
+	driver_kick(&d, RX);
+	expect_resets(1000, RX_BUFFERS);
+	ck_assert(!driver_sees_failure(&d));
 }
 END_TEST
 
@@ -1227,6 +1275,7 @@ int main(void)
 		packets_without_connection,
 		wrong_type,
 		wrong_cid,
+		many_refused_in_one_batch,
 		strays_are_bounded,
 		packet_longer_than_its_chain,
 		packet_shorter_than_a_header,
