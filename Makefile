@@ -25,7 +25,7 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test bench-boot bench-clone bench-run clean install
+.PHONY: all help demo test bench-boot bench-clone bench-run bench-io clean install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
+	@echo 'make bench-io   what an operation of a disk, socket, network or share costs, in the lab'
 	@echo 'make install    uvm and the guest kernel into $$(DESTDIR)$$(PREFIX)'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
@@ -121,20 +122,16 @@ demo: setup-demo
 	@tools/demo
 
 test: setup-test
-	@$(MAKE) --no-print-directory all unit tiny $B/tests/linux/probe $B/tests/linux/order $B/san/uvm
+	@$(MAKE) --no-print-directory all unit tiny $(LINUX_PROGS) $B/san/uvm
 	@tests/run all
 
 bench-boot: setup-bench
 	@$(MAKE) --no-print-directory all
 	@tests/bench/boot
 
-bench-clone: setup-bench
+bench-clone bench-run bench-io: bench-%: setup-bench
 	@$(MAKE) --no-print-directory all bench
-	@tests/bench/clone
-
-bench-run: setup-bench
-	@$(MAKE) --no-print-directory all bench
-	@tests/bench/run
+	@tests/bench/$*
 
 install: $B/uvm $B/uvm.1 $B/vmlinux
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm

@@ -92,6 +92,16 @@ void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q)
 		interrupt(d, INT_USED);
 }
 
+void virtio_interrupt_all(struct virtio_dev *d)
+{
+	bool wanted = false;
+
+	for (unsigned int i = 0; i < d->ops->queues; i++)
+		wanted |= virtqueue_wants_interrupt(&d->queue[i]);
+	if (wanted)
+		interrupt(d, INT_USED);
+}
+
 void virtio_config_changed(struct virtio_dev *d)
 {
 	d->config_generation++;
@@ -364,6 +374,8 @@ int virtio_init(struct virtio_dev *d, struct irq irq, struct loop *loop, struct 
 
 void virtio_close(struct virtio_dev *d)
 {
+	if (d->ops->close)
+		d->ops->close(d);
 	loop_del(d->loop, &d->doorbell);
 	close(d->doorbell.fd);
 }

@@ -44,6 +44,8 @@ struct virtio_ops {
 	 * queues are as they were. NULL where a request is over when serve returns.
 	 */
 	void (*quiesce)(struct virtio_dev *d);
+	/* NULL, or gives back what the device has beside the transport. */
+	void (*close)(struct virtio_dev *d);
 };
 
 struct virtio_dev {
@@ -92,6 +94,8 @@ void virtio_leave(struct virtio_dev *d);
 
 /* Under the lock: tell the driver of what was pushed to q, if it wants to hear. */
 void virtio_interrupt(struct virtio_dev *d, struct virtqueue *q);
+/* The same for all of its queues, with one interrupt. */
+void virtio_interrupt_all(struct virtio_dev *d);
 
 /* Under the lock, in which the configuration space has been changed: the driver reads another
  * generation (4.2.2.1) and is told, once it is ready.

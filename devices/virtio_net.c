@@ -278,8 +278,7 @@ static void serve(struct virtio_dev *d)
 	more = transmit(n);
 	if (!virtio_failed(d))
 		more |= receive(n);
-	virtio_interrupt(d, &d->queue[TX]);
-	virtio_interrupt(d, &d->queue[RX]);
+	virtio_interrupt_all(d);
 	if (virtio_failed(d))
 		n->want_read = n->want_write = more = false;
 	watch(n);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #define VIRTIO_ID_VSOCK 19
 
@@ -44,6 +46,12 @@ enum op {
 /* Packets handled in a row before others get their turn. */
 #define ROUND 256
 
+/* How many packets that were taken from the guest, and for how long, it need not be told of. It has
+ * their memory back later, and an interrupt less for each.
+ */
+#define LAZY_PACKETS 16u
+#define LAZY_NS	     1000000
+
 static struct virtio_vsock *vsock_of(struct virtio_dev *d)
 {
 	return CONTAINER_OF(d, struct virtio_vsock, dev);
@@ -73,6 +81,7 @@ static void enter_table(struct virtio_vsock *v, struct vsock_conn *c)
 	c->next_hashed = *b;
 	*b = c;
 	c->hashed = true;
+	c->alloc = v->conns < VSOCK_WIDE ? VSOCK_BUFFER : VSOCK_BUFFER_SMALL;
 	v->conns++;
 }
 
@@ -143,15 +152,15 @@ static void drop_all(struct virtio_dev *d)
 
 static uint32_t buffer_room(const struct vsock_conn *c)
 {
-	return VSOCK_BUFFER - c->buffered;
+	return c->alloc - c->buffered;
 }
 
 /* The free part of the ring (which = 0), or its content (1), as up to two iovecs. */
 static unsigned int buffer_iov(const struct vsock_conn *c, int content, struct iovec out[2])
 {
-	uint32_t start = (c->buffer_head + (content ? 0 : c->buffered)) % VSOCK_BUFFER;
+	uint32_t start = (c->buffer_head + (content ? 0 : c->buffered)) % c->alloc;
 	uint32_t len = content ? c->buffered : buffer_room(c);
-	uint32_t first = MIN(len, VSOCK_BUFFER - start);
+	uint32_t first = MIN(len, c->alloc - start);
 
 	out[0] = (struct iovec){c->buffer + start, first};
 	out[1] = (struct iovec){c->buffer, len - first};
@@ -162,7 +171,7 @@ static unsigned int buffer_iov(const struct vsock_conn *c, int content, struct i
 static void forwarded(struct virtio_vsock *v, struct vsock_conn *c, uint32_t n)
 {
 	c->forwarded += n;
-	if (c->forwarded - c->told >= VSOCK_BUFFER / 2)
+	if (c->forwarded - c->told >= c->alloc / 2)
 		owe(v, c, OWE_CREDIT);
 }
 
@@ -217,7 +226,7 @@ static void flush_buffer(struct virtio_vsock *v, struct vsock_conn *c)
 
 		if (!done)
 			break;
-		c->buffer_head = (c->buffer_head + (uint32_t)done) % VSOCK_BUFFER;
+		c->buffer_head = (c->buffer_head + (uint32_t)done) % c->alloc;
 		c->buffered -= (uint32_t)done;
 		forwarded(v, c, (uint32_t)done);
 	}
@@ -245,7 +254,7 @@ static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len
 	const struct vq_chain *ch = &v->chain;
 	size_t done = 0;
 
-	if (c->guest_shut & VSOCK_NO_SEND || len > VSOCK_BUFFER - (c->received - c->forwarded)) {
+	if (c->guest_shut & VSOCK_NO_SEND || len > c->alloc - (c->received - c->forwarded)) {
 		owe(v, c, OWE_RST); /* sent after its end, or more than its credit */
 		return;
 	}
@@ -269,7 +278,7 @@ static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len
 		return;
 	}
 	if (!c->buffer)
-		c->buffer = malloc(VSOCK_BUFFER);
+		c->buffer = malloc(c->alloc);
 	if (!c->buffer) {
 		owe(v, c, OWE_RST);
 		return;
@@ -408,20 +417,25 @@ static bool wants_data(const struct vsock_conn *c)
 	       peer_credit(c);
 }
 
-/* Writes a packet without data into the receive buffer that was popped. */
-static void put_packet(struct virtio_vsock *v, const struct vsock_conn *c, struct packet *p)
+static void address(struct virtio_vsock *v, const struct vsock_conn *c, struct packet *p)
 {
-	const struct vq_chain *ch = &v->chain;
-
 	p->src_cid = VSOCK_HOST_CID;
 	p->dst_cid = v->config.guest_cid;
 	p->type = TYPE_STREAM;
 	if (c) {
 		p->src_port = c->host_port;
 		p->dst_port = c->guest_port;
-		p->buf_alloc = VSOCK_BUFFER;
+		p->buf_alloc = c->alloc;
 		p->fwd_cnt = c->forwarded;
 	}
+}
+
+/* Writes a packet's header into the receive buffer that was popped; its data are there. */
+static void put_packet(struct virtio_vsock *v, const struct vsock_conn *c, struct packet *p)
+{
+	const struct vq_chain *ch = &v->chain;
+
+	address(v, c, p);
 	iov_write(ch->iov + ch->readable, ch->writable, 0, p, sizeof(*p));
 	virtqueue_push(&v->dev.queue[RX], ch->head, (uint32_t)sizeof(*p) + p->len);
 }
@@ -465,19 +479,76 @@ static void send_owed(struct virtio_vsock *v, struct vsock_conn *c)
 	guest_drained(v, c);
 }
 
-/* Reads from the stream into the receive buffer that was popped. Returns false if it was not
- * used.
+/* Pops further receive buffers for what the stream has beyond the first packet, up to credit. Their
+ * room is added to the count parts of v->part. Returns how many were popped, into v->more. What does
+ * not fit in here, well-formed or not, is left to be popped as the first of others.
+ */
+static unsigned int pop_more(struct virtio_vsock *v, size_t credit, unsigned int *parts)
+{
+	struct virtqueue *q = &v->dev.queue[RX];
+	const struct vq_chain *ch = &v->next;
+	unsigned int n = 0;
+
+	for (; n < VSOCK_MORE && credit && virtqueue_pop(q, &v->next) > 0; n++) {
+		const struct iovec *iov = ch->iov + ch->readable;
+		struct vsock_more *m = &v->more[n];
+
+		if (ch->write_len <= sizeof(struct packet) || iov->iov_len < sizeof(struct packet) ||
+		    *parts + ch->writable > ARRAY_SIZE(v->part)) {
+			virtqueue_unpop(q, 1);
+			break;
+		}
+		*m = (struct vsock_more){
+			.head = ch->head,
+			.header = iov->iov_base,
+			.room = (uint32_t)MIN(ch->write_len - sizeof(struct packet), credit)};
+		*parts += iov_slice(iov, ch->writable, sizeof(struct packet), m->room,
+				    v->part + *parts);
+		credit -= m->room;
+	}
+	return n;
+}
+
+/* len bytes were read into the first n of v->more. */
+static void put_more(struct virtio_vsock *v, struct vsock_conn *c, unsigned int n, uint32_t len)
+{
+	struct virtqueue *q = &v->dev.queue[RX];
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct packet p = {.op = OP_RW, .len = MIN(v->more[i].room, len)};
+
+		if (!p.len) {
+			virtqueue_unpop(q, n - i);
+			return;
+		}
+		len -= p.len;
+		address(v, c, &p);
+		memcpy(v->more[i].header, &p, sizeof(p));
+		virtqueue_push(q, v->more[i].head, (uint32_t)sizeof(p) + p.len);
+	}
+}
+
+/* Reads from the stream into the receive buffer that was popped, and into more of them where the
+ * last packets were full and nobody else wants a turn. Returns false if it was not used.
  */
 static bool send_data(struct virtio_vsock *v, struct vsock_conn *c)
 {
 	const struct vq_chain *ch = &v->chain;
+	uint32_t credit = peer_credit(c);
+	uint32_t first = (uint32_t)MIN(ch->write_len - sizeof(struct packet), credit);
 	struct packet p = {.op = OP_RW};
-	unsigned int n = iov_slice(ch->iov + ch->readable, ch->writable, sizeof(p),
-				   MIN(ch->write_len - sizeof(p), peer_credit(c)), v->part);
-	ssize_t done = n ? v->host->read(v->host, c, v->part, n) : -EAGAIN;
+	unsigned int more = 0, n = iov_slice(ch->iov + ch->readable, ch->writable, sizeof(p), first,
+					     v->part);
+	ssize_t done = -EAGAIN;
 
+	if (n) {
+		more = c->bulk && v->active_first == c ? pop_more(v, credit - first, &n) : 0;
+		done = v->host->read(v->host, c, v->part, n);
+	}
+	if (done <= 0)
+		virtqueue_unpop(&v->dev.queue[RX], more);
 	if (done == -EAGAIN) {
-		c->readable = false;
+		c->readable = c->bulk = false;
 		return false;
 	}
 	if (done <= 0) {
@@ -487,12 +558,14 @@ static bool send_data(struct virtio_vsock *v, struct vsock_conn *c)
 			host_closed(v, c);
 		return false;
 	}
-	p.len = (uint32_t)done;
-	c->sent += p.len;
-	v->sent_bytes += p.len;
+	c->sent += (uint32_t)done;
+	v->sent_bytes += (uint32_t)done;
 	c->told = c->forwarded;
 	c->owed &= ~OWE_CREDIT;
+	c->bulk = done >= first;
+	p.len = MIN((uint32_t)done, first);
 	put_packet(v, c, &p);
+	put_more(v, c, more, (uint32_t)done - p.len);
 	return true;
 }
 
@@ -557,6 +630,33 @@ static bool serve_rx(struct virtio_vsock *v)
 	return !v->strays && !v->active_first;
 }
 
+/* Interrupts the guest for what it received, and now and then for what was taken from it. */
+static void tell(struct virtio_vsock *v)
+{
+	const struct itimerspec soon = {.it_value.tv_nsec = LAZY_NS};
+	struct virtqueue *tx = &v->dev.queue[TX];
+	unsigned int taken = virtqueue_untold(tx);
+
+	if (virtqueue_untold(&v->dev.queue[RX]) || taken >= MIN(LAZY_PACKETS, tx->size / 4u)) {
+		virtio_interrupt_all(&v->dev);
+	} else if (taken && !v->alarm) {
+		v->alarm = true;
+		timerfd_settime(v->timer.fd, 0, &soon, NULL);
+	}
+}
+
+static void timer_rang(struct loop_source *s, uint32_t events)
+{
+	struct virtio_vsock *v = CONTAINER_OF(s, struct virtio_vsock, timer);
+
+	(void)events;
+	event_take(s->fd);
+	if (virtio_enter(&v->dev))
+		virtio_interrupt_all(&v->dev);
+	v->alarm = false;
+	virtio_leave(&v->dev);
+}
+
 static void serve(struct virtio_dev *d)
 {
 	struct virtio_vsock *v = vsock_of(d);
@@ -564,8 +664,7 @@ static void serve(struct virtio_dev *d)
 	bool rx_done = virtio_failed(d) || serve_rx(v);
 
 	tx_done &= !held || strays_full(v);
-	virtio_interrupt(d, &d->queue[TX]);
-	virtio_interrupt(d, &d->queue[RX]);
+	tell(v);
 	if (!tx_done || !rx_done)
 		virtio_again(d);
 }
@@ -597,16 +696,27 @@ void vsock_stream_ready(struct virtio_vsock *v, struct vsock_conn *c, bool reada
 	serve(&v->dev);
 }
 
+static void close_timer(struct virtio_dev *d)
+{
+	struct virtio_vsock *v = vsock_of(d);
+
+	loop_del(d->loop, &v->timer);
+	close(v->timer.fd);
+}
+
 static const struct virtio_ops vsock_ops = {
 	.id = VIRTIO_ID_VSOCK,
 	.queues = QUEUES,
 	.serve = serve,
 	.reset = drop_all,
+	.close = close_timer,
 };
 
 int virtio_vsock_init(struct virtio_vsock *v, const struct mem *m, uint32_t guest_cid,
 		      struct vsock_host *host, struct irq irq, struct loop *loop, struct err *e)
 {
+	int r;
+
 	memset(v, 0, offsetof(struct virtio_vsock, stray));
 	v->config.guest_cid = guest_cid;
 	v->host = host;
@@ -614,7 +724,17 @@ int virtio_vsock_init(struct virtio_vsock *v, const struct mem *m, uint32_t gues
 	v->dev.mem = m;
 	v->dev.config = &v->config;
 	v->dev.config_len = sizeof(v->config);
-	return virtio_init(&v->dev, irq, loop, e);
+	r = virtio_init(&v->dev, irq, loop, e);
+	if (r)
+		return r;
+	v->timer = (struct loop_source){
+		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+		.ready = timer_rang};
+	r = v->timer.fd < 0 ? -errno : loop_add(loop, &v->timer, EPOLLIN);
+	if (!r)
+		return 0;
+	virtio_close(&v->dev);
+	return err_set(e, -r, "cannot make a timer: %s", strerror(-r));
 }
 
 /* --- saving and loading --- */

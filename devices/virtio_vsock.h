@@ -25,8 +25,14 @@
 #include "devices/virtio_mmio.h"
 
 #define VSOCK_HOST_CID	2u	    /* 5.10.4 */
-#define VSOCK_BUFFER	(64u << 10) /* credit that a guest gets for each connection, bytes */
 #define VSOCK_MAX_CONNS 1024u
+/* Credit that a guest gets for a connection, bytes, which the monitor may have to keep: enough that
+ * a sender need not wait for more in the midst of a stream. The guest may have so many connections at
+ * once; all beyond get less, or a thousand that nobody reads from would take 256 MiB.
+ */
+#define VSOCK_BUFFER	   (256u << 10)
+#define VSOCK_WIDE	   64u
+#define VSOCK_BUFFER_SMALL (64u << 10)
 #define VSOCK_BUCKETS	256u
 
 /* Which ends are shut (5.10.6.6's flags, seen from the guest). */
@@ -45,6 +51,7 @@ struct vsock_conn {
 	uint32_t guest_shut;	 /* VSOCK_NO_*: what the guest will not do any more */
 	uint32_t host_shut;	 /* VSOCK_NO_* told to the guest: what the host will not do */
 	bool readable, writable; /* until the stream says -EAGAIN */
+	bool bulk;		 /* it has filled a packet: more may be had at once */
 	bool host_eof;		 /* the stream was read to its end */
 	bool host_closed;	 /* the stream takes no more bytes; the guest's are dropped */
 	bool host_gone;	 /* both, and the stream has been let go: waits for the guest's reset */
@@ -55,8 +62,9 @@ struct vsock_conn {
 	uint32_t sent;			     /* to the guest */
 	uint32_t received, forwarded;	     /* from the guest, and on to the stream */
 	uint32_t told;			     /* forwarded, as the guest last heard */
+	uint32_t alloc;			     /* credit, and bytes of buffer */
 
-	uint8_t *buffer; /* VSOCK_BUFFER bytes, made when first needed */
+	uint8_t *buffer; /* made when first needed */
 	uint32_t buffer_head, buffered;
 };
 
@@ -96,6 +104,15 @@ struct vsock_stray {
 	uint32_t host_port, guest_port;
 };
 
+/* Receive buffers that are filled by one read, beside the first. */
+#define VSOCK_MORE 15u
+
+struct vsock_more {
+	uint16_t head;
+	uint32_t room; /* bytes of data */
+	void *header;  /* room for a packet's */
+};
+
 struct virtio_vsock {
 	struct virtio_dev dev;
 	struct vsock_config config;
@@ -105,9 +122,12 @@ struct virtio_vsock {
 	unsigned int conns;
 	uint64_t received_bytes, sent_bytes; /* from and to the guest, since the device was made */
 	uint32_t next_port; /* for connections that the host makes */
+	struct loop_source timer; /* the guest has packets that it is to be told of */
+	bool alarm;		  /* the timer runs */
 	unsigned int strays;
 	struct vsock_stray stray[VSOCK_RESETS]; /* from here on nothing is cleared in advance */
-	struct vq_chain chain;
+	struct vq_chain chain, next;
+	struct vsock_more more[VSOCK_MORE];
 	struct iovec part[VIRTQUEUE_MAX];
 };
 

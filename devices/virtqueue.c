@@ -220,6 +220,11 @@ bool virtqueue_wants_interrupt(struct virtqueue *q)
 	return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 }
 
+uint16_t virtqueue_untold(const struct virtqueue *q)
+{
+	return (uint16_t)(q->next_used - q->signalled_used);
+}
+
 void virtqueue_notifications(struct virtqueue *q, bool wanted)
 {
 	if (!q->ready)

@@ -84,6 +84,9 @@ void virtqueue_push_all(struct virtqueue *q, const struct vq_used *used, unsigne
 /* Whether the driver wants an interrupt for what was pushed since the last call (2.7.7). */
 bool virtqueue_wants_interrupt(struct virtqueue *q);
 
+/* How many chains were pushed since that was last asked. */
+uint16_t virtqueue_untold(const struct virtqueue *q);
+
 /* Whether a chain is waiting. */
 bool virtqueue_has_more(const struct virtqueue *q);
 

@@ -47,13 +47,19 @@ int share_parse(struct share_config *cfg, const char *value, struct err *e)
 	return 0;
 }
 
-/* What a guest may use of the descriptors that this process may have at most. */
+/* What a guest may use of the descriptors that this process may have at most. Each name that the guest
+ * knows takes one, and the usual hard limit of a process that systemd has not started, 4096, is too low
+ * for a source tree; who has CAP_SYS_RESOURCE may have more.
+ */
 static uint32_t fds_of(unsigned int n)
 {
+	const rlim_t enough = FDS_MAX; /* and as much as fs.nr_open lets anybody have */
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
 		return 0;
+	if (limit.rlim_max < enough && !setrlimit(RLIMIT_NOFILE, &(struct rlimit){enough, enough}))
+		limit = (struct rlimit){enough, enough};
 	if (limit.rlim_cur < limit.rlim_max) {
 		limit.rlim_cur = limit.rlim_max;
 		if (setrlimit(RLIMIT_NOFILE, &limit) || getrlimit(RLIMIT_NOFILE, &limit))

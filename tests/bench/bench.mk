@@ -3,11 +3,11 @@
 BENCH = $B/bench
 
 .PHONY: bench
-bench: $(BENCH)/timer $(BENCH)/floor $(TINY)/guest.elf
+bench: $(BENCH)/timer $(BENCH)/io_guest $(BENCH)/floor $(TINY)/guest.elf
 
-$(BENCH)/timer: tests/bench/timer.c
+$(BENCH)/timer $(BENCH)/io_guest: $(BENCH)/%: tests/bench/%.c
 	$(call say,CC,$@)
-	$(Q)mkdir -p $(@D) && musl-gcc -std=gnu11 -D_GNU_SOURCE= $(WARN) -O2 -static -s -o $@ $<
+	$(Q)mkdir -p $(@D) && musl-gcc -std=gnu11 -D_GNU_SOURCE= $(WARN) $(KHDRS) -O2 -static -s -o $@ $<
 
 # Of the monitor's own objects it takes what reads a snapshot.
 $(BENCH)/libuvm.a: $(VMM_OBJ)

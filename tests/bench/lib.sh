@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034 # sourced
 #
-# lib.sh: what tests/bench/clone and tests/bench/run share: rows of figures, and how they are measured.
+# lib.sh: what tests/bench/clone, io and run share: rows of figures, and how they are measured.
 #
 # Sourced with $bench, the benchmark's name; $parts; and $top as the working directory. Sets $dir, a
 # temporary directory that is removed at the end with the VMs of the run directory; $uvm, a copy in it;
@@ -77,6 +77,27 @@ measure()
 	: >"$dir/said"
 	"$timer" -o "$dir/said" "${options[@]}" "$n" "$@" >"$dir/times" || { tail -n 3 "$dir/said"; return; }
 	row "$name" ms 1e6 <"$dir/times"
+}
+
+# in_memory DIR PROGRAM...: copies of programs with their libraries.
+in_memory()
+{
+	local to=$1
+	shift
+	mkdir -p "$to"
+	cp "$@" $(ldd "$@" | awk '$3 ~ /^\// { print $3 }' | sort -u) "$to/"
+}
+
+# QEMU with its libraries and firmware, and virtiofsd if it is there, in $dir/qemu.
+qemu_in_memory()
+{
+	local qemu firmware
+	qemu=$(command -v qemu-system-x86_64) || return
+	in_memory "$dir/qemu" "$qemu"
+	[ ! -x /usr/lib/qemu/virtiofsd ] || in_memory "$dir/qemu" /usr/lib/qemu/virtiofsd
+	for firmware in bios-microvm.bin linuxboot_dma.bin pvh.bin kvmvapic.bin; do
+		cp -L "/usr/share/qemu/$firmware" "/usr/share/seabios/$firmware" "$dir/qemu/" 2>/dev/null || :
+	done
 }
 
 # Runs a benchmark's function or command, shows what it prints, and keeps that and its JSON.

@@ -4,6 +4,7 @@
  * memory that take and give as much as the test lets them.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 #include "tests/unit/vsock_guest.h"
 
 #define NONE	UINT32_MAX
-#define OUT_MAX (384u << 10)
+#define OUT_MAX (6 * VSOCK_BUFFER)
 
 /* --- the host's streams --- */
 
@@ -28,7 +29,7 @@ struct record {
 	size_t room; /* bytes that it takes until -EAGAIN */
 	size_t each; /* at most this many in one call */
 	int out_error;
-	unsigned int accepted, shut, hung, freed;
+	unsigned int accepted, shut, hung, freed, reads;
 };
 
 struct fake_stream {
@@ -86,6 +87,7 @@ static ssize_t host_read(struct vsock_host *h, struct vsock_conn *c, const struc
 
 	(void)h;
 	ck_that(!r->hung && n);
+	r->reads++;
 	if (!r->in_len && r->in_end)
 		return r->in_end > 0 ? 0 : r->in_end;
 	if (!r->in_len)
@@ -464,6 +466,31 @@ START_TEST(guest_exceeds_its_credit)
 }
 END_TEST
 
+/* Many connections, each unread, hold less than as many of the first. */
+START_TEST(credit_is_less_for_the_many)
+{
+	static uint8_t data[VSOCK_BUFFER_SMALL + 1];
+	struct record *r = NULL;
+	struct packet p;
+
+	for (uint32_t i = 0; i <= VSOCK_WIDE; i++) {
+		send_op(REQUEST, 1000 + i, 80);
+		ck_that(receive(&p, NULL) && p.op == RESPONSE);
+		ck_assert_uint_eq(p.buf_alloc, i < VSOCK_WIDE ? VSOCK_BUFFER : VSOCK_BUFFER_SMALL);
+		r = &record[records - 1];
+	}
+	r->room = 0;
+	send_data(1000 + VSOCK_WIDE, 80, data, VSOCK_BUFFER_SMALL);
+	ck_assert_uint_eq(r->conn->buffered, VSOCK_BUFFER_SMALL);
+	send_data(1000 + VSOCK_WIDE, 80, data, 1);
+	expect(RST, 1000 + VSOCK_WIDE, 80);
+	/* One of the first goes, and the next is as good. */
+	send_op(RST, 1000, 80);
+	send_op(REQUEST, 999, 80);
+	ck_that(receive(&p, NULL) && p.buf_alloc == VSOCK_BUFFER);
+}
+END_TEST
+
 START_TEST(credit_request)
 {
 	struct record *r = guest_connects(1000, 80);
@@ -537,6 +564,132 @@ START_TEST(host_sends)
 		got += p.len;
 	}
 	ck_assert_uint_eq(got, sizeof(data));
+}
+END_TEST
+
+/* What is more than a packet is read at once, as far as buffers and credit go. */
+START_TEST(host_sends_in_bulk)
+{
+	static uint8_t data[VSOCK_MORE * RX_SIZE];
+	const uint32_t room = RX_SIZE - sizeof(struct packet);
+	struct record *r = guest_connects(1000, 80);
+	struct packet p = packet(CREDIT_UPDATE, 1000, 80);
+	const uint8_t *part;
+
+	fill_pattern(data, sizeof(data), 8);
+	r->reads = 0;
+	give(r, data, sizeof(data));
+	ck_assert_uint_le(r->reads, 3); /* the first, all others, and that there is no more */
+	for (size_t got = 0; got < sizeof(data); got += p.len) {
+		ck_that(receive(&p, &part));
+		ck_that(p.op == RW && p.len == MIN(room, sizeof(data) - got));
+		ck_that(!memcmp(part, data + got, p.len));
+	}
+	/* Credit ends in the midst of a packet. */
+	p = packet(CREDIT_UPDATE, 1000, 80);
+	p.fwd_cnt = sizeof(data);
+	p.buf_alloc = 3 * room + 7;
+	send_packet(&p, NULL);
+	give(r, data, sizeof(data));
+	for (unsigned int i = 0; i < 4; i++) {
+		ck_that(receive(&p, &part));
+		ck_that(p.len == (i < 3 ? room : 7) && !memcmp(part, data + i * room, p.len));
+	}
+	expect_nothing();
+	ck_assert_uint_eq(r->in_len, sizeof(data) - 3 * room - 7);
+}
+END_TEST
+
+/* Buffers end in the midst of it, or are such as have to be filled alone, or broken. */
+START_TEST(host_sends_in_bulk_to_odd_buffers)
+{
+	static uint8_t data[20000];
+	struct record *r;
+	struct packet p;
+	size_t got = 0;
+
+	fill_pattern(data, sizeof(data), 8);
+	driver_reset(&d);
+	driver_start(&d, 0, QUEUES, RX_BUFFERS);
+	for (unsigned int i = 0; i < 12; i++)
+		ring_add(&d.ring[RX],
+			 (struct buffer[]){{rx_at + i * RX_SIZE, i == 6 ? 20 : 44, true},
+					   {rx_at + i * RX_SIZE + (i == 6 ? 20 : 44), 1000, true}},
+			 2);
+	send_op(REQUEST, 1000, 80);
+	r = &record[records - 1];
+	ck_assert(receive_only(&p, NULL));
+	give(r, data, sizeof(data));
+	for (unsigned int i = 1; i < 12; i++, got += p.len) {
+		const uint8_t *part;
+
+		ck_assert(receive_only(&p, &part));
+		ck_assert_uint_eq(p.len, i == 6 ? 976 : 1000);
+		ck_assert(!memcmp(part, data + got, p.len));
+	}
+	ck_assert_uint_eq(r->in_len, sizeof(data) - got);
+	/* Two good ones, and one that lies outside. */
+	for (unsigned int i = 0; i < 3; i++)
+		ring_add(&d.ring[RX],
+			 &(struct buffer){i < 2 ? rx_at + i * RX_SIZE : GUEST_MEMORY - 10, RX_SIZE, true},
+			 1);
+	driver_kick(&d, RX);
+	ck_assert(driver_sees_failure(&d));
+	ck_assert_uint_eq(r->in_len, sizeof(data) - got - 2 * (RX_SIZE - sizeof(p)));
+}
+END_TEST
+
+/* --- interrupts --- */
+
+/* What was taken from the guest it hears of with the next thing that it has to hear, or when that
+ * is much, or soon.
+ */
+START_TEST(taken_packets_are_told_of_later)
+{
+	struct pollfd soon = {.fd = vsock.timer.fd, .events = POLLIN};
+	struct record *r = guest_connects(1000, 80);
+	struct packet p;
+
+	event_take(d.irq.fd);
+	for (unsigned int round = 0; round < 3; round++) {
+		send_data(1000, 80, "x", 1); /* send_packet sees it as used */
+		ck_assert_uint_eq(event_count(d.irq.fd), 0);
+		ck_assert_int_eq(poll(&soon, 1, 10000), 1);
+		loop_settle(&d.loop);
+		ck_assert_uint_eq(event_count(d.irq.fd), 1);
+	}
+	send_data(1000, 80, "x", 1);
+	give(r, (const uint8_t *)"y", 1);
+	ck_assert_uint_eq(event_count(d.irq.fd), 1); /* both in one */
+	ck_assert(receive(&p, NULL));
+	poll(&soon, 1, 10000);
+	loop_settle(&d.loop);
+	ck_assert_uint_eq(event_count(d.irq.fd), 0); /* nothing is left to tell */
+}
+END_TEST
+
+START_TEST(many_taken_packets_are_told_of_at_once)
+{
+	struct packet p = packet(RW, 1000, 80);
+
+	guest_connects(1000, 80);
+	event_take(d.irq.fd);
+	p.len = 1;
+	for (unsigned int i = 0; i < 40; i++)
+		queue_packet(&p, "x");
+	driver_kick(&d, TX);
+	ck_assert_uint_eq(event_count(d.irq.fd), 1);
+}
+END_TEST
+
+/* A queue so short that its driver could wait for what it is not told of. */
+START_TEST(a_short_queue_is_told_of_at_once)
+{
+	driver_reset(&d);
+	driver_start(&d, 0, QUEUES, 4);
+	event_take(d.irq.fd);
+	send_op(RST, 1000, 80);
+	ck_assert_uint_eq(event_count(d.irq.fd), 1);
 }
 END_TEST
 
@@ -1185,7 +1338,7 @@ START_TEST(reset_in_the_middle_of_everything)
 		driver_reset(&d);
 		if (i % 2)
 			loop_settle(&d.loop); /* else the reset waits for the next start */
-		d.guest.heap = tx_at + (128 << 10);
+		d.guest.heap = tx_at + TX_SIZE;
 		memset(guest_ptr(&d.guest, d.guest.heap, 64 << 10), 0, 64 << 10);
 		vsock_guest_start();
 		ck_assert_uint_eq(open_streams, 0);
@@ -1250,9 +1403,15 @@ int main(void)
 		host_takes_little_by_little,
 		host_takes_in_small_pieces,
 		guest_exceeds_its_credit,
+		credit_is_less_for_the_many,
 		credit_request,
 		counters_wrap,
 		host_sends,
+		host_sends_in_bulk,
+		host_sends_in_bulk_to_odd_buffers,
+		taken_packets_are_told_of_later,
+		many_taken_packets_are_told_of_at_once,
+		a_short_queue_is_told_of_at_once,
 		guest_has_little_credit,
 		guest_lies_about_credit,
 		no_receive_buffers,

@@ -14,7 +14,7 @@ void vsock_guest_init(void)
 	driver_init(&d);
 	d.dev = &vsock.dev;
 	rx_at = guest_alloc(&d.guest, RX_BUFFERS * RX_SIZE);
-	tx_at = guest_alloc(&d.guest, 128 << 10);
+	tx_at = guest_alloc(&d.guest, TX_SIZE);
 }
 
 void vsock_guest_start(void)

@@ -12,6 +12,7 @@
 #define CID	    3u
 #define RX_BUFFERS  64u
 #define RX_SIZE	    2048u
+#define TX_SIZE	    (VSOCK_BUFFER + 4096u)
 #define GUEST_ALLOC (256u << 10) /* the guest's buffer for each connection, as it says */
 
 enum { RX, TX, EVENT, QUEUES };
