@@ -81,11 +81,14 @@ $B/guest/image.o: guest/image.S $B/agent.cpio
 
 # --- the guest ---
 
-$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h) guest/protocol.h | $B
+# Small: it is in the memory of every guest. So at fixed addresses, and the linker may not fill the file
+# up to where data that becomes read-only (there is next to none) would end a page.
+$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h) guest/protocol.h Makefile | $B
 	$(call say,CC,$@)
 	$(Q)musl-gcc -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -Os -static -ffunction-sections -fdata-sections \
-	    -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-ident \
-	    -Wl,--gc-sections,--build-id=none,-z,noexecstack,-z,noseparate-code -s -o $@ $(AGENT_SRC)
+	    -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-ident -fno-pie -no-pie \
+	    -Wl,--gc-sections,--build-id=none,-z,noexecstack,-z,noseparate-code \
+	    -Wl,-z,norelro,-z,common-page-size=64 -s -o $@ $(AGENT_SRC)
 
 # The guest's first process is /init of its initramfs. Fixed times and owner: the same archive
 # from the same agent.

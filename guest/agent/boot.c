@@ -245,7 +245,7 @@ static void raise_limits(void)
 {
 	const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
 
-	setrlimit(RLIMIT_NOFILE, &files);
+	prlimit(0, RLIMIT_NOFILE, &files, NULL);
 }
 
 /* The kernel reports free memory to the host (CONFIG_PAGE_REPORTING) in blocks that are free as a

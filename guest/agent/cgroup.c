@@ -7,8 +7,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -17,6 +15,7 @@
 
 #include "guest/agent/agent.h"
 #include "guest/agent/freezer.h"
+#include "guest/agent/text.h"
 
 #define HOME "uvm"
 
@@ -75,34 +74,33 @@ static int enable(int group)
 	for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++) {
 		char word[16];
 
-		snprintf(word, sizeof(word), " %s ", controllers[i]);
-		if (!strstr(there, word))
+		compose(word, sizeof(word), " ", controllers[i], " ", NULL);
+		if (!find_text(there, word))
 			continue;
 		strcat(strcat(text, " +"), controllers[i]);
 	}
 	return *text ? cgroup_write(group, "cgroup.subtree_control", text + 1) : 0;
 }
 
-static unsigned long read_number(const char *file)
+static uint64_t read_number(const char *file)
 {
 	char text[32];
 
-	return cgroup_read(AT_FDCWD, file, text, sizeof(text)) > 0 ? strtoul(text, NULL, 10) : 0;
+	return cgroup_read(AT_FDCWD, file, text, sizeof(text)) > 0 ? number_of(text, NULL) : 0;
 }
 
 static void set_reserve(int home)
 {
-	unsigned long threads = read_number("/proc/sys/kernel/threads-max");
-	unsigned long pids = read_number("/proc/sys/kernel/pid_max");
+	uint64_t threads = read_number("/proc/sys/kernel/threads-max");
+	uint64_t pids = read_number("/proc/sys/kernel/pid_max");
 	struct sysinfo info;
 	uint64_t memory, reserve;
-	char text[32];
+	char text[NUMBER_SIZE];
 
 	if (pids && pids < threads)
 		threads = pids;
-	snprintf(text, sizeof(text), "%lu", threads - threads / 4);
 	if (threads)
-		cgroup_write(home, "pids.max", text);
+		cgroup_write(home, "pids.max", number_text(text, threads - threads / 4));
 	if (sysinfo(&info))
 		return;
 	memory = (uint64_t)info.totalram * info.mem_unit;
@@ -113,8 +111,7 @@ static void set_reserve(int home)
 		reserve = RESERVE_MAX;
 	if (reserve > memory / 2)
 		reserve = memory / 2;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)(memory - reserve));
-	cgroup_write(home, "memory.max", text);
+	cgroup_write(home, "memory.max", number_text(text, memory - reserve));
 }
 
 int cgroup_open_home(int root)
@@ -264,7 +261,7 @@ bool cgroup_await_empty(int group, int ms)
 		if (n < 0)
 			break;
 		text[n] = '\0';
-		empty = strstr(text, "populated 0");
+		empty = find_text(text, "populated 0");
 		now = now_ms();
 		if (empty || now >= deadline)
 			break;

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,6 +27,7 @@
 #include "guest/agent/boot.h"
 #include "guest/agent/identity.h"
 #include "guest/agent/mount.h"
+#include "guest/agent/text.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
@@ -103,30 +103,31 @@ static void make_upper(const struct spawn *s, const char *name, char *options, s
 	char base[sizeof(UPPER "/") + sizeof(struct agent_name)], path[sizeof(base) + 8];
 	struct stat lower;
 
-	snprintf(base, sizeof(base), "%s/%s", UPPER, name);
+	compose(base, sizeof(base), UPPER "/", name, NULL);
 	mkdir(base, 0700);
-	snprintf(path, sizeof(path), "%s/work", base);
+	compose(path, sizeof(path), base, "/work", NULL);
 	mkdir(path, 0700);
-	snprintf(path, sizeof(path), "%s/upper", base);
+	compose(path, sizeof(path), base, "/upper", NULL);
 	/* The root directory is this one's, once it is there: it begins as the lower's. */
 	if (!mkdir(path, 0755) &&
 	    (stat(LOWER, &lower) || chown(path, lower.st_uid, lower.st_gid) ||
 	     chmod(path, lower.st_mode & 07777)))
 		fail(s, "cannot set up the directory", path);
-	snprintf(options, size, "lowerdir=%s,upperdir=%s,workdir=%s/work", LOWER, path, base);
+	compose(options, size, "lowerdir=" LOWER ",upperdir=", path, ",workdir=", base, "/work",
+		NULL);
 }
 
 static void mount_upper(const struct spawn *s, const struct agent_root *root, const char *upper)
 {
-	char size[40] = "mode=0700";
+	char size[40] = "mode=0700", number[NUMBER_SIZE];
 	int tree;
 
 	if (strcmp(upper, "tmpfs")) {
 		tree = mount_new("ext4", upper, "", 0);
 	} else {
 		if (root->upper_size)
-			snprintf(size, sizeof(size), "mode=0700,size=%llu",
-				 (unsigned long long)root->upper_size);
+			compose(size, sizeof(size), "mode=0700,size=",
+				number_text(number, root->upper_size), NULL);
 		tree = mount_new("tmpfs", "tmpfs", size, 0);
 	}
 	want(s, tree, "cannot mount", upper);
@@ -202,7 +203,7 @@ static void take_cgroup(struct mount *m, const struct create *c, char *path, siz
 	m->data = "";
 	if ((c->head.new_namespaces | c->head.pod_namespaces) & AGENT_NS_CGROUP)
 		return;
-	snprintf(path, size, "/sys/fs/cgroup/uvm/%s", c->head.name);
+	compose(path, size, "/sys/fs/cgroup/uvm/", c->head.name, NULL);
 	m->source = path;
 	m->flags |= MS_BIND;
 }

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -14,6 +13,7 @@
 #include "guest/agent/cgroup.h"
 #include "guest/agent/contain.h"
 #include "guest/agent/stats.h"
+#include "guest/agent/text.h"
 
 /* How long what was killed may take to be gone. */
 #define END_MS 2000
@@ -31,7 +31,7 @@ struct container *container_find(struct agent *a, const char *name)
 
 static const char *explain(struct agent *a, const char *what, const char *name)
 {
-	snprintf(a->why, sizeof(a->why), "%s '%s'", what, name);
+	compose(a->why, sizeof(a->why), what, " '", name, "'", NULL);
 	return a->why;
 }
 

@@ -17,6 +17,7 @@
 #include <linux/sched.h>
 
 #include "guest/agent/agent.h"
+#include "guest/agent/text.h"
 
 #define HOME "exec"
 
@@ -163,7 +164,7 @@ static bool is_frozen(int events)
 	if (n < 0)
 		return errno == ENODEV; /* it was removed, so nobody is in it */
 	text[n] = '\0';
-	return strstr(text, "frozen 1");
+	return find_text(text, "frozen 1");
 }
 
 bool freezer_await(int events, uint64_t deadline_ms)

@@ -7,6 +7,8 @@
 
 #include <linux/mount.h>
 
+#include "guest/agent/text.h"
+
 #define ALPHANUMERIC "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 #define NAMESPACES_ALL                                                                             \
@@ -58,7 +60,7 @@ static bool path_ok(const char *path)
 {
 	if (*path != '/' || strlen(path) >= PATH_MAX)
 		return false;
-	for (const char *p = path; (p = strstr(p, "/..")); p += 3)
+	for (const char *p = path; (p = find_text(p, "/..")); p += 3)
 		if (!p[3] || p[3] == '/')
 			return false;
 	return true;
@@ -216,7 +218,8 @@ bool sysctl_path(const char *name, char *path)
 	memcpy(at, name, len + 1);
 	for (char *p = at; first == '.' && *p; p++)
 		*p = *p == '.' ? '/' : *p == '/' ? '.' : *p;
-	return path_ok(path) && !strstr(path, "//") && !strstr(path, "/./") && path[strlen(path) - 1] != '/';
+	return path_ok(path) && !find_text(path, "//") && !find_text(path, "/./") &&
+	       path[strlen(path) - 1] != '/';
 }
 
 static const char *check_sysctl(const struct record *r)

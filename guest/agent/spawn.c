@@ -13,10 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -32,6 +30,7 @@
 #include <linux/seccomp.h>
 
 #include "guest/agent/mount.h"
+#include "guest/agent/text.h"
 #include "guest/agent/user.h"
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -48,14 +47,6 @@ struct child {
 	char **argv;			  /* ends in NULL */
 	char **envp;
 };
-
-size_t append(char *buf, size_t size, size_t n, const char *text)
-{
-	size_t len = strnlen(text, size - n);
-
-	memcpy(buf + n, text, len);
-	return n + len;
-}
 
 _Noreturn void spawn_fail(const struct spawn *s, uint32_t kind, const char *what, const char *name)
 {
@@ -230,14 +221,17 @@ static void take_stdio(const struct child *ch)
 static void set_oom_score(const struct child *ch)
 {
 	const struct agent_exec *x = &ch->s->command->exec;
-	char text[16];
-	int fd, n;
+	char digits[NUMBER_SIZE], text[NUMBER_SIZE + 1];
+	int64_t score = x->oom_score_adj;
+	size_t n;
+	int fd;
 
 	if (!(x->flags & AGENT_EXEC_OOM))
 		return;
-	n = snprintf(text, sizeof(text), "%d", x->oom_score_adj);
+	n = compose(text, sizeof(text), score < 0 ? "-" : "",
+		     number_text(digits, (uint64_t)(score < 0 ? -score : score)), NULL);
 	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, (size_t)n) != n)
+	if (fd < 0 || write(fd, text, n) != (ssize_t)n)
 		refused(ch, "cannot set oom_score_adj");
 	close(fd);
 }
@@ -250,7 +244,7 @@ static void set_limits(const struct child *ch)
 		const struct rlimit limit = {.rlim_cur = c->rlimits[i].soft,
 					     .rlim_max = c->rlimits[i].hard};
 
-		if (setrlimit((int)c->rlimits[i].resource, &limit))
+		if (prlimit(0, (int)c->rlimits[i].resource, &limit, NULL))
 			refused(ch, "cannot set a limit of its resources");
 	}
 }
@@ -354,7 +348,9 @@ static void change_user(const struct child *ch)
 			(void)!fchown(i, u->uid, u->gid);
 	for (uint32_t i = 0; i < u->group_count; i++)
 		groups[i] = u->groups[i];
-	if (setgroups(u->group_count, groups) || setgid(u->gid) || setuid(u->uid))
+	/* The calls themselves: libc's would stop all threads, of which there is one. */
+	if (syscall(SYS_setgroups, u->group_count, groups) || syscall(SYS_setgid, u->gid) ||
+	    syscall(SYS_setuid, u->uid))
 		not_run(ch, "cannot change the user", NULL);
 }
 

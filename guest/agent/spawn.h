@@ -38,9 +38,6 @@ struct spawn {
 	const struct agent_caps *caps; /* of who says nothing about its own; NULL: all */
 };
 
-/* Appends what fits of text to the n bytes in buf; returns how many there are now. No NUL. */
-size_t append(char *buf, size_t size, size_t n, const char *text);
-
 /* In the child: becomes the program. It leads a new session, has default signals and nothing of the
  * agent's.
  */

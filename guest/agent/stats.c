@@ -4,12 +4,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest/agent/cgroup.h"
+#include "guest/agent/text.h"
 
 #define UNKNOWN UINT64_MAX
 
@@ -20,7 +20,7 @@ static uint64_t number_at(const char *s)
 {
 	while (*s == ' ' || *s == '\t')
 		s++;
-	return *s >= '0' && *s <= '9' ? strtoull(s, NULL, 10) : UNKNOWN; /* or "max" */
+	return *s >= '0' && *s <= '9' ? number_of(s, NULL) : UNKNOWN; /* or "max" */
 }
 
 /* What follows key at the begin of a line, or NULL. */
@@ -58,10 +58,10 @@ static struct agent_pressure pressure(int dir, const char *file)
 	if (cgroup_read(dir, file, text, sizeof(text)) <= 0)
 		return p;
 	total = find(text, "some ");
-	total = total ? strstr(total, "total=") : NULL;
+	total = total ? find_text(total, "total=") : NULL;
 	p.some_us = total ? number_at(total + 6) : UNKNOWN;
 	total = find(text, "full ");
-	total = total ? strstr(total, "total=") : NULL;
+	total = total ? find_text(total, "total=") : NULL;
 	p.full_us = total ? number_at(total + 6) : UNKNOWN;
 	return p;
 }
@@ -71,7 +71,7 @@ static uint64_t io_sum(const char *text, const char *key)
 {
 	uint64_t sum = 0;
 
-	for (text = strstr(text, key); text; text = strstr(text + 1, key))
+	for (text = find_text(text, key); text; text = find_text(text + 1, key))
 		sum += number_at(text + strlen(key));
 	return sum;
 }
@@ -227,7 +227,7 @@ static bool take_process(struct agent_process *p, int proc, const char *pid)
 
 	if (dir < 0)
 		return false;
-	*p = (struct agent_process){.pid = (uint32_t)strtoul(pid, NULL, 10)};
+	*p = (struct agent_process){.pid = (uint32_t)number_of(pid, NULL)};
 	there = cgroup_read(dir, "status", text, sizeof(text)) > 0;
 	if (there)
 		take_status(p, text);

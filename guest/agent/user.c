@@ -3,10 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "guest/agent/text.h"
 
 #define FILE_MAX (4u << 20) /* bytes that are read of a file */
 #define FIELDS	 7
@@ -91,15 +92,14 @@ static int split(char *line, char *field[FIELDS])
 
 static bool number(const char *text, uint32_t *value)
 {
-	unsigned long long v;
-	char *end;
+	const char *end;
+	uint64_t v;
 
 	if (*text < '0' || *text > '9')
 		return false;
-	errno = 0;
-	v = strtoull(text, &end, 10);
+	v = number_of(text, &end);
 	*value = (uint32_t)v;
-	return !*end && !errno && v < UINT32_MAX; /* the last one means "unchanged" */
+	return !*end && v < UINT32_MAX; /* the last one means "unchanged" */
 }
 
 static void set_home(struct user *u, const char *home)

@@ -7,18 +7,15 @@
 #include <sys/stat.h>
 
 #include "guest/agent/boot.h"
-#include "guest/agent/spawn.h"
-#include "guest/agent/spawn.h"
+#include "guest/agent/text.h"
 
 /* Sets why: what, and the name that it is about. Returns -code. */
 static int refuse(struct words *w, int code, const char *what, const char *name)
 {
-	size_t n = append(w->why, sizeof(w->why) - 1, 0, what);
+	size_t n = compose(w->why, sizeof(w->why) - 1, what, " '", name, NULL);
 
-	n = append(w->why, sizeof(w->why) - 1, n, " '");
-	n = append(w->why, sizeof(w->why) - 2, n, name);
-	n = append(w->why, sizeof(w->why) - 1, n, "'");
-	w->why[n] = '\0';
+	w->why[n] = '\'';
+	w->why[n + 1] = '\0';
 	return -code;
 }
 
