@@ -126,6 +126,7 @@ enum agent_exec_flags {
 	AGENT_EXEC_SPEC = 1u << 7,  /* the filter with SECCOMP_FILTER_FLAG_SPEC_ALLOW */
 	AGENT_EXEC_NAMED = 1u << 8, /* a string names the user, and uid and gid do not count. Not
 				     * together with USER; the groups come on top of its own */
+	AGENT_EXEC_OWN = 1u << 9,   /* the program is one of the agent's: export, import, changes */
 };
 
 /* Sets of capabilities: bit n is Linux' capability n. */

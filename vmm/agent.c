@@ -40,7 +40,8 @@ static bool length_ok(const struct agent_header *h)
 	return false;
 }
 
-static int check_header(const struct agent_header *h, struct err *e)
+/* Whether it is from an agent like ours. */
+static int check_magic(const struct agent_header *h, struct err *e)
 {
 	if (h->magic != AGENT_MAGIC)
 		return err_set(e, EPROTO, "what answers in the guest is not uvm's agent");
@@ -48,26 +49,27 @@ static int check_header(const struct agent_header *h, struct err *e)
 		return err_set(e, EPROTO,
 			       "the guest's agent speaks version %u of the protocol, not %u",
 			       h->version, AGENT_VERSION);
-	if (!length_ok(h))
-		return err_set(e, EPROTO, "the guest's agent sent a malformed message (type %u)",
-			       h->type);
 	return 0;
 }
 
-int agent_receive(int fd, struct agent_message *m, struct err *e)
+static int malformed(const struct agent_header *h, struct err *e)
 {
-	for (;;) {
-		size_t want = sizeof(m->head);
-		uint8_t *to = (uint8_t *)&m->head + m->got;
-		ssize_t n;
+	return err_set(e, EPROTO, "the guest's agent sent a malformed message (type %u)", h->type);
+}
 
-		if (m->got >= sizeof(m->head)) {
-			want += m->head.length;
-			to = m->bytes + (m->got - sizeof(m->head));
-		}
-		if (m->got == want)
-			break;
-		n = recv(fd, to, want - m->got, MSG_DONTWAIT);
+static int check_header(const struct agent_header *h, struct err *e)
+{
+	int r = check_magic(h, e);
+
+	return r || length_ok(h) ? r : malformed(h, e);
+}
+
+/* Receives what is there of the bytes from *got to want. Returns 1 when all are there, 0 or -errno. */
+static int take(int fd, void *to, size_t *got, size_t want, struct err *e)
+{
+	while (*got < want) {
+		ssize_t n = recv(fd, (uint8_t *)to + *got, want - *got, MSG_DONTWAIT);
+
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -76,17 +78,29 @@ int agent_receive(int fd, struct agent_message *m, struct err *e)
 			return err_sys(e, "cannot receive from the guest's agent");
 		if (n <= 0)
 			return err_set(e, ECONNRESET, "the guest's agent closed the connection");
-		m->got += (size_t)n;
-		if (m->got == sizeof(m->head)) {
-			int r = check_header(&m->head, e);
-
-			if (r)
-				return r;
-		}
+		*got += (size_t)n;
 	}
-	if (m->head.type == AGENT_ERROR)
-		m->text[m->head.length - sizeof(m->error)] = '\0';
 	return 1;
+}
+
+int agent_receive(int fd, struct agent_message *m, struct err *e)
+{
+	size_t got;
+	int r;
+
+	if (m->got < sizeof(m->head)) {
+		r = take(fd, &m->head, &m->got, sizeof(m->head), e);
+		if (r > 0 && check_header(&m->head, e))
+			return -EPROTO;
+		if (r <= 0)
+			return r;
+	}
+	got = m->got - sizeof(m->head);
+	r = take(fd, m->bytes, &got, m->head.length, e);
+	m->got = sizeof(m->head) + got;
+	if (r > 0 && m->head.type == AGENT_ERROR)
+		m->text[m->head.length - sizeof(m->error)] = '\0';
+	return r;
 }
 
 /* Waits for events on fd. Returns 0, or -errno with the message set. */
@@ -115,9 +129,9 @@ int agent_error(const struct agent_message *m, struct err *e)
 	return err_set(e, code, "%s: %s", m->text, strerror(code));
 }
 
-int agent_await(int fd, struct agent_message *m, uint64_t deadline_ns, struct err *e)
+/* The rest of a message. */
+static int await_rest(int fd, struct agent_message *m, uint64_t deadline_ns, struct err *e)
 {
-	m->got = 0;
 	for (;;) {
 		int r = agent_receive(fd, m, e);
 
@@ -128,6 +142,12 @@ int agent_await(int fd, struct agent_message *m, uint64_t deadline_ns, struct er
 		if (r)
 			return r;
 	}
+}
+
+int agent_await(int fd, struct agent_message *m, uint64_t deadline_ns, struct err *e)
+{
+	m->got = 0;
+	return await_rest(fd, m, deadline_ns, e);
 }
 
 /* Sending has failed: the agent may have said why before it closed. */
@@ -194,6 +214,60 @@ static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void 
 	r = agent_send(fd, type, payload, length, deadline, e);
 	if (!r)
 		r = agent_await(fd, m, deadline, e);
+	close(fd);
+	return r;
+}
+
+/* Receives exactly len bytes. */
+static int await_bytes(int fd, void *to, size_t len, uint64_t deadline_ns, struct err *e)
+{
+	size_t got = 0;
+	int r;
+
+	while (!(r = take(fd, to, &got, len, e))) {
+		r = wait_for(fd, POLLIN, deadline_ns, e);
+		if (r)
+			return r;
+	}
+	return MIN(r, 0);
+}
+
+static int await_list(int fd, struct agent_list *l, uint64_t deadline_ns, struct err *e)
+{
+	struct agent_message m = {.got = sizeof(m.head)};
+	int r = await_bytes(fd, &m.head, sizeof(m.head), deadline_ns, e);
+
+	if (!r)
+		r = check_magic(&m.head, e);
+	if (r)
+		return r;
+	if (m.head.type != l->type) {
+		r = check_header(&m.head, e);
+		if (!r)
+			r = await_rest(fd, &m, deadline_ns, e);
+		return r ? r : unexpected(&m, e);
+	}
+	if (m.head.length > l->size || m.head.length % l->unit)
+		return malformed(&m.head, e);
+	l->count = m.head.length / l->unit;
+	return await_bytes(fd, l->data, m.head.length, deadline_ns, e);
+}
+
+int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char *container,
+		struct agent_list *l, uint64_t deadline_ns, struct err *e)
+{
+	struct agent_name name = {{0}};
+	int fd, r;
+
+	if (strlen(container) > AGENT_NAME_MAX)
+		return err_set(e, EINVAL, "'%s' is not a container's name", container);
+	strcpy(name.name, container);
+	r = dial(ctx, &fd, 1, e);
+	if (r)
+		return r;
+	r = agent_send(fd, type, &name, sizeof(name), deadline_ns, e);
+	if (!r)
+		r = await_list(fd, l, deadline_ns, e);
 	close(fd);
 	return r;
 }

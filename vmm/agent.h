@@ -69,6 +69,21 @@ uint64_t agent_deadline(void);
 int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
 		size_t length, struct err *e);
 
+/* An answer that is longer than others: things of a kind, as many as there are. */
+struct agent_list {
+	enum agent_type type; /* of the answer */
+	size_t unit;	      /* bytes of each */
+	void *data;	      /* the caller's, of size bytes */
+	size_t size;
+	size_t count; /* what has come */
+};
+
+/* One request about a container ("": the guest) on a connection of its own, whose answer is a list.
+ * What is in it is the guest's word. Returns 0 or -errno with the message set.
+ */
+int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char *container,
+		struct agent_list *l, uint64_t deadline_ns, struct err *e);
+
 /* Sends a signal to a container's first process, or to all in it. As agent_order. */
 int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
 	       enum agent_kill_scope scope, struct err *e);

@@ -218,10 +218,10 @@ static int await_stream(int fd, uint64_t deadline)
 	return -EPROTO;
 }
 
-int client_dial_agent(void *ctx, int *fds, unsigned int n, struct err *e)
+static int dial(const struct rundir *vm, int *fds, unsigned int n, uint64_t timeout_ms,
+		struct err *e)
 {
-	uint64_t deadline = now_ns() + CLIENT_TIMEOUT_MS * 1000000ull;
-	const struct rundir *vm = ctx;
+	uint64_t deadline = now_ns() + timeout_ms * 1000000u;
 	unsigned int made = 0;
 	int r = 0;
 
@@ -238,4 +238,14 @@ int client_dial_agent(void *ctx, int *fds, unsigned int n, struct err *e)
 	while (made)
 		close(fds[--made]);
 	return err_set(e, -r, "no agent answers in VM '%s': %s", vm->id, strerror(-r));
+}
+
+int client_dial_agent(void *ctx, int *fds, unsigned int n, struct err *e)
+{
+	return dial(ctx, fds, n, CLIENT_TIMEOUT_MS, e);
+}
+
+int client_dial_agent_soon(void *ctx, int *fds, unsigned int n, struct err *e)
+{
+	return dial(ctx, fds, n, CLIENT_SOON_MS, e);
 }

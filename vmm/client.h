@@ -12,6 +12,8 @@
 
 #define CLIENT_TIMEOUT_MS 10000 /* for an answer that a live peer gives at once */
 
+#define CLIENT_SOON_MS	  1000	/* for one that can be done without */
+
 /* Connects to the control socket. Returns the descriptor or -errno. */
 int client_control(const struct rundir *vm, struct err *e);
 
@@ -37,5 +39,8 @@ int client_wait_end(int fd, int timeout_ms);
 
 /* An agent_dial_fn (vmm/agent.h); ctx is a const struct rundir that is open. */
 int client_dial_agent(void *ctx, int *fds, unsigned int n, struct err *e);
+
+/* The same for who asks many VMs and waits for none of them longer than CLIENT_SOON_MS. */
+int client_dial_agent_soon(void *ctx, int *fds, unsigned int n, struct err *e);
 
 #endif

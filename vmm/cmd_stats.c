@@ -3,7 +3,8 @@
  * What VMs use and do: stats for people, metrics for Prometheus. And pause and resume.
  *
  * The monitor counts what only it sees (exits, requests of disks, bytes of sockets) and tells it
- * over the control socket; the rest is the kernel's knowledge of the monitor's process.
+ * over the control socket; the kernel knows of the monitor's process; and the agent tells what the
+ * guest and its container use, if it answers soon.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,10 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/agent.h"
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/control.h"
 #include "vmm/json.h"
+#include "vmm/record.h"
 #include "vmm/util.h"
 
 /* --- what there is to know of a VM --- */
@@ -25,7 +28,69 @@ struct vm_stats {
 	uint64_t cpu_ms;		 /* of the monitor's process: guest, devices, kernel */
 	uint64_t resident, proportional; /* bytes, guest memory included */
 	unsigned int threads;
+	bool has_guest, has_container; /* their figures are known, as the guest tells them */
+	struct agent_properties guest, container;
 };
+
+/* The agent's figures. Times are microseconds there, and seconds in metrics. */
+static const struct figure {
+	const char *name; /* in JSON */
+	const char *metric, *type, *help;
+	size_t at; /* in struct agent_properties */
+} figures[] = {
+#define FIGURE(name, metric, type, member, help)                                                   \
+	{name, metric, type, help, offsetof(struct agent_properties, member)}
+	FIGURE("cpu_us", "cpu_seconds_total", "counter", cpu_us, "CPU time"),
+	FIGURE("user_us", "cpu_user_seconds_total", "counter", user_us, "CPU time of programs"),
+	FIGURE("system_us", "cpu_system_seconds_total", "counter", system_us, "CPU time of the kernel"),
+	FIGURE("periods", "cpu_periods_total", "counter", periods, "Periods of its CPU limit"),
+	FIGURE("throttled", "cpu_throttled_periods_total", "counter", throttled,
+	       "Periods in which it reached its CPU limit"),
+	FIGURE("throttled_us", "cpu_throttled_seconds_total", "counter", throttled_us,
+	       "Time that it waited for its CPU limit"),
+	FIGURE("memory_bytes", "memory_used_bytes", "gauge", memory, "Memory in use"),
+	FIGURE("memory_peak_bytes", "memory_peak_bytes", "gauge", memory_peak, "The most memory in use"),
+	FIGURE("memory_limit_bytes", "memory_limit_bytes", "gauge", memory_max, "The limit of memory"),
+	FIGURE("swap_bytes", "swap_bytes", "gauge", swap, "Swap in use"),
+	FIGURE("anonymous_bytes", "memory_anonymous_bytes", "gauge", anon, "Memory of no file"),
+	FIGURE("file_bytes", "memory_file_bytes", "gauge", file, "Memory of files"),
+	FIGURE("kernel_bytes", "memory_kernel_bytes", "gauge", kernel, "Memory of the kernel"),
+	FIGURE("faults", "page_faults_total", "counter", faults, "Page faults"),
+	FIGURE("major_faults", "major_page_faults_total", "counter", major_faults,
+	       "Page faults that waited for a disk"),
+	FIGURE("oom", "oom_events_total", "counter", oom, "Times that its memory limit was hit"),
+	FIGURE("oom_kills", "oom_kills_total", "counter", oom_kill,
+	       "Processes killed for its memory limit"),
+	FIGURE("processes", "processes", "gauge", pids, "Processes and threads"),
+	FIGURE("processes_limit", "processes_limit", "gauge", pids_max, "The limit of those"),
+	FIGURE("read_bytes", "read_bytes_total", "counter", read_bytes, "Bytes read from disks"),
+	FIGURE("written_bytes", "written_bytes_total", "counter", write_bytes, "Bytes written to disks"),
+	FIGURE("reads", "reads_total", "counter", reads, "Reads from disks"),
+	FIGURE("writes", "writes_total", "counter", writes, "Writes to disks"),
+	FIGURE("cpu_some_us", "cpu_pressure_some_seconds_total", "counter", cpu_pressure.some_us,
+	       "Time in which something waited for a CPU"),
+	FIGURE("cpu_full_us", "cpu_pressure_full_seconds_total", "counter", cpu_pressure.full_us,
+	       "Time in which all waited for a CPU"),
+	FIGURE("memory_some_us", "memory_pressure_some_seconds_total", "counter",
+	       memory_pressure.some_us, "Time in which something waited for memory"),
+	FIGURE("memory_full_us", "memory_pressure_full_seconds_total", "counter",
+	       memory_pressure.full_us, "Time in which all waited for memory"),
+	FIGURE("io_some_us", "io_pressure_some_seconds_total", "counter", io_pressure.some_us,
+	       "Time in which something waited for a disk"),
+	FIGURE("io_full_us", "io_pressure_full_seconds_total", "counter", io_pressure.full_us,
+	       "Time in which all waited for a disk"),
+};
+
+/* What nobody knows, or no limit. */
+#define UNKNOWN UINT64_MAX
+
+static uint64_t figure_of(const struct figure *f, const struct agent_properties *p)
+{
+	uint64_t v;
+
+	memcpy(&v, (const char *)p + f->at, sizeof(v));
+	return v;
+}
 
 static uint64_t value_of(const char *answer, const char *key)
 {
@@ -88,6 +153,33 @@ static void read_process(struct vm_stats *s, uint64_t pid)
 		fclose(f);
 }
 
+static bool fetch(const struct rundir *vm, const char *container, struct agent_properties *p)
+{
+	struct agent_list l = {.type = AGENT_PROPERTIES,
+			       .unit = sizeof(*p),
+			       .data = p,
+			       .size = sizeof(*p)};
+	struct err ignored;
+
+	return !agent_fetch(client_dial_agent_soon, (void *)(uintptr_t)vm, AGENT_STATS, container, &l,
+			    now_ns() + CLIENT_SOON_MS * UINT64_C(1000000), &ignored) &&
+	       l.count == 1;
+}
+
+/* Of an agent that could answer. */
+static void read_guest(struct vm_stats *s, const struct rundir *vm)
+{
+	char state[16], agent[16];
+
+	client_value(s->status, "state", state, sizeof(state));
+	client_value(s->status, "agent", agent, sizeof(agent));
+	if (strcmp(state, "running") || strcmp(agent, "ready"))
+		return;
+	s->has_guest = fetch(vm, "", &s->guest);
+	if (s->has_guest && record_is_container(vm))
+		s->has_container = fetch(vm, RECORD_CONTAINER, &s->container);
+}
+
 static int read_vm(struct vm_stats *s, const char *id, struct err *e)
 {
 	struct rundir vm;
@@ -98,15 +190,17 @@ static int read_vm(struct vm_stats *s, const char *id, struct err *e)
 	*s = (struct vm_stats){0};
 	memcpy(s->id, vm.id, sizeof(s->id));
 	fd = r = client_control(&vm, e);
-	rundir_close(&vm);
-	if (fd < 0)
-		return r;
-	r = client_request(fd, "status", s->status, sizeof(s->status), e);
-	if (!r)
-		r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
-	close(fd);
-	if (!r)
+	if (fd >= 0) {
+		r = client_request(fd, "status", s->status, sizeof(s->status), e);
+		if (!r)
+			r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
+		close(fd);
+	}
+	if (!r) {
 		read_process(s, value_of(s->status, "pid"));
+		read_guest(s, &vm);
+	}
+	rundir_close(&vm);
 	return r;
 }
 
@@ -160,6 +254,40 @@ static uint64_t sum(const struct vm_stats *s, const char *key)
 	return all;
 }
 
+static void put_figures(struct json_writer *w, const char *key, bool known,
+			const struct agent_properties *p)
+{
+	if (!known) {
+		json_put_string(w, key, NULL);
+		return;
+	}
+	json_put_open(w, key, '{');
+	for (const struct figure *f = figures; f < figures + ARRAY_SIZE(figures); f++) {
+		uint64_t v = figure_of(f, p);
+
+		if (v == UNKNOWN)
+			json_put_string(w, f->name, NULL);
+		else
+			json_put_uint(w, f->name, v);
+	}
+	json_put_close(w);
+}
+
+/* Of the container, or else of the guest: memory and processes. */
+static void print_inside(const struct vm_stats *s)
+{
+	const struct agent_properties *p = s->has_container ? &s->container : &s->guest;
+
+	if (!s->has_guest || p->memory == UNKNOWN)
+		printf(" %9s", "-");
+	else
+		printf(" %8.1fM", (double)p->memory / 0x1p20);
+	if (!s->has_guest || p->pids == UNKNOWN)
+		printf(" %6s\n", "-");
+	else
+		printf(" %6" PRIu64 "\n", p->pids);
+}
+
 static void print_row(struct stats_config *c, const struct vm_stats *s)
 {
 	const struct {
@@ -185,10 +313,11 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 
 	client_value(s->status, "state", state, sizeof(state));
 	if (!c->json) {
-		printf("%-20s %-8s %9.2fs %8.1fM %8.1fM %10" PRIu64 " %9.1fM %9.1fM\n", s->id,
+		printf("%-20s %-8s %9.2fs %8.1fM %8.1fM %10" PRIu64 " %9.1fM %9.1fM", s->id,
 		       state, (double)s->cpu_ms / 1e3, (double)s->resident / 0x1p20,
 		       (double)s->proportional / 0x1p20, number[5].value,
 		       (double)number[6].value / 0x1p20, (double)number[7].value / 0x1p20);
+		print_inside(s);
 		return;
 	}
 	json_put_open(&c->out, NULL, '{');
@@ -196,6 +325,8 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 	json_put_string(&c->out, "state", state);
 	for (unsigned int i = 0; i < ARRAY_SIZE(number); i++)
 		json_put_uint(&c->out, number[i].name, number[i].value);
+	put_figures(&c->out, "guest", s->has_guest, &s->guest);
+	put_figures(&c->out, "container", s->has_container, &s->container);
 	json_put_close(&c->out);
 }
 
@@ -209,8 +340,8 @@ static int run_stats(void *cfg, int argc, char **argv, struct err *e)
 	if (c->json)
 		json_put_open(&c->out, NULL, '[');
 	else
-		printf("%-20s %-8s %10s %9s %9s %10s %10s %10s\n", "ID", "STATE", "CPU", "RSS",
-		       "PSS", "EXITS", "DISK READ", "WRITTEN");
+		printf("%-20s %-8s %10s %9s %9s %10s %10s %10s %9s %6s\n", "ID", "STATE", "CPU",
+		       "RSS", "PSS", "EXITS", "DISK READ", "WRITTEN", "USED", "PIDS");
 	status = each_vm(c, argc, argv, e);
 	if (c->json) {
 		json_put_close(&c->out);
@@ -227,7 +358,9 @@ const struct cmd cmd_stats = {
 	.notes =
 		"CPU is the time of the VM's process on the host. RSS and PSS are its memory, the\n"
 		"guest's included; PSS counts a page that n processes share as one n-th of it, so\n"
-		"it is what a clone costs. Without ID: all VMs.\n",
+		"it is what a clone costs. USED and PIDS are memory and processes of the container,\n"
+		"or of the guest, as the guest tells them; --json has more of both. Without ID: all\n"
+		"VMs.\n",
 	.run = run_stats,
 	.cfg_size = sizeof(struct stats_config),
 };
@@ -308,6 +441,34 @@ static const struct {
 	{"net_sent_dropped_total", "net", "Frames of the guest's that were dropped.", "tx_dropped"},
 };
 
+/* The agent's figures, of guests or of containers. */
+static void print_figures(const struct metrics *m, bool container)
+{
+	for (const struct figure *f = figures; f < figures + ARRAY_SIZE(figures); f++) {
+		size_t len = strlen(f->name);
+		bool us = !strcmp(f->name + len - 3, "_us"), any = false;
+		const char *what = container ? "container" : "guest";
+
+		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++) {
+			uint64_t v = figure_of(f, container ? &s->container : &s->guest);
+
+			if (!(container ? s->has_container : s->has_guest) || v == UNKNOWN)
+				continue;
+			if (!any)
+				printf("# HELP uvm_%s_%s %s, as the guest tells it.\n"
+				       "# TYPE uvm_%s_%s %s\n",
+				       what, f->metric, f->help, what, f->metric, f->type);
+			any = true;
+			if (us)
+				printf("uvm_%s_%s{id=\"%s\"} %.6f\n", what, f->metric, s->id,
+				       (double)v / 1e6);
+			else
+				printf("uvm_%s_%s{id=\"%s\"} %" PRIu64 "\n", what, f->metric,
+				       s->id, v);
+		}
+	}
+}
+
 static void print_metrics(const struct metrics *m)
 {
 	metric("vm_running", "gauge", "1 for a VM that runs, 0 for one that is paused.");
@@ -344,6 +505,8 @@ static void print_metrics(const struct metrics *m)
 				       part_metrics[i].name, s->id, part_metrics[i].label, n,
 				       value_at(s, part_metrics[i].key, n));
 	}
+	print_figures(m, false);
+	print_figures(m, true);
 }
 
 static const struct opt metrics_options[] = {

@@ -61,17 +61,6 @@ static const struct opt exec_options[] = {
 	{0},
 };
 
-/* Whether a VM is there for a container, which a command then means. */
-static bool has_container(const struct rundir *vm)
-{
-	struct err ignored;
-	int fd = record_open(vm, &ignored);
-
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
-}
-
 static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct exec_config *c = cfg;
@@ -85,7 +74,7 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 		return EXIT_FAIL;
 	c->rq.argv = argv + 1;
 	c->rq.envp = c->env;
-	if (!c->vm && has_container(&vm)) {
+	if (!c->vm && record_is_container(&vm)) {
 		c->rq.container = RECORD_CONTAINER;
 		c->rq.caps = &container_caps;
 	}
@@ -339,7 +328,7 @@ static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
 	char answer[CONTROL_ANSWER];
 	struct err why;
 
-	if (has_container(vm) && stop_container(vm, seconds, fd))
+	if (record_is_container(vm) && stop_container(vm, seconds, fd))
 		return EXIT_OK;
 	if (!agent_shutdown(client_dial_agent, vm, AGENT_POWEROFF, &why) &&
 	    client_wait_end(fd, (int)MIN(seconds, 1000000u) * 1000))
@@ -447,7 +436,7 @@ static int run_kill(void *cfg, int argc, char **argv, struct err *e)
 
 	if (status)
 		return status;
-	if (has_container(&vm)) {
+	if (record_is_container(&vm)) {
 		status = kill_container(&vm, c->signo, e);
 	} else if (c->signo) {
 		err_set(e, 0, "VM '%s' has no container that could get a signal", vm.id);

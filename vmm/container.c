@@ -290,3 +290,28 @@ int container_encode(const struct container_spec *s, const struct exec_request *
 	*size = m.len;
 	return 0;
 }
+
+int container_encode_update(const char *name, const struct container_value *cgroup, size_t n,
+			    uint8_t **payload, size_t *size, struct err *e)
+{
+	struct message m = {.data = malloc(AGENT_EXEC_MAX)};
+	struct agent_name head = {{0}};
+	int r = m.data ? copy_name(head.name, AGENT_NAME_MAX, name, "name", e)
+		       : err_set(e, ENOMEM, "out of memory");
+
+	if (!r) {
+		put(&m, &head, sizeof(head));
+		for (size_t i = 0; i < n; i++)
+			put_value(&m, AGENT_R_CGROUP, &cgroup[i]);
+		if (m.len > AGENT_UPDATE_MAX)
+			r = err_set(e, E2BIG, "an update is longer than %u bytes",
+				    AGENT_UPDATE_MAX);
+	}
+	if (r) {
+		free(m.data);
+		return r;
+	}
+	*payload = m.data;
+	*size = m.len;
+	return 0;
+}

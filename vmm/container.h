@@ -91,4 +91,8 @@ extern const struct agent_caps container_caps;
 int container_encode(const struct container_spec *s, const struct exec_request *process,
 		     struct agent_exec *head, uint8_t **payload, size_t *size, struct err *e);
 
+/* Makes the payload of the UPDATE that sets n files of a container's cgroup, likewise. */
+int container_encode_update(const char *name, const struct container_value *cgroup, size_t n,
+			    uint8_t **payload, size_t *size, struct err *e);
+
 #endif

@@ -65,6 +65,7 @@ struct exec {
 	bool started;
 	bool exited;
 	bool timed_out;
+	uint64_t kills; /* for want of memory, as told so far */
 	uint64_t held_signals; /* came before there was a process, 1 << number */
 	struct agent_message message;
 	int status;
@@ -325,6 +326,18 @@ static int process_exited(struct exec *x, struct err *e)
 	return 0;
 }
 
+/* A line for the first one only: there is no end to them if the guest likes. */
+static void process_notice(struct exec *x, uint64_t kills)
+{
+	if (kills <= x->kills)
+		return;
+	if (!x->kills)
+		log_line("the container's memory limit has killed a process");
+	x->kills = kills;
+	if (x->rq->out_of_memory)
+		x->rq->out_of_memory(x->rq->ctx, kills);
+}
+
 /* One message of the agent's. */
 static int take_message(struct exec *x, struct err *e)
 {
@@ -343,7 +356,7 @@ static int take_message(struct exec *x, struct err *e)
 		return process_exited(x, e);
 	if (m->head.type == AGENT_NOTICE && x->rq->create) {
 		if (m->notice.kind == AGENT_NOTICE_OOM)
-			log_line("the container's memory limit has killed a process");
+			process_notice(x, m->notice.value);
 		return 0;
 	}
 	return err_set(e, EPROTO, "the guest's agent sent a message out of place (type %u)",

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/clone.h"
+#include "vmm/journal.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/machine_state.h"
@@ -62,6 +63,21 @@ static void go_on(struct freeze *f)
 	thaw(f);
 }
 
+/* What was done, for those who watch. */
+static void note(struct freeze *f)
+{
+	char id[RUNDIR_ID_MAX + 1];
+
+	if (f->snapshot) {
+		journal_number(f->m->rundir, "snapshot", "paused_us", f->paused_ns / 1000);
+		return;
+	}
+	f->answer[f->answer_len] = 0;
+	for (char *line = f->answer; *line; line += strcspn(line, "\n"), line += !!*line)
+		if (sscanf(line, "id %64s", id) == 1)
+			journal_text(f->m->rundir, "fork", "fork", id);
+}
+
 /* Answers, once everything has come to its end: every child, and the thawing. */
 static void finish(struct freeze *f)
 {
@@ -77,6 +93,8 @@ static void finish(struct freeze *f)
 		if (f->child[i].process >= 0)
 			close(f->child[i].process);
 	}
+	if (!*f->failed.text)
+		note(f);
 	f->made = 0;
 	state_discard(&f->state);
 	snapshot_drop(&f->draft);

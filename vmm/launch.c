@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/cmd.h"
+#include "vmm/journal.h"
 #include "vmm/log.h"
 #include "vmm/util.h"
 
@@ -171,6 +172,8 @@ int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct e
 		machine_print_marks(m, stderr);
 	if (l->ended)
 		l->ended(l, &m->end);
+	else
+		journal_exit(m->rundir, status, r ? e->text : m->end.text);
 	rundir_remove(m->rundir);
 	if (l->fd >= 0 && !l->ready && !status) {
 		err_set(e, 0, "the guest ended before its agent was ready");

@@ -13,6 +13,7 @@
 #include "devices/power.h"
 #include "guest/image.h"
 #include "vmm/boot.h"
+#include "vmm/journal.h"
 #include "vmm/machine_state.h"
 #include "vmm/vcpu_state.h"
 
@@ -200,6 +201,7 @@ void machine_ready(struct machine *m)
 	mark(m, MARK_READY);
 	if (m->ready)
 		m->ready(m->ready_ctx);
+	journal_event(m->rundir, "ready");
 }
 
 static void first_hello(void *ctx)
@@ -462,6 +464,7 @@ static int set_paused(void *ctx, bool on, struct err *e)
 	if (!on)
 		machine_resume(m);
 	m->paused = on;
+	journal_event(m->rundir, on ? "pause" : "resume");
 	return 0;
 }
 
@@ -580,6 +583,7 @@ static void begin(struct machine *m, const struct machine_config *cfg, struct ru
 {
 	m->config = *cfg;
 	m->rundir = rundir;
+	journal_event(rundir, "start");
 	m->end.loop = &m->loop;
 	m->console.out.fd = -1;
 	if (!m->mark[MARK_START])

@@ -9,74 +9,46 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/json.h"
 #include "vmm/util.h"
 
-static void time_text(char text[RECORD_TIME])
+static int begin(struct journal_line *l, char now[JOURNAL_TIME])
 {
-	struct timespec now;
-	struct tm tm;
-	size_t n;
+	struct timespec t;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	n = strftime(text, RECORD_TIME, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text + n, RECORD_TIME - n, ".%03ldZ", now.tv_nsec / 1000000);
-}
-
-/* Adds the object that w has written to text. Closes both. */
-static int add_line(const struct rundir *vm, struct json_writer *w, char **text, size_t *size)
-{
-	int fd, r;
-
-	json_put_close(w);
-	fputc('\n', w->out);
-	r = fclose(w->out) ? -ENOMEM : 0;
-	fd = openat(vm->dir, RUNDIR_RECORD, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW,
-		    0600);
-	if (!r)
-		r = fd < 0 ? -errno : write_all(fd, *text, *size);
-	if (fd >= 0)
-		close(fd);
-	free(*text);
-	return r;
+	clock_gettime(CLOCK_REALTIME, &t);
+	journal_time(t, now);
+	return journal_begin(l);
 }
 
 int record_create(const struct rundir *vm, const char *image, char *const *argv, bool remove,
 		  struct err *e)
 {
-	char *text = NULL, now[RECORD_TIME];
-	size_t size;
-	struct json_writer w = {.out = open_memstream(&text, &size)};
-	int r;
+	struct journal_line l;
+	char now[JOURNAL_TIME];
+	int r = begin(&l, now);
 
-	if (!w.out)
+	if (r)
 		return err_set(e, ENOMEM, "out of memory");
-	time_text(now);
-	json_put_open(&w, NULL, '{');
-	json_put_string(&w, "image", image);
-	json_put_strings(&w, "command", (const char *const *)argv);
-	json_put_bool(&w, "remove", remove);
-	json_put_string(&w, "created", now);
-	r = add_line(vm, &w, &text, &size);
+	json_put_string(&l.w, "image", image);
+	json_put_strings(&l.w, "command", (const char *const *)argv);
+	json_put_bool(&l.w, "remove", remove);
+	json_put_string(&l.w, "created", now);
+	r = journal_add(&l, vm, RUNDIR_RECORD);
 	return r ? err_set(e, -r, "cannot write the record of '%s': %s", vm->id, strerror(-r)) : 0;
 }
 
 /* A line with a time, and a status unless it is negative. */
 static void add_event(const struct rundir *vm, const char *name, int status)
 {
-	char *text = NULL, now[RECORD_TIME];
-	size_t size;
-	struct json_writer w = {.out = open_memstream(&text, &size)};
+	struct journal_line l;
+	char now[JOURNAL_TIME];
 
-	if (!w.out)
+	if (begin(&l, now))
 		return;
-	time_text(now);
-	json_put_open(&w, NULL, '{');
-	json_put_string(&w, name, now);
+	json_put_string(&l.w, name, now);
 	if (status >= 0)
-		json_put_int(&w, "status", status);
-	add_line(vm, &w, &text, &size);
+		json_put_int(&l.w, "status", status);
+	journal_add(&l, vm, RUNDIR_RECORD);
 }
 
 void record_started(const struct rundir *vm)
@@ -96,13 +68,23 @@ int record_open(const struct rundir *vm, struct err *e)
 	return fd < 0 ? err_sys(e, "the record of '%s'", vm->id) : fd;
 }
 
-static int copy_time(const struct json *v, const char *name, char to[RECORD_TIME], struct err *e)
+bool record_is_container(const struct rundir *vm)
+{
+	struct err ignored;
+	int fd = record_open(vm, &ignored);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static int copy_time(const struct json *v, const char *name, char to[JOURNAL_TIME], struct err *e)
 {
 	const char *text = NULL;
 	int r = json_string(v, name, &text, e);
 
 	if (text)
-		snprintf(to, RECORD_TIME, "%s", text);
+		snprintf(to, JOURNAL_TIME, "%s", text);
 	return r;
 }
 

@@ -14,20 +14,19 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "vmm/journal.h"
 #include "vmm/json.h"
 #include "vmm/rundir.h"
 
 /* The name in the guest of the container that a VM of "uvm run" is there for. */
 #define RECORD_CONTAINER "main"
 
-#define RECORD_TIME 32 /* characters of a time as text, the NUL included */
-
 struct record {
 	bool container; /* the VM is one's; else nothing below counts */
 	struct json_doc doc; /* the first line */
 	const char *image;
 	const struct json *command; /* an array of strings */
-	char created[RECORD_TIME], started[RECORD_TIME], exited[RECORD_TIME]; /* empty: not yet */
+	char created[JOURNAL_TIME], started[JOURNAL_TIME], exited[JOURNAL_TIME]; /* empty: not yet */
 	int status; /* -1: not known */
 	bool remove; /* goes with its end (--rm) */
 };
@@ -44,6 +43,9 @@ void record_exited(const struct rundir *vm, int status);
  * or another -errno.
  */
 int record_open(const struct rundir *vm, struct err *e);
+
+/* Whether a VM is there for a container, which a command then means. */
+bool record_is_container(const struct rundir *vm);
 
 /* Reads it from the beginning; record_free frees what it holds. Returns 0 or -errno. */
 int record_read(int fd, struct record *r, struct err *e);

@@ -82,11 +82,19 @@ static void started(void *ctx)
 
 	clone_record(&r->clone);
 	record_started(&r->clone.rundir);
+	journal_event(&r->clone.rundir, "running");
 	if (!r->detach)
 		return;
 	if (!r->remove && rundir_keep(&r->clone.rundir, &e))
 		log_line("%s", e.text);
 	launch_ready(&r->clone.launch, &r->clone.rundir);
+}
+
+static void out_of_memory(void *ctx, uint64_t kills)
+{
+	struct run *r = ctx;
+
+	journal_number(&r->clone.rundir, "oom", "kills", kills);
 }
 
 /* In place of launch_ready's own: whoever started it and is gone has not been told of it. */
@@ -127,6 +135,7 @@ static void *session(void *ctx)
 	if (!failed)
 		*r->e.text = 0;
 	record_exited(&r->clone.rundir, r->status);
+	journal_exit(&r->clone.rundir, r->status, failed ? r->e.text : "the container has ended");
 	__atomic_store_n(&r->done, 1, __ATOMIC_RELEASE);
 	if (r->settle && failed != -ECONNRESET)
 		settle(r);
@@ -150,6 +159,8 @@ static void vm_ended(struct launch *l, const struct end *end)
 {
 	struct run *r = CONTAINER_OF(l, struct run, clone.launch);
 
+	if (!r->running)
+		journal_exit(&r->clone.rundir, RUN_FAILED, end->text);
 	r->fault = end_get(end) == END_FAULT || end_get(end) == END_PANIC;
 	if (!r->running || __atomic_load_n(&r->done, __ATOMIC_ACQUIRE))
 		return;
@@ -191,6 +202,7 @@ static int begin(struct run *r, struct err *e)
 	r->process.create = &r->spec;
 	r->process.cancel = r->cancel;
 	r->process.started = started;
+	r->process.out_of_memory = out_of_memory;
 	r->process.ctx = r;
 	c->config.no_signals = true;
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG, .dir = c->rundir.dir};

@@ -402,3 +402,8 @@ int rundir_each(bool with_kept, int (*visit)(void *ctx, const char *id), void *c
 	close(root);
 	return r;
 }
+
+int rundir_open_all(struct err *e)
+{
+	return open_root(true, e);
+}

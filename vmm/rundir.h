@@ -11,6 +11,7 @@
  *   console.log   the serial console, of a detached VM
  *   log           the monitor's own messages, of a detached VM
  *   container     vmm/record.h, of a VM that is there for a container
+ *   journal       vmm/journal.h
  *   output        what a detached container has written; output.1: what it wrote before that
  *   keep          if it is there: the directory stays after the VM's end
  * A directory whose lock nobody holds is a dead VM's; whoever comes upon it removes it, unless it is to
@@ -30,6 +31,7 @@
 #define RUNDIR_CONSOLE "console.log"
 #define RUNDIR_LOG     "log"
 #define RUNDIR_RECORD  "container"
+#define RUNDIR_JOURNAL "journal"
 #define RUNDIR_OUTPUT  "output"
 
 struct rundir {
@@ -74,6 +76,10 @@ int rundir_open_any(struct rundir *r, const char *id, bool *running, struct err 
  * runs.
  */
 int rundir_forget(struct rundir *r, struct err *e);
+
+/* Opens the directory of all VMs, which is made if it is not there. Returns the descriptor or -errno.
+ */
+int rundir_open_all(struct err *e);
 
 /* The process id of an open directory's VM, or -errno. */
 pid_t rundir_pid(const struct rundir *r, struct err *e);

@@ -84,8 +84,7 @@ static int later(struct unpack *u, const char *name, const struct stat *st, mode
 
 /* --- names --- */
 
-/* The name without what means nothing, in `to` of PATH_MAX bytes. */
-static int normalise(const struct job *j, const char *name, char *to)
+int unpack_name(const char *what, const char *name, char *to, struct err *e)
 {
 	size_t len = 0;
 
@@ -93,13 +92,13 @@ static int normalise(const struct job *j, const char *name, char *to)
 		size_t n = strcspn(p, "/");
 
 		if (n == 2 && p[0] == '.' && p[1] == '.')
-			return err_set(j->e, EINVAL, "%s: '%.200s' has a '..' in its name",
-				       j->tar.what, name);
+			return err_set(e, EINVAL, "%s: '%.200s' has a '..' in its name", what,
+				       name);
 		if (n && !(n == 1 && *p == '.')) {
 			if (len + n + 2 > PATH_MAX || n > NAME_MAX)
-				return err_set(j->e, ENAMETOOLONG,
+				return err_set(e, ENAMETOOLONG,
 					       "%s: a name of %zu bytes is too long: '%.100s...'",
-					       j->tar.what, strlen(name), name);
+					       what, strlen(name), name);
 			if (len)
 				to[len++] = '/';
 			memcpy(to + len, p, n);
@@ -109,6 +108,18 @@ static int normalise(const struct job *j, const char *name, char *to)
 	}
 	to[len] = 0;
 	return 0;
+}
+
+/* The name in its normal form, if a member may have it. */
+static int normalise(const struct job *j, const char *name, char *to)
+{
+	const char *only = j->u->guest ? j->u->only : "";
+	size_t len = strlen(only);
+	int r = unpack_name(j->tar.what, name, to, j->e);
+
+	if (r || (!strncmp(to, only, len) && (!len || !to[len] || to[len] == '/')))
+		return r;
+	return err_set(j->e, EINVAL, "%s: '%.200s' was not asked for", j->tar.what, name);
 }
 
 /* Where the last part of a path begins. */
@@ -127,7 +138,8 @@ static const char *last_part(const char *path)
 static int open_dir(const struct unpack *u, const char *path, uint64_t flags)
 {
 	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC | flags,
-			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
+					  (u->guest ? RESOLVE_NO_SYMLINKS : 0)};
 	long fd;
 
 	do /* EAGAIN: the host renamed something elsewhere meanwhile */
@@ -404,6 +416,9 @@ static int make_place(const struct job *j, const char *last)
 		return errno == ENOENT ? 0 : member_error(j, "cannot look what is there");
 	if (S_ISDIR(st.st_mode) && j->tar.m.type == '5')
 		return 1;
+	if (u->guest && (S_ISDIR(st.st_mode) || j->tar.m.type == '5'))
+		return member_bad(j, S_ISDIR(st.st_mode) ? "would replace a directory"
+							 : "is a directory, but there is a file");
 	r = tree_remove(u->parent, last);
 	errno = -r;
 	return r ? member_error(j, "cannot replace what is there") : 0;
@@ -492,9 +507,9 @@ static int make_device(const struct job *j, const char *last)
 	const struct tar_member *m = &j->tar.m;
 	mode_t type = m->type == '3' ? S_IFCHR : S_IFBLK;
 
-	if (!j->u->user && !mknodat(j->u->parent, last, type | 0600, makedev(m->major, m->minor)))
+	if (!j->u->user && !j->u->guest && !mknodat(j->u->parent, last, type | 0600, makedev(m->major, m->minor)))
 		return 0;
-	if (!j->u->user && errno != EPERM)
+	if (!j->u->user && !j->u->guest && errno != EPERM)
 		return member_error(j, "cannot make the device");
 	j->u->devices++;
 	return 1;
@@ -504,6 +519,10 @@ static int set_xattrs(const struct job *j, const char *path)
 {
 	const struct tar_member *m = &j->tar.m;
 
+	if (j->u->guest) {
+		j->u->xattrs += m->xattrs;
+		return 0;
+	}
 	for (unsigned int i = 0; i < m->xattrs; i++) {
 		const struct tar_xattr *x = &m->xattr[i];
 
@@ -524,14 +543,17 @@ static int set_attributes(const struct job *j, int at, const char *last)
 {
 	const struct tar_member *m = &j->tar.m;
 	bool dir = m->type == '5', link = m->type == '2';
+	bool own = j->u->user || (j->u->guest && !j->u->keep_owners);
 	mode_t mode = m->mode | (!j->u->user ? 0 : dir ? 0500 : 0400);
 	struct timespec times[2] = {m->mtime, m->mtime};
 	char path[64 + NAME_MAX];
 	struct stat st;
 	int r;
 
+	if (j->u->guest && !j->u->keep_owners)
+		mode &= 01777;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, last);
-	if (!j->u->user && fchownat(at, last, m->uid, m->gid, AT_SYMLINK_NOFOLLOW))
+	if (!own && fchownat(at, last, m->uid, m->gid, AT_SYMLINK_NOFOLLOW))
 		return member_error(j, "cannot set its owner");
 	if (j->u->user)
 		j->u->owners += m->uid || m->gid;
@@ -560,6 +582,8 @@ static int make(const struct job *j, const char *last)
 		return r < 0 ? r : 0; /* its attributes are its target's */
 	if (r < 0)
 		return r;
+	if (r && u->guest)
+		return 0;
 	switch (m->type) {
 	case '0': r = make_file(j, last); break;
 	case '2':
@@ -592,6 +616,8 @@ static int extract(struct job *j)
 		if (j->tar.m.type != '5')
 			return err_set(j->e, EINVAL, "%s: the root is not a directory in it",
 				       j->tar.what);
+		if (u->guest)
+			return 0;
 		return fstat(u->root, &root) ? member_error(j, "cannot stat it")
 					     : set_attributes(j, u->root, ".");
 	}
@@ -640,6 +666,8 @@ int unpack_begin(struct unpack *u, struct err *e)
 	u->made = calloc(1, sizeof(*u->made));
 	if (!u->made)
 		return err_set(e, ENOMEM, "out of memory");
+	if (u->guest)
+		return 0;
 	return fstat(u->root, &st) ? err_sys(e, "cannot stat the directory to extract into")
 				   : later(u, "", &st, st.st_mode & 07777, (struct timespec){0}, e);
 }

@@ -19,6 +19,12 @@
  * Formats: ustar and older, pax, GNU's long names, GNU's sparse files (old, and pax 1.0), numbers
  * in base 256. An archive that does not end with a block of zeros is cut off, and refused.
  *
+ * With `guest`, the archive is a guest's and the directory one that others use, who asked for `only`
+ * and no more: what is not that or in it is refused, and so is any path or hard link through a symbolic
+ * link, which could lead beside it. There are no devices, set-ids, capabilities or other extended
+ * attributes; files are this process's unless `keep_owners`, which keeps set-ids, too. What is there is
+ * replaced by its kind only, and a directory stays as it is.
+ *
  * An ordinary user's files belong to them, whatever the archive says; there are no devices then,
  * and what they could not read gets u+r (directories u+rx). What could not be kept is counted.
  */
@@ -39,6 +45,9 @@ struct unpack {
 	int root;	     /* the directory; the caller's */
 	bool layer;	     /* whiteouts count */
 	bool user;	     /* do as an ordinary user can, see above */
+	bool guest;	     /* what a guest says, see above */
+	bool keep_owners;
+	const char *only;    /* in normal form: no "." and no slash at its ends; "": all */
 	struct meter *meter; /* or NULL */
 	const char *what;    /* what the meter says that is being unpacked */
 
@@ -50,6 +59,11 @@ struct unpack {
 	int parent;		  /* the directory last used, or -1; and its name */
 	char *parent_name;
 };
+
+/* A member's name without what means nothing ("" is the root), in `to` of PATH_MAX bytes; refuses
+ * "..". `what` is the archive's, for the message.
+ */
+int unpack_name(const char *what, const char *name, char *to, struct err *e);
 
 /* Readies u, whose first part is set. Returns 0 or -errno. */
 int unpack_begin(struct unpack *u, struct err *e);

@@ -97,6 +97,17 @@ static void take_names(const struct spawn *s, const struct agent_create *head)
 
 /* --- the root --- */
 
+/* What the root is made of cannot be reached any more when it is. */
+static void hand_over(const struct spawn *s, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail(s, "cannot open", path);
+	spawn_layer(s, fd);
+	close(fd);
+}
+
 /* Where the container's own files are on its upper device. Returns the options of the overlay. */
 static void make_upper(const struct spawn *s, const char *name, char *options, size_t size)
 {
@@ -115,6 +126,8 @@ static void make_upper(const struct spawn *s, const char *name, char *options, s
 		fail(s, "cannot set up the directory", path);
 	compose(options, size, "lowerdir=" LOWER ",upperdir=", path, ",workdir=", base, "/work",
 		NULL);
+	hand_over(s, LOWER);
+	hand_over(s, path);
 }
 
 static void mount_upper(const struct spawn *s, const struct agent_root *root, const char *upper)

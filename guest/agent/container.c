@@ -97,6 +97,8 @@ int container_begin(struct agent *a, struct session *s, void *payload, uint32_t 
 				.pidfd = -1,
 				.group = -1,
 				.oom = -1,
+				.lower = -1,
+				.upper = -1,
 				.limited_caps = create.process.exec.flags & AGENT_EXEC_CAPS,
 				.caps = create.process.exec.caps,
 				.session = s,
@@ -207,15 +209,24 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 {
 	int r = container_check(a, name, why);
 	struct container *c;
+	int group;
 	pid_t pid;
 
 	if (r)
 		return r;
 	c = container_find(a, name);
+	group = c->group;
 	sp->enter = contain_join;
 	sp->where = &c->pidfd;
-	sp->caps = c->limited_caps ? &c->caps : NULL;
-	pid = fork_beside(a, c->group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
+	if (sp->command->exec.flags & AGENT_EXEC_OWN) {
+		/* Whatever the container may do and has used up. */
+		sp->lower = c->lower;
+		sp->upper = c->upper;
+		group = a->config->freezer->home;
+	} else {
+		sp->caps = c->limited_caps ? &c->caps : NULL;
+	}
+	pid = fork_beside(a, group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
 	*why = "cannot make a process in the container";
 	return pid < 0 ? -errno : pid;
 }
@@ -264,6 +275,15 @@ int container_ready(struct agent *a, struct container *c, const char **why)
 	return cgroup_devices(c->group, rules, n);
 }
 
+void container_layer(struct container *c, int fd)
+{
+	int *layer = c->lower < 0 ? &c->lower : &c->upper;
+
+	if (*layer >= 0)
+		close(*layer); /* it says more than there is */
+	*layer = fd;
+}
+
 void container_ended(struct container *c, struct agent_exited how)
 {
 	c->state = AGENT_CONTAINER_STOPPED;
@@ -291,6 +311,10 @@ int container_free(struct agent *a, struct container *c)
 		close(c->pidfd);
 	if (c->oom >= 0)
 		close(c->oom);
+	if (c->lower >= 0)
+		close(c->lower);
+	if (c->upper >= 0)
+		close(c->upper);
 	*c = (struct container){0};
 	return r == -EBUSY ? r : 0;
 }

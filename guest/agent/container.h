@@ -31,6 +31,7 @@ struct container {
 	int pidfd;	   /* likewise, or -1 */
 	int group;	   /* its cgroup, or -1 */
 	int oom;	   /* its memory.events, or -1 */
+	int lower, upper;  /* what its root is made of, or -1 */
 	uint64_t oom_kills; /* that were told of */
 	bool limited_caps; /* its process had caps: */
 	struct agent_caps caps;
@@ -60,6 +61,9 @@ int container_check(struct agent *a, const char *name, const char **why);
 
 /* Its process is set up. Returns 0 or -errno with *why. */
 int container_ready(struct agent *a, struct container *c, const char **why);
+
+/* Takes over a directory that its root is made of: the lower one, then the upper. */
+void container_layer(struct container *c, int fd);
 
 /* Its process has ended: so has it. */
 void container_ended(struct container *c, struct agent_exited how);

@@ -444,6 +444,8 @@ static void session_start(struct agent *a, struct session *s)
 	/* A container's environment is what its owner says, and no more. */
 	struct spawn sp = {.command = &s->command,
 			   .tty = s->tty,
+			   .lower = -1,
+			   .upper = -1,
 			   .words = s->container ? NULL : a->config->words};
 	const char *why;
 	pid_t pid;
@@ -676,6 +678,8 @@ static void session_report(struct agent *a, struct session *s)
 			report_terminal(a, s, fd);
 			continue;
 		}
+		if (n == 1 && *m == SPAWN_LAYER && s->container)
+			container_layer(s->container, take(&fd));
 		close_fd(&fd);
 		if (n >= (ssize_t)sizeof(struct agent_error))
 			report_error(a, s, m, (uint32_t)n);
@@ -783,8 +787,10 @@ void session_reaped(struct agent *a, pid_t pid, int wait_status)
 	s->pid = 0;
 	s->wait_status = wait_status;
 	s->state = SESSION_DRAINING;
-	if (s->container)
+	if (s->container) {
+		container_event(a, s->container); /* why it has, before that it has */
 		container_ended(s->container, exited_of(wait_status));
+	}
 	session_drain(s);
 	session_pump(a, s);
 }

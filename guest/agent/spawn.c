@@ -30,6 +30,7 @@
 #include <linux/seccomp.h>
 
 #include "guest/agent/mount.h"
+#include "guest/agent/own.h"
 #include "guest/agent/text.h"
 #include "guest/agent/user.h"
 
@@ -101,6 +102,11 @@ static void send_byte(const struct spawn *s, char byte, int fd)
 void spawn_ready(const struct spawn *s)
 {
 	send_byte(s, SPAWN_READY, -1);
+}
+
+void spawn_layer(const struct spawn *s, int fd)
+{
+	send_byte(s, SPAWN_LAYER, fd);
 }
 
 ssize_t spawn_receive(int report, void *buf, size_t size, int *fd)
@@ -249,15 +255,27 @@ static void set_limits(const struct child *ch)
 	}
 }
 
-/* Leaves 0 to 2 and the report, which becomes 3. */
+/* Leaves 0 to 2 and the report, which becomes 3; and the layers. */
 static void close_rest(struct child *ch)
 {
+	unsigned int first = 4;
+
 	ch->own = *ch->s;
+	if (ch->s->upper >= 0) {
+		/* Out of each other's way first. */
+		int lower = fcntl(ch->s->lower, F_DUPFD, OWN_UPPER + 1);
+		int upper = fcntl(ch->s->upper, F_DUPFD, OWN_UPPER + 1);
+
+		ch->own.report = fcntl(ch->s->report, F_DUPFD, OWN_UPPER + 1);
+		if (dup2(lower, OWN_LOWER) < 0 || dup2(upper, OWN_UPPER) < 0)
+			refused(ch, "cannot keep a descriptor");
+		first = OWN_UPPER + 1;
+	}
 	if (ch->own.report != 3 && dup3(ch->own.report, 3, O_CLOEXEC) < 0)
 		refused(ch, "cannot keep a descriptor");
 	ch->own.report = 3;
 	ch->s = &ch->own;
-	if (syscall(SYS_close_range, 4u, ~0u, 0u))
+	if (syscall(SYS_close_range, first, ~0u, 0u))
 		refused(ch, "cannot close descriptors");
 }
 
@@ -444,6 +462,7 @@ static void reset_signals(void)
 _Noreturn void spawn_run(const struct spawn *s)
 {
 	static struct child child;
+	static struct own own;
 	struct child *ch = &child;
 	const struct command *c = s->command;
 
@@ -463,13 +482,20 @@ _Noreturn void spawn_run(const struct spawn *s)
 	if (chdir(*c->cwd ? c->cwd : "/"))
 		not_run(ch, "cannot change the directory to", c->cwd);
 	list_strings(ch);
-	find_program(ch);
+	if (c->exec.flags & AGENT_EXEC_OWN)
+		own_open(&own, ch->s, ch->argv);
+	else
+		find_program(ch);
 	await_go(ch);
 	reset_signals();
 	if (c->exec.flags & AGENT_EXEC_NO_NEW_PRIVS) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 			refused(ch, "cannot forbid new privileges");
 		install_filter(ch);
+	}
+	if (own.run) {
+		close(ch->s->report); /* as exec would */
+		own_run(&own);
 	}
 	execve(ch->file, ch->argv, ch->envp);
 	not_run(ch, "cannot run", ch->argv[0]);

@@ -20,6 +20,8 @@
 
 /* Messages of one byte. An error is the payload of an ERROR message, and longer. */
 #define SPAWN_TERMINAL 't' /* to the agent, with a descriptor: the terminal's master */
+#define SPAWN_LAYER    'l' /* to the agent, with a descriptor: a directory that the container's root is
+			    * made of; the lower one, then the upper */
 #define SPAWN_READY    'r' /* to the agent: all is set up; or, of an order, done */
 #define SPAWN_GO       'g' /* to the process: go on */
 
@@ -36,6 +38,7 @@ struct spawn {
 	const void *where;
 	const struct words *words; /* variables for those that come without; or NULL */
 	const struct agent_caps *caps; /* of who says nothing about its own; NULL: all */
+	int lower, upper; /* of a program of the agent's: what own.h says; upper -1: none */
 };
 
 /* In the child: becomes the program. It leads a new session, has default signals and nothing of the
@@ -50,6 +53,9 @@ _Noreturn void spawn_fail(const struct spawn *s, uint32_t kind, const char *what
 
 /* In the child: says that it is ready. */
 void spawn_ready(const struct spawn *s);
+
+/* In the child: hands the agent a directory. */
+void spawn_layer(const struct spawn *s, int fd);
 
 /* In the agent: takes the next message, into buf of size bytes; *fd is the descriptor that came with it,
  * or -1. Returns as recv(2), without waiting.
