@@ -21,7 +21,7 @@ HARDEN   = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protecti
 CFLAGS  ?= -O2 -g
 LDHARDEN = -Wl,-z,relro,-z,now,-z,noexecstack
 
-VMM_SRC  = $(wildcard vmm/*.c devices/*.c snapshot/*.c)
+VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
@@ -69,6 +69,10 @@ $B/vmm/%.o: vmm/%.c $B/musl-pie.specs
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
 $B/devices/%.o: devices/%.c $B/musl-pie.specs
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+$B/shim/%.o: shim/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 

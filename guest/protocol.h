@@ -234,7 +234,8 @@ enum agent_root_flags {
 /* The container's root: lower, and above it what the container writes. Followed by three strings:
  * the lower's device ("/dev/vda"), its type ("erofs"), and what is above: "" (nothing: the root is
  * lower itself), "tmpfs" (of upper_size bytes at the most), or a device with an ext4 on it, where
- * the container has the directory of its name.
+ * the container has the directory of its name. A lower of the type "virtiofs" is named by its tag; with
+ * nothing above it and not AGENT_ROOT_READONLY, it is what the container writes to.
  */
 struct agent_root {
 	uint64_t upper_size;  /* bytes; 0: half of the guest's memory */

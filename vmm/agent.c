@@ -25,6 +25,7 @@ static const struct {
 	{AGENT_EXITED, sizeof(struct agent_exited), sizeof(struct agent_exited)},
 	{AGENT_CREATED, sizeof(struct agent_started), sizeof(struct agent_started)},
 	{AGENT_NOTICE, sizeof(struct agent_notice), sizeof(struct agent_notice)},
+	{AGENT_PROPERTIES, sizeof(struct agent_properties), sizeof(struct agent_properties)},
 };
 
 uint64_t agent_deadline(void)
@@ -281,15 +282,37 @@ int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void
 	return r ? r : m.head.type == AGENT_OK ? 0 : unexpected(&m, e);
 }
 
+static int set_name(struct agent_name *to, const char *container, struct err *e)
+{
+	if (strlen(container) > AGENT_NAME_MAX)
+		return err_set(e, EINVAL, "'%s' is not a container's name", container);
+	strcpy(to->name, container);
+	return 0;
+}
+
+int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, struct agent_properties *to,
+		struct err *e)
+{
+	struct agent_name order = {{0}};
+	struct agent_message m;
+	int r = set_name(&order, container, e);
+
+	if (!r)
+		r = ask(dial, ctx, AGENT_STATS, &order, sizeof(order), &m, e);
+	if (!r && m.head.type != AGENT_PROPERTIES)
+		r = unexpected(&m, e);
+	if (!r)
+		*to = m.properties;
+	return r;
+}
+
 int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
 	       enum agent_kill_scope scope, struct err *e)
 {
 	struct agent_kill order = {.signo = (uint32_t)signo, .scope = scope};
+	int r = set_name(&order.container, container, e);
 
-	if (strlen(container) > AGENT_NAME_MAX)
-		return err_set(e, EINVAL, "'%s' is not a container's name", container);
-	strcpy(order.container.name, container);
-	return agent_order(dial, ctx, AGENT_KILL, &order, sizeof(order), e);
+	return r ? r : agent_order(dial, ctx, AGENT_KILL, &order, sizeof(order), e);
 }
 
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e)

@@ -31,6 +31,7 @@ struct agent_message {
 		struct agent_started started;
 		struct agent_exited exited;
 		struct agent_notice notice;
+		struct agent_properties properties;
 		struct {
 			struct agent_error error;
 			char text[AGENT_TEXT_MAX + 1]; /* ends in a NUL once complete */
@@ -87,6 +88,10 @@ int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char
 /* Sends a signal to a container's first process, or to all in it. As agent_order. */
 int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
 	       enum agent_kill_scope scope, struct err *e);
+
+/* What a container, or with an empty name the guest, has used so far. As agent_order. */
+int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, struct agent_properties *to,
+		struct err *e);
 
 /* Tells the guest to power off or reboot. 0: it was told so, not that it has done it. */
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e);

@@ -43,6 +43,9 @@ extern const struct cmd cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_cp, cmd
 #define CMD_TIME 32
 void cmd_time(int64_t seconds, char text[CMD_TIME]);
 
+/* An option's setter (vmm/opt.h): a signal by name or number [int]. */
+int cmd_set_signal(void *to, const char *value, struct err *e);
+
 /* Kills the VM's process, and waits for its end. Returns an exit status. */
 struct rundir;
 int cmd_kill_vm(struct rundir *vm, struct err *e);

@@ -205,20 +205,10 @@ static void run_defaults(void *to)
 	container_defaults(&c->run.spec, NULL);
 }
 
-static int check_template(const struct template *t, struct err *e)
-{
-	if (t->cpus < 1 || t->cpus > VCPU_MAX)
-		return err_set(e, EINVAL, "--cpus: %u is outside 1 to %d", t->cpus, VCPU_MAX);
-	if (t->memory < MEM_MIN || t->memory > MEM_MAX || t->memory % 4096)
-		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
-			       MEM_MIN >> 20, MEM_MAX >> 30);
-	return 0;
-}
-
 static int check(const struct run_config *c, struct err *e)
 {
 	const struct run *r = &c->run;
-	int error = check_template(&c->template, e);
+	int error = template_check(&c->template, e);
 
 	if (error)
 		return error;
@@ -549,7 +539,7 @@ static int build(struct template_config *c, struct err *e)
 {
 	char kernel[PATH_MAX], key[TEMPLATE_KEY + 1];
 
-	if (check_template(&c->template, e))
+	if (template_check(&c->template, e))
 		return EXIT_USAGE;
 	if (template_kernel(kernel, c->template.kernel, e))
 		return EXIT_FAIL;

@@ -380,15 +380,21 @@ struct kill_config {
 	int signo; /* 0: the VM's end at once, or SIGKILL for the container */
 };
 
-static int set_signal(void *to, const char *value, struct err *e)
+int cmd_set_signal(void *to, const char *value, struct err *e)
 {
 	static const struct {
 		const char *name;
 		int signo;
-	} names[] = {{"HUP", SIGHUP},	{"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT},
-		     {"KILL", SIGKILL}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE},
-		     {"ALRM", SIGALRM}, {"TERM", SIGTERM}, {"CONT", SIGCONT}, {"STOP", SIGSTOP},
-		     {"TSTP", SIGTSTP}, {"WINCH", SIGWINCH}};
+	} names[] = {{"HUP", SIGHUP},	{"INT", SIGINT},     {"QUIT", SIGQUIT},
+		     {"ILL", SIGILL},	{"TRAP", SIGTRAP},   {"ABRT", SIGABRT},
+		     {"BUS", SIGBUS},	{"FPE", SIGFPE},     {"KILL", SIGKILL},
+		     {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},   {"USR2", SIGUSR2},
+		     {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},   {"TERM", SIGTERM},
+		     {"CHLD", SIGCHLD}, {"CONT", SIGCONT},   {"STOP", SIGSTOP},
+		     {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},   {"TTOU", SIGTTOU},
+		     {"URG", SIGURG},	{"XCPU", SIGXCPU},   {"XFSZ", SIGXFSZ},
+		     {"PROF", SIGPROF}, {"VTALRM", SIGVTALRM}, {"WINCH", SIGWINCH},
+		     {"IO", SIGIO},	{"PWR", SIGPWR},     {"SYS", SIGSYS}};
 	const char *name = strncmp(value, "SIG", 3) ? value : value + 3;
 	char *end;
 	long n = strtol(value, &end, 10);
@@ -406,7 +412,7 @@ static int set_signal(void *to, const char *value, struct err *e)
 }
 
 static const struct opt kill_options[] = {
-	{"signal", 's', "SIGNAL", "which one the container's process gets (default KILL)", set_signal,
+	{"signal", 's', "SIGNAL", "which one the container's process gets (default KILL)", cmd_set_signal,
 	 offsetof(struct kill_config, signo)},
 	{0},
 };

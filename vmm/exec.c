@@ -62,6 +62,7 @@ struct exec {
 	struct tty tty;
 	uint64_t deadline_ns; /* for the first answer */
 	uint64_t kill_ns;     /* when it has had its time; 0: never */
+	bool created; /* and waits to be started, for as long as that takes */
 	bool started;
 	bool exited;
 	bool timed_out;
@@ -348,6 +349,11 @@ static int take_message(struct exec *x, struct err *e)
 			x->status = m->error.code == ENOENT ? EXEC_NOT_FOUND : EXEC_NOT_EXECUTABLE;
 		return agent_error(m, e);
 	}
+	if (m->head.type == AGENT_CREATED && x->rq->created && !x->created && !x->started) {
+		x->created = true;
+		x->rq->created(x->rq->ctx);
+		return 0;
+	}
 	if (m->head.type == AGENT_STARTED && !x->started) {
 		process_started(x);
 		return 0;
@@ -390,7 +396,7 @@ static bool finished(const struct exec *x)
  */
 static int patience(struct exec *x, struct err *e)
 {
-	uint64_t now, until = x->started ? x->kill_ns : x->deadline_ns;
+	uint64_t now, until = x->started ? x->kill_ns : x->created ? 0 : x->deadline_ns;
 
 	if (!until || x->exited)
 		return -1;

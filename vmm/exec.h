@@ -45,6 +45,7 @@ struct exec_request {
 	int cancel; /* once this descriptor can be read, the guest is gone; 0: none */
 	/* In place of write(2) to a descriptor for output; returns as that does, and never waits. */
 	ssize_t (*write)(void *ctx, int fd, const void *data, size_t len);
+	void (*created)(void *ctx); /* with create that does not start it: it waits for START */
 	void (*started)(void *ctx); /* it runs */
 	/* create's memory limit has killed processes: how many so far, which has grown. Or NULL. */
 	void (*out_of_memory)(void *ctx, uint64_t kills);

@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "shim/cli.h"
+#include "shim/config.h"
 #include "vmm/cmd.h"
 #include "vmm/man.h"
 #include "vmm/util.h"
@@ -36,7 +38,10 @@ static void print_usage(FILE *out)
 		"A micro-VM monitor: boots Linux in a VM of its own and runs commands in it.\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-	fprintf(out, "\n'uvm help COMMAND' tells more about each; 'uvm --version' the version.\n");
+	fprintf(out, "\nAs an OCI runtime, for podman, containerd and docker:\n ");
+	for (size_t i = 0; i < shim_commands_count; i++)
+		fprintf(out, " %s", shim_commands[i]->name);
+	fprintf(out, "\n\n'uvm help COMMAND' tells more about each; 'uvm --version' the version.\n");
 }
 
 static void print_help(const struct cmd *c)
@@ -56,6 +61,9 @@ static const struct cmd *find(const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i]->name, name))
 			return commands[i];
+	for (size_t i = 0; i < shim_commands_count; i++)
+		if (!strcmp(shim_commands[i]->name, name))
+			return shim_commands[i];
 	return NULL;
 }
 
@@ -136,9 +144,11 @@ static int dispatch(int argc, char **argv, struct err *e)
 	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
 		return help(argc, argv, e);
 	if (!strcmp(argv[1], "--version")) {
-		printf("uvm version %s\n", UVM_VERSION);
+		printf("uvm version %s\nspec: " OCI_VERSION "\n", UVM_VERSION);
 		return EXIT_OK;
 	}
+	if (shim_wanted(argc, argv))
+		return shim_run(argc, argv, e);
 	c = find(argv[1]);
 	if (!c) {
 		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[1]);

@@ -57,6 +57,8 @@ static int set_streams(struct run *r, struct err *e)
 {
 	r->output = -1;
 	r->process.fds = r->fds;
+	if (r->created)
+		return 0;
 	if (!r->detach) {
 		r->fds[0] = r->stdin_open ? 0 : -1;
 		r->fds[1] = 1;
@@ -73,6 +75,13 @@ static int set_streams(struct run *r, struct err *e)
 }
 
 /* --- the session --- */
+
+static void created(void *ctx)
+{
+	struct run *r = ctx;
+
+	r->created(r);
+}
 
 /* Says so to a starter that waits, and lets go of it. */
 static void started(void *ctx)
@@ -195,12 +204,13 @@ static int begin(struct run *r, struct err *e)
 	r->cancel = event_new(e);
 	if (r->cancel < 0)
 		return r->cancel;
-	r->spec.start = true;
+	r->spec.start = !r->created;
 	r->spec.name = RECORD_CONTAINER;
 	if (!r->spec.hostname)
 		r->spec.hostname = c->rundir.id;
 	r->process.create = &r->spec;
 	r->process.cancel = r->cancel;
+	r->process.created = r->created ? created : NULL;
 	r->process.started = started;
 	r->process.out_of_memory = out_of_memory;
 	r->process.ctx = r;
@@ -214,8 +224,7 @@ static int begin(struct run *r, struct err *e)
 	return 0;
 }
 
-/* The VM's process. */
-static int run_here(struct run *r, struct err *e)
+int run_here(struct run *r, struct err *e)
 {
 	if (begin(r, e)) {
 		rundir_remove(&r->clone.rundir);
@@ -225,7 +234,10 @@ static int run_here(struct run *r, struct err *e)
 	clone_run(&r->clone, e);
 	if (!__atomic_load_n(&r->done, __ATOMIC_ACQUIRE))
 		return RUN_FAILED; /* it did not come to a session */
-	if (!r->settle) /* whose disks another run may want at once */
+	/* Not where a disk is kept, which another run may want at once, nor as the first process of a
+	 * PID namespace, whose end waits for all others.
+	 */
+	if (!r->settle && !r->created)
 		launch_leave_behind(r->clone.machine);
 	if (!r->fault) /* else that is why the session has ended */
 		*e = r->e;

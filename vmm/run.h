@@ -37,6 +37,10 @@ struct run {
 	bool detach;
 	bool remove; /* what is known of a detached one goes with its end */
 	bool settle; /* a disk is kept: the guest takes its file systems down first */
+	/* The OCI runtime's (shim/init.h), else NULL. Called on the session's thread when the process
+	 * waits to be started, which is somebody else's to do; fds are the caller's then.
+	 */
+	void (*created)(struct run *r);
 
 	/* Its own. */
 	pthread_t thread;
@@ -56,5 +60,8 @@ struct run {
  * ours.
  */
 int run_container(struct run *r, struct err *e);
+
+/* The same in this process, with a run directory that is the caller's, and removed at the end. */
+int run_here(struct run *r, struct err *e);
 
 #endif

@@ -124,7 +124,7 @@ static void empty(const struct rundir *r)
 	closedir(d);
 }
 
-static bool kept(const struct rundir *r)
+bool rundir_kept(const struct rundir *r)
 {
 	return !faccessat(r->dir, KEEP, F_OK, AT_SYMLINK_NOFOLLOW);
 }
@@ -147,7 +147,7 @@ static int create_locked(struct rundir *r)
 	if (there && errno != EEXIST)
 		return -errno;
 	error = take_lock(r);
-	if (there && !error && kept(r)) {
+	if (there && !error && rundir_kept(r)) {
 		close(r->lock);
 		close(r->dir);
 		return -ENOTEMPTY;
@@ -205,8 +205,14 @@ int rundir_write_pid(const struct rundir *r, struct err *e)
 {
 	int fd = openat(r->dir, PID, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	char text[16];
-	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid()), error;
+	ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
+	int error;
 
+	/* As the others' /proc has it: our own PID namespace may be another. */
+	if (n > 0)
+		text[n++] = '\n';
+	else
+		n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 	if (fd < 0)
 		return err_sys(e, "cannot write the pid file of '%s'", r->id);
 	error = write_all(fd, text, (size_t)n);
@@ -247,7 +253,7 @@ static void tidy_locked(struct rundir *r)
 void rundir_remove(struct rundir *r)
 {
 	lock_root(r->root);
-	if (kept(r))
+	if (rundir_kept(r))
 		tidy_locked(r);
 	else
 		remove_locked(r);
@@ -265,7 +271,7 @@ static int look_up(struct rundir *r)
 
 	lock_root(r->root);
 	error = take_lock(r);
-	if (error == 0 && kept(r)) {
+	if (error == 0 && rundir_kept(r)) {
 		close(r->lock);
 		r->lock = -1;
 		error = -ESRCH;

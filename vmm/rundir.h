@@ -60,6 +60,9 @@ void rundir_release(struct rundir *r);
 /* From now on rundir_remove, and those who find the VM dead, leave what is known of its container. */
 int rundir_keep(const struct rundir *r, struct err *e);
 
+/* Whether that was said, of a directory that is open. */
+bool rundir_kept(const struct rundir *r);
+
 /* Removes the directory with all in it, then the lock. */
 void rundir_remove(struct rundir *r);
 

@@ -114,6 +114,17 @@ static int kernel_sum(const char *path, int at, uint64_t *sum, struct err *e)
 
 /* --- keys --- */
 
+int template_check(const struct template *t, struct err *e)
+{
+	if (t->cpus < 1 || t->cpus > VCPU_MAX)
+		return err_set(e, EINVAL, "--cpus: %u is outside 1 to %d", t->cpus, VCPU_MAX);
+	if (t->memory < MEM_MIN || t->memory > MEM_MAX || t->memory % 4096)
+		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
+			       MEM_MIN >> 20, MEM_MAX >> 30);
+	return 0;
+}
+
+
 /* What a guest saw of the host when it was frozen, which another host may lack. */
 struct host {
 	uint32_t cpuid[4][4];
@@ -139,7 +150,7 @@ int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], s
 	struct {
 		struct host host;
 		char version[64];
-		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives;
+		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share;
 	} all;
 	int r;
 
@@ -155,6 +166,7 @@ int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], s
 	all.cpus = t->cpus;
 	all.cpu = t->cpu;
 	all.drives = t->drives;
+	all.share = t->share;
 	snprintf(key, TEMPLATE_KEY + 1, "%016" PRIx64, sum_bytes(&all, sizeof(all), 0));
 	return 0;
 }
@@ -191,6 +203,9 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
 	for (unsigned int i = 0; i < t->drives; i++)
 		cfg.disk[i] = (struct disk_config){.path = DISK_PLACEHOLDER, .read_only = !i};
+	if (t->share)
+		cfg.share[cfg.shares++] = (struct share_config){.path = SHARE_PLACEHOLDER,
+								.tag = TEMPLATE_SHARE};
 	if (m) {
 		m->ready = ready;
 		m->ready_ctx = vm;
@@ -416,12 +431,13 @@ bool template_current(int at, const char *key, const char *path, struct err *why
 	char now[TEMPLATE_KEY + 1];
 	bool current = false;
 
-	for (size_t i = 0; i < ARRAY_SIZE(cpus) && !r && !current; i++) {
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(cpus) && !r && !current; i++) {
 		struct template t = {.kernel = s->m.kernel.s,
 				     .memory = s->m.memory,
 				     .cpus = s->m.cpus,
-				     .cpu = cpus[i],
-				     .drives = s->m.disks};
+				     .cpu = cpus[i / 2],
+				     .drives = s->m.disks,
+				     .share = i % 2};
 
 		r = template_key(&t, at, now, why);
 		current = !r && !strcmp(now, key);

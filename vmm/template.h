@@ -30,6 +30,7 @@
 /* Placeholders, the first of which is read-only. Each costs a start a little, so most have few. */
 #define TEMPLATE_DRIVES_FEW 2u
 #define TEMPLATE_DRIVES	    8u
+#define TEMPLATE_SHARE	    "root"
 
 struct template {
 	const char *kernel; /* path */
@@ -37,6 +38,7 @@ struct template {
 	uint32_t cpus;
 	enum cpuid_template cpu;
 	unsigned int drives;
+	bool share; /* also a placeholder for a directory, with the tag TEMPLATE_SHARE */
 };
 
 /* How many drives the template has that so many disks want. */
@@ -44,6 +46,9 @@ static inline unsigned int template_drives(unsigned int disks)
 {
 	return disks > TEMPLATE_DRIVES_FEW ? TEMPLATE_DRIVES : TEMPLATE_DRIVES_FEW;
 }
+
+/* Whether there can be such a VM, but for its kernel. Returns 0 or -EINVAL. */
+int template_check(const struct template *t, struct err *e);
 
 /* The kernel to use: what was asked for, if it is not NULL; $UVM_KERNEL; lib/uvm/vmlinux beside the
  * directory of this program; vmlinux in it. Writes its path. Returns 0, or -ENOENT with a message.

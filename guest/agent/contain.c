@@ -156,6 +156,7 @@ static int make_root(const struct spawn *s, const struct create *c)
 	const struct agent_root *root;
 	const char *device, *type, *upper;
 	struct record r;
+	bool written;
 	int tree;
 
 	if (!record_next(&records, AGENT_R_ROOT, &r))
@@ -164,7 +165,9 @@ static int make_root(const struct spawn *s, const struct create *c)
 	device = record_string(&r, sizeof(*root));
 	type = string_after(device);
 	upper = string_after(type);
-	tree = want(s, mount_new(type, device, "", MS_RDONLY), "cannot mount", device);
+	written = !*upper && !strcmp(type, "virtiofs") && !(root->flags & AGENT_ROOT_READONLY);
+	tree = want(s, mount_new(type, device, "", written ? 0 : MS_RDONLY), "cannot mount",
+		    device);
 	if (!*upper)
 		return tree;
 	want(s, mount_attach(tree, AT_FDCWD, LOWER), "cannot place", device);

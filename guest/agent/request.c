@@ -145,7 +145,7 @@ static const char *check_root(const struct record *r)
 	if (root->flags & ~AGENT_ROOT_READONLY || root->propagation & ~PROPAGATIONS ||
 	    __builtin_popcount(root->propagation) > 1)
 		return "a root with unknown flags or propagation";
-	if (!path_ok(lower) || !*type || strlen(type) > NAME_MAX ||
+	if ((!path_ok(lower) && (!*lower || strcmp(type, "virtiofs"))) || !*type || strlen(type) > NAME_MAX ||
 	    (*upper && strcmp(upper, "tmpfs") && !path_ok(upper)))
 		return "a root without a device, or a type, or what is above it";
 	return NULL;

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * config: a bundle's config.json (OCI runtime specification 1.0 and 1.1) as what makes a VM and the
+ * container in it. docs/oci-runtime.md has the table of what is honoured, mapped and refused.
+ *
+ * The JSON is hostile. Nothing here looks at a file system: what paths lead to is shim/rootfs.h's.
+ */
+#ifndef UVM_SHIM_CONFIG_H
+#define UVM_SHIM_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shim/process.h"
+#include "shim/resources.h"
+#include "vmm/container.h"
+#include "vmm/err.h"
+#include "vmm/json.h"
+
+#define OCI_VERSION	"1.0.2"
+#define OCI_DEVICES_MAX 64u
+#define OCI_RULES_MAX	128u
+
+/* A mount of something of the host's: it is made on the host, in the tree that the guest sees. */
+struct oci_bind {
+	const char *source, *target;
+	uint64_t flags; /* MS_* */
+};
+
+struct oci_config {
+	struct json_doc doc;
+	const char *root;  /* path, perhaps relative to the bundle's */
+	bool read_only;
+	struct oci_process process;
+	struct container_spec spec; /* all but its root */
+	struct oci_bind *bind;	    /* in their order */
+	size_t binds;
+	const char *cgroup;  /* or NULL */
+	const char *network; /* the path of a network namespace; NULL: a new one */
+	struct oci_resources resources;
+	const struct json *annotations; /* an object of strings, or NULL */
+
+	struct container_mount *mount;
+	const char **masked, **readonly;
+	struct container_value *sysctl;
+	struct container_device device[OCI_DEVICES_MAX];
+	struct agent_device_rule rule[OCI_RULES_MAX];
+};
+
+/* Parses a text into c, which is zeroed. Returns 0, or -EINVAL, -E2BIG or -ENOMEM with the message set.
+ * oci_config_free in any case.
+ */
+int oci_config_parse(struct oci_config *c, const char *text, size_t len, struct err *e);
+void oci_config_free(struct oci_config *c);
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/process.h"
+
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/seccomp.h"
+#include "vmm/util.h"
+
+/* capabilities(7), by their numbers. */
+static const char *const cap_names[] = {
+	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+	"SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
+	"IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+	"SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
+	"LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+	"WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+};
+
+/* getrlimit(2), by their numbers on x86-64. */
+static const char *const rlimit_names[] = {
+	"CPU",	   "FSIZE", "DATA",  "STACK",	   "CORE",     "RSS",  "NPROC",	 "NOFILE",
+	"MEMLOCK", "AS",    "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+};
+
+/* The index of prefix and one of the names, or -1. */
+static int find(const char *text, const char *prefix, const char *const *names, size_t n)
+{
+	size_t len = strlen(prefix);
+
+	for (size_t i = 0; i < n && !strncmp(text, prefix, len); i++)
+		if (!strcmp(text + len, names[i]))
+			return (int)i;
+	return -1;
+}
+
+/* Those that no kernel we know has are left out, as runc does: they cannot be had. */
+static int parse_caps(const struct json *v, const char *path, uint64_t *set, struct err *e)
+{
+	const char **names = NULL;
+	int r = json_strings(v, path, &names, e);
+
+	for (size_t i = 0; !r && names && names[i]; i++) {
+		int cap = find(names[i], "CAP_", cap_names, ARRAY_SIZE(cap_names));
+
+		if (cap >= 0)
+			*set |= UINT64_C(1) << cap;
+	}
+	free(names);
+	return r;
+}
+
+static int parse_user(struct oci_process *p, const struct json *v, struct err *e)
+{
+	struct exec_request *rq = &p->request;
+	uint64_t uid = 0, gid = 0, mask = 0;
+	const struct json *groups = NULL;
+	int r = json_uint(v, "user.uid", UINT32_MAX - 1, &uid, e);
+
+	if (!r)
+		r = json_uint(v, "user.gid", UINT32_MAX - 1, &gid, e);
+	if (!r)
+		r = json_uint(v, "user.umask", 0777, &mask, e);
+	if (!r)
+		r = json_array(v, "user.additionalGids", &groups, e);
+	rq->user = true;
+	rq->uid = (uint32_t)uid;
+	rq->gid = (uint32_t)gid;
+	if (!r && json_get(v, "user.umask")) {
+		rq->umask = (uint32_t)mask;
+		rq->flags |= AGENT_EXEC_UMASK;
+	}
+	if (r)
+		return r;
+	json_each(g, groups) {
+		uint64_t id = 0;
+
+		if (rq->group_count == AGENT_GROUPS_MAX)
+			return json_bad(e, groups, "has more than %u groups", AGENT_GROUPS_MAX);
+		r = json_uint(g, "", UINT32_MAX - 1, &id, e);
+		if (r)
+			return r;
+		p->groups[rq->group_count++] = (uint32_t)id;
+	}
+	rq->groups = p->groups;
+	return 0;
+}
+
+static int parse_rlimits(struct oci_process *p, const struct json *v, struct err *e)
+{
+	const struct json *list = NULL;
+	int r = json_array(v, "rlimits", &list, e);
+
+	if (r)
+		return r;
+	json_each(l, list) {
+		struct agent_rlimit *limit = &p->rlimits[p->request.rlimit_count];
+		const char *type = "";
+		int number;
+
+		r = json_string(l, "type", &type, e);
+		if (!r)
+			r = json_uint(l, "soft", UINT64_MAX, &limit->soft, e);
+		if (!r)
+			r = json_uint(l, "hard", UINT64_MAX, &limit->hard, e);
+		if (r)
+			return r;
+		number = find(type, "RLIMIT_", rlimit_names, ARRAY_SIZE(rlimit_names));
+		if (number < 0)
+			return json_bad(e, l, "has a type that is no limit: '%s'", type);
+		limit->resource = (uint32_t)number;
+		for (size_t i = 0; i < p->request.rlimit_count; i++)
+			if (p->rlimits[i].resource == limit->resource)
+				return json_bad(e, l, "sets %s once more", type);
+		p->request.rlimit_count++;
+	}
+	p->request.rlimits = p->rlimits;
+	return 0;
+}
+
+static int parse_rest(struct oci_process *p, const struct json *v, struct err *e)
+{
+	struct exec_request *rq = &p->request;
+	int64_t score = 0;
+	uint64_t rows = 0, cols = 0;
+	bool forbid = false;
+	int r = json_int(v, "oomScoreAdj", -1000, 1000, &score, e);
+
+	if (!r)
+		r = json_bool(v, "noNewPrivileges", &forbid, e);
+	if (!r)
+		r = json_uint(v, "consoleSize.height", UINT16_MAX, &rows, e);
+	if (!r)
+		r = json_uint(v, "consoleSize.width", UINT16_MAX, &cols, e);
+	if (json_get(v, "oomScoreAdj"))
+		rq->flags |= AGENT_EXEC_OOM;
+	if (forbid)
+		rq->flags |= AGENT_EXEC_NO_NEW_PRIVS;
+	rq->oom_score_adj = (int32_t)score;
+	p->rows = (uint16_t)rows;
+	p->cols = (uint16_t)cols;
+	return r;
+}
+
+static int parse_caps_sets(struct oci_process *p, const struct json *v, struct err *e)
+{
+	struct agent_caps *c = &p->caps;
+	const struct json *object = NULL;
+	int r = json_object(v, "capabilities", &object, e);
+
+	if (!r)
+		r = parse_caps(v, "capabilities.bounding", &c->bounding, e);
+	if (!r)
+		r = parse_caps(v, "capabilities.effective", &c->effective, e);
+	if (!r)
+		r = parse_caps(v, "capabilities.inheritable", &c->inheritable, e);
+	if (!r)
+		r = parse_caps(v, "capabilities.permitted", &c->permitted, e);
+	if (!r)
+		r = parse_caps(v, "capabilities.ambient", &c->ambient, e);
+	p->request.caps = c; /* without the object: none */
+	return r;
+}
+
+int oci_process_parse(struct oci_process *p, const struct json *v, struct err *e)
+{
+	const char *cwd = NULL;
+	int r = json_required(v, "args", e);
+
+	if (!r)
+		r = json_required(v, "cwd", e);
+	if (!r)
+		r = json_string(v, "cwd", &cwd, e);
+	if (!r && *cwd != '/')
+		r = json_bad(e, json_get(v, "cwd"), "is not absolute");
+	if (!r)
+		r = json_strings(v, "args", &p->args, e);
+	if (!r && !p->args[0])
+		r = json_bad(e, json_get(v, "args"), "is empty");
+	if (!r)
+		r = json_strings(v, "env", &p->env, e);
+	if (!r)
+		r = json_bool(v, "terminal", &p->terminal, e);
+	if (!r)
+		r = parse_user(p, v, e);
+	if (!r)
+		r = parse_caps_sets(p, v, e);
+	if (!r)
+		r = parse_rlimits(p, v, e);
+	if (!r)
+		r = parse_rest(p, v, e);
+	p->request.argv = (char *const *)p->args;
+	p->request.envp = (char *const *)p->env;
+	p->request.cwd = cwd;
+	p->request.tty = p->terminal;
+	return r;
+}
+
+int oci_process_seccomp(struct oci_process *p, const struct json *seccomp, struct err *e)
+{
+	uint32_t flags = 0;
+	int n;
+
+	_Static_assert(sizeof(p->filter[0]) == sizeof(*p->request.filter), "as numbers");
+	if (!seccomp)
+		return 0;
+	n = seccomp_from_oci(seccomp, p->filter, &flags, e);
+	if (n < 0)
+		return n;
+	p->request.filter = (const uint64_t *)(const void *)p->filter;
+	p->request.filter_count = (size_t)n;
+	if (flags & SECCOMP_FILTER_FLAG_LOG)
+		p->request.flags |= AGENT_EXEC_LOG;
+	if (flags & SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+		p->request.flags |= AGENT_EXEC_SPEC;
+	return 0;
+}
+
+void oci_process_free(struct oci_process *p)
+{
+	free(p->args);
+	free(p->env);
+	p->args = p->env = NULL;
+}

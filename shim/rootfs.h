@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rootfs: the host's side of a container's root file system: the tree that the guest gets as a share,
+ * and what others see who look into the VM's process.
+ *
+ * Theory of operation. The process has a mount namespace of its own, in which the bundle's root is
+ * mounted upon itself and everything of the host's that the container shall have is mounted in it:
+ * files and directories, read-only where it says so. A copy of that tree, which is mounted nowhere, is
+ * what the monitor serves by virtio-fs: one share, however many mounts. What the guest's kernel makes
+ * by itself (/proc, /dev, tmpfs) it mounts there over it.
+ *
+ * When the container is made, the process changes its root to the tree, and gives it a /proc of its
+ * PID namespace. That is for callers: podman cp and top enter the namespaces of the process they know
+ * as the container's, and must find the container's files there, and no process of the host's. The
+ * guest cannot see this /proc: it is not in the copy.
+ *
+ * The tree is hostile, an image's: its symbolic links are resolved in it (openat2, RESOLVE_IN_ROOT),
+ * and a mount is put on the descriptor that came of it.
+ */
+#ifndef UVM_SHIM_ROOTFS_H
+#define UVM_SHIM_ROOTFS_H
+
+#include "shim/config.h"
+
+struct oci_rootfs {
+	int root;	/* the tree's directory, O_PATH */
+	int copy;	/* of the tree, mounted nowhere; while it is open it is there */
+	char share[32]; /* its path */
+};
+
+/* Makes the tree of the root file system at path, in a new mount namespace of this process, which has
+ * one thread. Returns 0, or -errno with the message set; then the process is expected to end.
+ */
+int oci_rootfs_make(struct oci_rootfs *r, const char *path, const struct oci_config *c,
+		    struct err *e);
+
+/* Changes the root of the process, all its threads, to the tree. */
+int oci_rootfs_enter(struct oci_rootfs *r, struct err *e);
+
+#endif

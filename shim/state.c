@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shim/config.h"
+#include "vmm/record.h"
+#include "vmm/util.h"
+
+#define FORMAT	 1u
+#define SIZE_MAX_STATE (1u << 20)
+
+int oci_state_save(const struct rundir *vm, const char *bundle, const char *rootfs,
+		   const char *cgroup, const struct json *annotations, struct err *e)
+{
+	int fd = openat(vm->dir, STATE_FILE,
+			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
+	struct json_writer w = {.out = out};
+
+	if (!out)
+		return err_sys(e, "cannot make the state of container '%s'", vm->id);
+	json_put_open(&w, NULL, '{');
+	json_put_uint(&w, "format", FORMAT);
+	json_put_string(&w, "bundle", bundle);
+	json_put_string(&w, "rootfs", rootfs);
+	if (cgroup)
+		json_put_string(&w, "cgroup", cgroup);
+	if (annotations)
+		json_put(&w, "annotations", annotations);
+	json_put_close(&w);
+	putc('\n', out);
+	if (fclose(out))
+		return err_sys(e, "cannot write the state of container '%s'", vm->id);
+	return 0;
+}
+
+int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct err *e)
+{
+	const struct json *v;
+	uint64_t format = 0;
+	int r = json_parse(&s->doc, text, len, STATE_FILE, e);
+
+	if (r)
+		return r;
+	v = s->doc.root;
+	r = json_uint(v, "format", UINT32_MAX, &format, e);
+	if (!r && format != FORMAT)
+		r = err_set(e, EINVAL, STATE_FILE ": of another version of this runtime");
+	if (!r)
+		r = json_required(v, "bundle", e);
+	if (!r)
+		r = json_required(v, "rootfs", e);
+	if (!r)
+		r = json_string(v, "bundle", &s->bundle, e);
+	if (!r)
+		r = json_string(v, "rootfs", &s->rootfs, e);
+	if (!r)
+		r = json_string(v, "cgroup", &s->cgroup, e);
+	if (!r)
+		r = json_object(v, "annotations", &s->annotations, e);
+	if (r)
+		json_free(&s->doc);
+	return r;
+}
+
+/* Reads the file whole. Returns 0 or -errno; -ENOENT without a message. */
+static int load(struct oci_state *s, struct err *e)
+{
+	int fd = openat(s->vm.dir, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), r;
+	struct stat st;
+	char *text;
+
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : err_sys(e, "container '%s': " STATE_FILE, s->vm.id);
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > SIZE_MAX_STATE) {
+		close(fd);
+		return err_set(e, EINVAL, "container '%s': " STATE_FILE " is no such file",
+			       s->vm.id);
+	}
+	text = malloc((size_t)st.st_size + 1);
+	r = text ? pread_all(fd, text, (size_t)st.st_size, 0) : -ENOMEM;
+	if (r)
+		err_set(e, -r, "container '%s': " STATE_FILE ": %s", s->vm.id, strerror(-r));
+	else
+		r = oci_state_parse(s, text, (size_t)st.st_size, e);
+	free(text);
+	close(fd);
+	return r;
+}
+
+static bool has(const struct rundir *vm, const char *name)
+{
+	return !faccessat(vm->dir, name, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+static void find_status(struct oci_state *s, bool running)
+{
+	struct record rec = {.status = -1};
+	struct err ignored;
+
+	if (record_load(&s->vm, &rec, &ignored))
+		rec = (struct record){.status = -1};
+	snprintf(s->created, sizeof(s->created), "%s", rec.created);
+	s->status = !running || *rec.exited	  ? OCI_STOPPED
+		    : !rundir_kept(&s->vm)	  ? OCI_CREATING
+		    : !*rec.started		  ? OCI_CREATED
+		    : has(&s->vm, STATE_PAUSED) ? OCI_PAUSED
+						  : OCI_RUNNING;
+	record_free(&rec);
+	s->pid = s->status == OCI_STOPPED ? 0 : rundir_pid(&s->vm, &ignored);
+	if (s->pid < 0)
+		s->pid = 0;
+}
+
+int oci_state_open(struct oci_state *s, const char *id, struct err *e)
+{
+	bool running;
+	int r;
+
+	*s = (struct oci_state){0};
+	r = rundir_open_any(&s->vm, id, &running, e);
+	if (!r) {
+		r = load(s, e);
+		if (r)
+			rundir_close(&s->vm);
+		else
+			find_status(s, running);
+	}
+	if (r == -ENOENT || (r == -EINVAL && !rundir_id_valid(id)))
+		return err_set(e, ENOENT, "container does not exist");
+	return r;
+}
+
+void oci_state_close(struct oci_state *s)
+{
+	json_free(&s->doc);
+	rundir_close(&s->vm);
+}
+
+bool oci_state_exists(const char *id)
+{
+	struct rundir vm;
+	struct err ignored;
+	bool running, there;
+
+	if (!rundir_id_valid(id) || rundir_open_any(&vm, id, &running, &ignored))
+		return false;
+	there = has(&vm, STATE_FILE);
+	rundir_close(&vm);
+	return there;
+}
+
+const char *oci_status_name(enum oci_status status)
+{
+	static const char *const names[] = {[OCI_CREATING] = "creating",
+					    [OCI_CREATED] = "created",
+					    [OCI_RUNNING] = "running",
+					    [OCI_PAUSED] = "paused",
+					    [OCI_STOPPED] = "stopped"};
+
+	return names[status];
+}
+
+void oci_state_print(const struct oci_state *s, FILE *out)
+{
+	struct json_writer w = {.out = out};
+
+	json_put_open(&w, NULL, '{');
+	json_put_string(&w, "ociVersion", OCI_VERSION);
+	json_put_string(&w, "id", s->vm.id);
+	json_put_int(&w, "pid", s->pid);
+	json_put_string(&w, "status", oci_status_name(s->status));
+	json_put_string(&w, "bundle", s->bundle);
+	json_put_string(&w, "rootfs", s->rootfs);
+	json_put_string(&w, "created", s->created);
+	if (s->annotations)
+		json_put(&w, "annotations", s->annotations);
+	json_put_string(&w, "owner", "");
+	json_put_close(&w);
+	putc('\n', out);
+}
+
+int oci_state_set_paused(const struct oci_state *s, bool paused, struct err *e)
+{
+	int fd;
+
+	if (!paused)
+		return unlinkat(s->vm.dir, STATE_PAUSED, 0) && errno != ENOENT
+			       ? err_sys(e, "cannot write the state of '%s'", s->vm.id)
+			       : 0;
+	fd = openat(s->vm.dir, STATE_PAUSED, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_sys(e, "cannot write the state of '%s'", s->vm.id);
+	close(fd);
+	return 0;
+}

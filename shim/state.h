@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * state: what is known of an OCI container between two calls of the runtime.
+ *
+ * A container is a VM, and the VM's run directory (vmm/rundir.h) is the state directory of its
+ * container: --root names the directory of all run directories. So a container is in "uvm ps" as well,
+ * and what cleans up after a dead VM cleans up after a dead container. In it there are, for this
+ * runtime alone,
+ *   oci.json   written once, when the container is made: struct oci_state
+ *   paused     if it is there: "pause" has stopped the container's processes
+ * and the rest of what a state is made of: the lock, which tells whether the VM lives; "keep", which
+ * is made when "create" is done; "pid"; and the record (vmm/record.h), which tells when the process
+ * has begun and ended.
+ */
+#ifndef UVM_SHIM_STATE_H
+#define UVM_SHIM_STATE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "vmm/json.h"
+#include "vmm/rundir.h"
+
+#define STATE_FILE   "oci.json"
+#define STATE_PAUSED "paused"
+
+enum oci_status {
+	OCI_CREATING,
+	OCI_CREATED,
+	OCI_RUNNING,
+	OCI_PAUSED,
+	OCI_STOPPED,
+};
+
+struct oci_state {
+	struct rundir vm; /* open */
+	enum oci_status status;
+	pid_t pid; /* the VM's process; 0 when stopped */
+	char created[40];
+	/* Of the file. */
+	struct json_doc doc;
+	const char *bundle, *rootfs;
+	const char *cgroup; /* the host's, or NULL */
+	const struct json *annotations; /* an object, or NULL */
+};
+
+/* Writes the file, of a container whose run directory was made now. Returns 0 or -errno. */
+int oci_state_save(const struct rundir *vm, const char *bundle, const char *rootfs,
+		   const char *cgroup, const struct json *annotations, struct err *e);
+
+/* Parses the file's text into s, which is zeroed. For oci_state_open; the tests want it, too. */
+int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct err *e);
+
+/* Opens the container's state. Returns 0; -ENOENT where there is no such container, with runc's text;
+ * or another -errno. oci_state_close after 0.
+ */
+int oci_state_open(struct oci_state *s, const char *id, struct err *e);
+void oci_state_close(struct oci_state *s);
+
+/* Whether there is a container of this runtime's with that id. */
+bool oci_state_exists(const char *id);
+
+/* "creating" and so on. */
+const char *oci_status_name(enum oci_status status);
+
+/* The state as the specification has it, which is also what hooks get. */
+void oci_state_print(const struct oci_state *s, FILE *out);
+
+/* Its processes stand still, or do not any more. */
+int oci_state_set_paused(const struct oci_state *s, bool paused, struct err *e);
+
+#endif
