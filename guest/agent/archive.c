@@ -19,6 +19,7 @@
 
 #include "guest/agent/mount.h"
 #include "guest/agent/own.h"
+#include "guest/agent/text.h"
 
 #define BLOCK	 512u
 #define EXTENTS	 84u   /* of a sparse file; what is behind the last is no hole */

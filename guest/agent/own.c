@@ -4,19 +4,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guest/agent/text.h"
+
 void own_complain(struct own *o, const char *what)
 {
-	char text[PATH_MAX + 64];
-	int n = snprintf(text, sizeof(text), "%d %s '%s'", errno, what, o->path);
+	char text[PATH_MAX + 64], code[NUMBER_SIZE];
+	size_t n = compose(text, sizeof(text), number_text(code, (uint64_t)errno), " ", what, " '",
+			   o->path, "'", NULL);
 
 	o->status = 1;
-	(void)!write(STDERR_FILENO, text, (size_t)n + 1);
+	(void)!write(STDERR_FILENO, text, n + 1);
 }
 
 void own_flush(struct own *o)
@@ -106,7 +108,7 @@ static void open_export(struct own *o, const struct spawn *s, char **argv)
 	errno = S_ISDIR(st.st_mode) ? EISDIR : ENOTDIR;
 	if ((strchr(kind, 'd') && errno == ENOTDIR) || (strchr(kind, 'f') && errno == EISDIR))
 		fail(s, "cannot copy", o->source);
-	snprintf(o->path, sizeof(o->path), "%s", argv[2]);
+	compose(o->path, sizeof(o->path), argv[2], NULL);
 }
 
 /* PATH, NAME, and 'd' if what is in the archive is a directory, 'f' if it is not, or 'x' if PATH must
@@ -120,7 +122,7 @@ static void open_import(struct own *o, const struct spawn *s, char **argv)
 
 	o->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (o->root >= 0) {
-		snprintf(o->prefix, sizeof(o->prefix), "%s", argv[2]);
+		compose(o->prefix, sizeof(o->prefix), argv[2], NULL);
 		return;
 	}
 	/* With a slash behind it, it is a directory's. */
@@ -130,7 +132,7 @@ static void open_import(struct own *o, const struct spawn *s, char **argv)
 	while (len > 1 && path[len - 1] == '/')
 		path[--len] = '\0';
 	last = strrchr(path, '/');
-	snprintf(o->prefix, sizeof(o->prefix), "%s", last ? last + 1 : path);
+	compose(o->prefix, sizeof(o->prefix), last ? last + 1 : path, NULL);
 	if (last)
 		last[last == path] = '\0';
 	o->root = open(last ? path : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
