@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -145,6 +146,7 @@ static int stay_behind(void *ctx)
 	}
 	syscall(SYS_close_range, from, ~0u, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setpriority(PRIO_PROCESS, 0, 19); /* who waits for the first one goes on before */
 	if (getppid() == leave->parent)
 		for (;;)
 			pause();
