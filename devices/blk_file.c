@@ -28,9 +28,10 @@ static bool is_aligned(const struct iovec *iov, unsigned int n, uint64_t offset)
 	return bits % BLK_FILE_ALIGN == 0;
 }
 
-/* Through the buffer, in whole blocks. What is around a write's part of them is read first and written
- * back: nobody else writes there meanwhile, since all such requests are done here, one after the
- * other, and one on its way that covers the whole block would be at odds with this one anyway.
+/* Through the buffer, in whole blocks. What is around a write's part of them is read first and
+ * written back: nobody else writes there meanwhile, since all such requests are done here, one
+ * after the other, and one on its way that covers the whole block would be at odds with this one
+ * anyway.
  */
 static int bounce(struct blk_file *f, bool write, const struct iovec *iov, unsigned int n,
 		  uint64_t offset)
@@ -112,9 +113,8 @@ static int file_open_async(struct blk_backend *b)
 
 static bool file_begin(struct blk_backend *b, struct blk_io *io)
 {
-	static const enum uring_op op[] = {[BLK_READ] = URING_READ,
-					   [BLK_WRITE] = URING_WRITE,
-					   [BLK_FLUSH] = URING_SYNC};
+	static const enum uring_op op[] = {
+		[BLK_READ] = URING_READ, [BLK_WRITE] = URING_WRITE, [BLK_FLUSH] = URING_SYNC};
 	struct blk_file *f = file_of(b);
 	struct uring_transfer t = {.op = op[io->op],
 				   .fd = f->fd,
@@ -189,9 +189,10 @@ int blk_file_direct(struct blk_file *f, const char *name, struct err *e)
 	off_t size = lseek(f->fd, 0, SEEK_END);
 
 	if (size % (off_t)BLK_FILE_ALIGN)
-		return err_set(e, EINVAL,
-			       "disk %s: its size is not a multiple of %u bytes, as direct I/O wants",
-			       name, BLK_FILE_ALIGN);
+		return err_set(
+			e, EINVAL,
+			"disk %s: its size is not a multiple of %u bytes, as direct I/O wants",
+			name, BLK_FILE_ALIGN);
 	if (flags < 0 || fcntl(f->fd, F_SETFL, flags | O_DIRECT))
 		return err_sys(e, "disk %s: no direct I/O", name);
 	f->bounce = aligned_alloc(BLK_FILE_ALIGN, BOUNCE);

@@ -26,9 +26,9 @@ struct blk_file {
  */
 int blk_file_open(struct blk_file *f, const char *path, bool read_only, struct err *e);
 
-/* The same for a file that is open already, for writing too unless read_only; with O_DIRECT as after
- * blk_file_direct. fd is f's from then
- * on, also after a failure, which closes it. The message calls the disk name.
+/* The same for a file that is open already, for writing too unless read_only; with O_DIRECT as
+ * after blk_file_direct. fd is f's from then on, also after a failure, which closes it. The message
+ * calls the disk name.
  */
 int blk_file_open_fd(struct blk_file *f, int fd, bool read_only, const char *name, struct err *e);
 

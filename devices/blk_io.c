@@ -94,8 +94,10 @@ int blk_io_discard(int fd, uint64_t offset, uint64_t len)
 
 	if (ioctl(fd, BLKDISCARD, range) == 0)
 		return 0;
-	/* ENOTTY: not a block device. */
-	return errno == ENOTTY ? allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, len) : -errno;
+	/* What file systems say to a request that is not for them. */
+	return errno == ENOTTY || errno == EINVAL || errno == ENOSYS
+		       ? allocate(fd, FALLOC_FL_PUNCH_HOLE, offset, len)
+		       : -errno;
 }
 
 int blk_io_zero(int fd, uint64_t offset, uint64_t len, bool unmap)

@@ -18,8 +18,8 @@
  * written does the block's bit change, and that in memory. So a write that fails (the host's file
  * system is full) leaves the blocks below in view, and a later write starts from them again.
  *
- * A range that is to read as zeros, and one that is discarded, becomes a hole in the layer's data, and
- * then its bits are set, for below it there may be anything. So also a layer that was discarded
+ * A range that is to read as zeros, and one that is discarded, becomes a hole in the layer's data,
+ * and then its bits are set, for below it there may be anything. So also a layer that was discarded
  * as a whole takes no space but its bitmap.
  *
  * A flush writes the bits out: first the data is made durable, then the changed pages of the bitmap

@@ -39,7 +39,6 @@ static int map(struct uring *u, const struct io_uring_params *p)
 	u->sq_mask = *(uint32_t *)(void *)(at + p->sq_off.ring_mask);
 	u->cq_head = (uint32_t *)(void *)(at + p->cq_off.head);
 	u->cq_tail = (uint32_t *)(void *)(at + p->cq_off.tail);
-	u->cq_flags = p->cq_off.flags ? (uint32_t *)(void *)(at + p->cq_off.flags) : NULL;
 	u->cq_mask = *(uint32_t *)(void *)(at + p->cq_off.ring_mask);
 	u->cqe = (const void *)(at + p->cq_off.cqes);
 	return 0;
@@ -117,22 +116,12 @@ bool uring_queue(struct uring *u, const struct uring_transfer *t)
 	return true;
 }
 
-/* Whether the kernel is to signal the eventfd. */
-static void set_signals(struct uring *u, bool on)
-{
-	if (!u->cq_flags) /* before Linux 5.8: it always does, and somebody wakes up for nothing */
-		return;
-	__atomic_store_n(u->cq_flags, on ? 0 : IORING_CQ_EVENTFD_DISABLED, __ATOMIC_SEQ_CST);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* then look: what came before did not signal */
-}
-
 unsigned int uring_submit(struct uring *u)
 {
 	unsigned int left;
 
 	if (!u->queued)
 		return 0;
-	set_signals(u, false);
 	while (u->queued) {
 		int n = enter(u, u->queued, 0, 0);
 
@@ -146,7 +135,10 @@ unsigned int uring_submit(struct uring *u)
 	left = u->queued;
 	u->queued = 0;
 	__atomic_store_n(u->sq_tail, *u->sq_tail - left, __ATOMIC_RELEASE);
-	set_signals(u, true);
+	/* What has ended already is about to be taken. Not by switching the signal off meanwhile:
+	 * the kernel reads that flag without a barrier behind its new tail.
+	 */
+	event_take(u->event);
 	return left;
 }
 

@@ -31,7 +31,7 @@ struct uring {
 	size_t rings_len, sqes_len;
 	struct io_uring_sqe *sqe;
 	const struct io_uring_cqe *cqe;
-	uint32_t *sq_tail, *sq_array, *cq_head, *cq_tail, *cq_flags;
+	uint32_t *sq_tail, *sq_array, *cq_head, *cq_tail;
 	uint32_t sq_mask, cq_mask;
 };
 
@@ -46,8 +46,8 @@ struct uring_transfer {
 	void *who;		 /* what uring_take gives back */
 };
 
-/* Makes a ring for `entries` transfers (a power of two). Returns 0, or -errno (-ENOSYS, -EPERM: this
- * kernel or host has none for us) with e set and u closed.
+/* Makes a ring for `entries` transfers (a power of two). Returns 0, or -errno (-ENOSYS, -EPERM:
+ * this kernel or host has none for us) with e set and u closed.
  */
 int uring_open(struct uring *u, unsigned int entries, struct err *e);
 
@@ -57,8 +57,8 @@ void uring_close(struct uring *u);
 /* Adds a transfer. Returns false if there is no room until others were taken. */
 bool uring_queue(struct uring *u, const struct uring_transfer *t);
 
-/* Hands over what is queued. What has ended by the time it returns does not signal the eventfd: take
- * it. Returns how many of the last queued the kernel would not have: they are queued no more, and
+/* Hands over what is queued. Then take what has ended: the eventfd does not tell of that any more.
+ * Returns how many of the last queued the kernel would not have: they are queued no more, and
  * nothing happens to them.
  */
 unsigned int uring_submit(struct uring *u);

@@ -46,8 +46,8 @@ static bool writable(const struct virtio_blk *b)
 }
 
 /* Makes rq one of the back end's, if it can be one. */
-static uint8_t check_transfer(struct virtio_blk *b, struct blk_request *rq,
-			      const struct request *h, uint64_t out_len)
+static uint8_t check_transfer(struct virtio_blk *b, struct blk_request *rq, const struct request *h,
+			      uint64_t out_len)
 {
 	const struct vq_chain *c = &b->chain;
 	bool in = h->type == T_IN;
@@ -76,7 +76,8 @@ static uint8_t check_segments(struct virtio_blk *b, struct blk_request *rq, uint
 
 	if (!(b->dev.features & (discard ? F_DISCARD : F_WRITE_ZEROES)))
 		return S_UNSUPP;
-	if (!writable(b) || !n || out_len % sizeof(b->segment[0]) || n > (discard ? BLK_SEGMENTS : 1))
+	if (!writable(b) || !n || out_len % sizeof(b->segment[0]) ||
+	    n > (discard ? BLK_SEGMENTS : 1))
 		return S_IOERR;
 	rq->io.n = (unsigned int)n;
 	iov_read(c->iov, c->readable, sizeof(struct request), b->segment, out_len);
@@ -297,8 +298,8 @@ static bool serve_chain(struct virtio_blk *b, unsigned int queue)
 	return true;
 }
 
-/* Whether a request may be taken from the queue now. If not, something brings the device back to it:
- * the driver, the throttle's timer, or the end of one that is on its way.
+/* Whether a request may be taken from the queue now. If not, something brings the device back to
+ * it: the driver, the throttle's timer, or the end of one that is on its way.
  */
 static bool may_take(struct virtio_blk *b, struct virtqueue *q)
 {

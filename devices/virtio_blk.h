@@ -3,11 +3,11 @@
  * virtio_blk: the block device (virtio 1.2, 5.2) over a back end that knows nothing of virtio.
  *
  * Theory of operation. All queues are served on the loop that the device is attached to, which is a
- * worker thread of the disk's own: a slow disk delays nobody else. A request that waits alone is done
- * at once, by a call that may block: nothing is quicker. As soon as a second one is seen behind it,
- * a back end that can (struct blk_async) is asked to have several on their way, and from then on
- * reads, writes and flushes are begun, and answered when they end, in any order. Everything else
- * is done at once, beside them.
+ * worker thread of the disk's own: a slow disk delays nobody else. A request that waits alone is
+ * done at once, by a call that may block: nothing is quicker. As soon as a second one is seen
+ * behind it, a back end that can (struct blk_async) is asked to have several on their way, and from
+ * then on reads, writes and flushes are begun, and answered when they end, in any order. Everything
+ * else is done at once, beside them.
  *
  * What is on its way uses guest memory and one of the device's request slots, so it is waited for
  * before anybody may take these back: at a reset (on the vCPU's thread), before the back end
@@ -20,13 +20,14 @@
 #include "devices/throttle.h"
 #include "devices/virtio_mmio.h"
 
-#define BLK_SECTOR	 512u
-#define BLK_QUEUES	 VIRTIO_MAX_QUEUES
-#define BLK_SERIAL	 20u /* characters */
-#define BLK_IN_FLIGHT	 32u /* requests on their way at a time */
-#define BLK_SEGMENTS	 16u /* of a request to discard */
-#define BLK_DISCARD_MAX	 (1u << 22) /* sectors in one of them */
-#define BLK_ZEROES_MAX	 (1u << 16) /* sectors of a request to write zeros, which may be just that */
+#define BLK_SECTOR	512u
+#define BLK_QUEUES	VIRTIO_MAX_QUEUES
+#define BLK_SERIAL	20u	   /* characters */
+#define BLK_IN_FLIGHT	32u	   /* requests on their way at a time */
+#define BLK_SEGMENTS	16u	   /* of a request to discard */
+#define BLK_DISCARD_MAX (1u << 22) /* sectors in one of them */
+#define BLK_ZEROES_MAX	(1u << 16) /* sectors of a request to write zeros, which may be just that  \
+				    */
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH };
 
@@ -35,7 +36,7 @@ struct blk_io {
 	enum blk_op op;
 	struct iovec *iov;
 	unsigned int n;
-	uint64_t offset, len; /* bytes; len: of all iovecs together */
+	uint64_t offset, len;			     /* bytes; len: of all iovecs together */
 	void (*done)(struct blk_io *io, int result); /* 0 or -errno; it may use io for another */
 };
 
@@ -43,8 +44,8 @@ struct blk_backend;
 
 /* Requests that go on beside others; calls come under the device's lock. */
 struct blk_async {
-	/* Makes it possible. Returns a descriptor that is readable when reap has something to do, or
-	 * -errno: then there is no more of this for the back end.
+	/* Makes it possible. Returns a descriptor that is readable when reap has something to do,
+	 * or -errno: then there is no more of this for the back end.
 	 */
 	int (*open)(struct blk_backend *b);
 	/* Takes a request, which has been checked as for the calls below. Returns false if it is
@@ -68,14 +69,14 @@ struct blk_backend {
 	int (*write)(struct blk_backend *b, const struct iovec *iov, unsigned int n,
 		     uint64_t offset);
 	int (*flush)(struct blk_backend *b); /* what was written is durable after */
-	/* The range is not needed any more: it may be given back to the host, and reads as it did or
-	 * as zeros then. -EOPNOTSUPP: cannot be. NULL, with zero: the device offers neither.
+	/* The range is not needed any more: it may be given back to the host, and reads as it did
+	 * or as zeros then. -EOPNOTSUPP: cannot be. NULL, with zero: the device offers neither.
 	 */
 	int (*discard)(struct blk_backend *b, uint64_t offset, uint64_t len);
 	/* The range reads as zeros from then on; unmap: it may be given back to the host, too. */
 	int (*zero)(struct blk_backend *b, uint64_t offset, uint64_t len, bool unmap);
 	const struct blk_async *async; /* or NULL */
-	uint64_t size;			     /* bytes, a multiple of BLK_SECTOR */
+	uint64_t size;		       /* bytes, a multiple of BLK_SECTOR */
 	bool read_only;
 };
 
@@ -97,7 +98,8 @@ struct blk_config { /* 5.2.4 */
 #define BLK_CONFIG_LEN 60u
 _Static_assert(offsetof(struct blk_config, unused1) + 3 == BLK_CONFIG_LEN, "virtio 1.2, 5.2.4");
 
-/* What was asked and done since the device was made. Written by its thread, read by any (atomic). */
+/* What was asked and done since the device was made. Written by its thread, read by any (atomic).
+ */
 struct blk_stats {
 	uint64_t reads, writes, flushes, errors; /* requests; errors: those answered with one */
 	uint64_t read_bytes, written_bytes;
@@ -119,10 +121,10 @@ struct blk_request {
 	unsigned int queue;
 	uint16_t head;
 	uint32_t type;
-	uint64_t in_len;  /* bytes for the driver, without the status */
-	uint64_t written; /* of these, that it may look at */
-	uint64_t bytes;	  /* that were asked for */
-	uint8_t *status;  /* in guest memory */
+	uint64_t in_len;		  /* bytes for the driver, without the status */
+	uint64_t written;		  /* of these, that it may look at */
+	uint64_t bytes;			  /* that were asked for */
+	uint8_t *status;		  /* in guest memory */
 	struct iovec part[VIRTQUEUE_MAX]; /* the data of the chain, without header and status */
 };
 
@@ -136,13 +138,13 @@ struct virtio_blk {
 	struct blk_stats stats;
 	struct blk_config config;
 	struct blk_backend *backend;
-	bool read_only;	 /* as the driver has been told, whatever the back end is now */
+	bool read_only;		     /* as the driver has been told, whatever the back end is now */
 	char serial[BLK_SERIAL + 1]; /* answer to GET_ID, zero-terminated for us */
 	struct limit bps, iops;
 	struct throttle throttle;
 	bool async_tried;
-	struct loop_source ended;  /* of the back end's requests; fd -1: none go on beside others */
-	struct blk_request *slot;  /* BLK_IN_FLIGHT of them, or NULL */
+	struct loop_source ended; /* of the back end's requests; fd -1: none go on beside others */
+	struct blk_request *slot; /* BLK_IN_FLIGHT of them, or NULL */
 	struct blk_request *idle[BLK_IN_FLIGHT];
 	unsigned int idle_count;
 	struct vq_chain chain;
@@ -151,13 +153,14 @@ struct virtio_blk {
 };
 
 /* Attaches the device to loop. backend and irq stay the caller's. serial: up to BLK_SERIAL
- * characters. A backend of size 0 makes a placeholder: a disk of capacity 0, which answers every read
- * and write with an error until it is given another back end. Returns 0 or -errno.
+ * characters. A backend of size 0 makes a placeholder: a disk of capacity 0, which answers every
+ * read and write with an error until it is given another back end. Returns 0 or -errno.
  */
 int virtio_blk_init(struct virtio_blk *b, const struct mem *m, struct blk_backend *backend,
 		    const char *serial, struct irq irq, struct loop *loop, struct err *e);
 
-/* Before anybody uses the device: how many queues it has, 1 (as it has without this) to BLK_QUEUES. */
+/* Before anybody uses the device: how many queues it has, 1 (as it has without this) to BLK_QUEUES.
+ */
 void virtio_blk_set_queues(struct virtio_blk *b, unsigned int queues);
 
 /* The same for its limits. Returns 0, or -errno with e set. */

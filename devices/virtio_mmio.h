@@ -58,7 +58,7 @@ struct virtio_dev {
 	size_t config_len;
 	/* The field of it that the driver may write, as a whole, or NULL. 0 after a reset. */
 	uint32_t *config_field;
-	uint64_t offered; /* feature bits */
+	uint64_t offered;    /* feature bits */
 	unsigned int queues; /* 0 before virtio_init: as many as ops says */
 
 	pthread_mutex_t lock;
@@ -79,7 +79,8 @@ struct virtio_dev {
 };
 
 /* Prepares d, whose ops, mem, config and offered (beside what the transport adds) are set, and
- * queues if it is another number than that of ops, and attaches its doorbell to loop, before that runs. irq's descriptor stays the caller's.
+ * queues if it is another number than that of ops, and attaches its doorbell to loop, before that
+ * runs. irq's descriptor stays the caller's.
  */
 int virtio_init(struct virtio_dev *d, struct irq irq, struct loop *loop, struct err *e);
 void virtio_close(struct virtio_dev *d);

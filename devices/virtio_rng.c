@@ -5,8 +5,8 @@
 
 #define VIRTIO_ID_ENTROPY 4
 
-/* Fills the chain's buffers, RNG_CHAIN bytes at most (a driver makes do with less, 5.4.6.1). Returns the
- * bytes, 0 if the host has none.
+/* Fills the chain's buffers, RNG_CHAIN bytes at most (a driver makes do with less, 5.4.6.1).
+ * Returns the bytes, 0 if the host has none.
  */
 static uint32_t fill(const struct vq_chain *c)
 {

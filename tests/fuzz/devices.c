@@ -67,6 +67,18 @@ static int disk_flush(struct blk_backend *b)
 	return 0;
 }
 
+static int disk_zero(struct blk_backend *b, uint64_t offset, uint64_t len, bool unmap)
+{
+	check_request(b, &(struct iovec){disk, len}, 1, offset);
+	memset(disk + offset, unmap, len);
+	return 0;
+}
+
+static int disk_discard(struct blk_backend *b, uint64_t offset, uint64_t len)
+{
+	return disk_zero(b, offset, len, true);
+}
+
 /* --- the host's ends of sockets: take and give as the input's next bytes say --- */
 
 struct stream {
@@ -175,6 +187,8 @@ static int make_device(unsigned int kind, struct err *e)
 	backend = (struct blk_backend){.read = disk_read,
 				       .write = disk_write,
 				       .flush = disk_flush,
+				       .discard = disk_discard,
+				       .zero = disk_zero,
 				       .size = DISK,
 				       .read_only = kind == 1};
 	switch (kind) {

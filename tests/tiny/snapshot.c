@@ -11,6 +11,8 @@
  *   rD.S.    reads that sector: "read D S V", V being -1 if its bytes are not all the same
  *   iD.      what disk D says that it is, and how many queues it has: "id D NAME QUEUES"
  *   zD.S.    makes sector S of disk D zeros: "zeroed D S"
+ *   bD.V.    begins to write the byte V to sectors 32 to 36 of disk D, five requests at once: "begun"
+ *   aD.      waits until they are answered: "answered D N", N of them well
  *   g        eight bytes from the source of random numbers: "random N", or "random none"
  *   o        the other vCPU, which counts for itself (argument other=1): "other N", once it has moved
  *   v        the other vCPU's vector registers (argument vectors=1): "vectors N", once it has looked
@@ -30,6 +32,7 @@
 
 #define SECTOR	 512u
 #define DISKS	 4u
+#define MANY	 5u /* requests in a queue of QUEUE_SIZE */
 
 static uint64_t count, pages, last_tsc;
 static volatile uint64_t other;
@@ -120,6 +123,42 @@ static void make_zeros(void)
 		print("zeroed %lu %lu\n", disk, at);
 	else
 		print("disk error %u\n", r);
+}
+
+static uint8_t many[SECTOR];
+static struct blk_header many_head[MANY];
+static volatile uint8_t many_status[MANY];
+
+static void begin_many(void)
+{
+	uint64_t disk = number() % DISKS, value = number();
+	struct vq *q = &disks[disk].queue;
+
+	memset(many, (int)value, sizeof(many));
+	for (unsigned int i = 0; i < MANY; i++) {
+		uint16_t at = (uint16_t)(3 * i);
+
+		many_head[i] = (struct blk_header){BLK_OUT, 0, 32 + i};
+		many_status[i] = 0xee;
+		vq_desc(q, at, &many_head[i], sizeof(many_head[i]), D_NEXT, at + 1);
+		vq_desc(q, at + 1u, many, sizeof(many), D_NEXT, at + 2);
+		vq_desc(q, at + 2u, (const void *)&many_status[i], 1, D_WRITE, 0);
+		vq_put(q, at);
+	}
+	vdev_kick(&disks[disk].dev, 0);
+	print("begun\n");
+}
+
+static void await_many(void)
+{
+	uint64_t disk = number() % DISKS;
+	unsigned int good = 0;
+
+	for (unsigned int i = 0; i < MANY; i++)
+		vq_wait(&disks[disk].dev, &disks[disk].queue, NULL, NULL);
+	for (unsigned int i = 0; i < MANY; i++)
+		good += many_status[i] == BLK_OK;
+	print("answered %lu %u\n", disk, good);
 }
 
 static void tell_random(void)
@@ -226,6 +265,8 @@ static void answer(char c)
 	case 'r': disk_request(false); break;
 	case 'i': tell_id(); break;
 	case 'z': make_zeros(); break;
+	case 'b': begin_many(); break;
+	case 'a': await_many(); break;
 	case 'g': tell_random(); break;
 	case 'o': tell_other(); break;
 	case 'v': tell_vectors(); break;

@@ -21,11 +21,11 @@ static struct err e;
 static struct fake {
 	struct uring_transfer t[BLK_IN_FLIGHT];
 	unsigned int n, taken, submitted;
-	int refuse;	    /* to open: errno */
+	int refuse;		/* to open: errno */
 	unsigned int unwilling; /* how many of the last are not submitted */
-	size_t at_most;	    /* bytes of each that are moved */
-	int result;	    /* instead */
-	uint64_t moved;	    /* bytes, by the ring */
+	size_t at_most;		/* bytes of each that are moved */
+	int result;		/* instead */
+	uint64_t moved;		/* bytes, by the ring */
 } fake;
 
 int uring_open(struct uring *u, unsigned int entries, struct err *why)
@@ -178,7 +178,7 @@ static void check_disk(void)
 /* Wherever the kernel stops, each byte is moved once, to its place. */
 START_TEST(in_parts)
 {
-	static const size_t most[] = {1,    2,	  511,	512,  4095, 4096,  4097,
+	static const size_t most[] = {1,    2,	  511,	512,  4095,  4096, 4097,
 				      9095, 9096, 9097, 9999, 10000, 20000};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(most); i++) {
@@ -235,7 +235,8 @@ END_TEST
 /* What the kernel does not take is done here, and the rest is not. */
 START_TEST(unwilling)
 {
-	struct iovec iov[4] = {{bytes, 512}, {bytes + 512, 512}, {bytes + 1024, 512}, {bytes + 1536, 512}};
+	struct iovec iov[4] = {
+		{bytes, 512}, {bytes + 512, 512}, {bytes + 1024, 512}, {bytes + 1536, 512}};
 	struct blk_io io[4];
 
 	fake.at_most = SIZE_MAX;
@@ -244,8 +245,12 @@ START_TEST(unwilling)
 	memcpy(model, bytes, 2048);
 	direct_bytes = 0;
 	for (unsigned int i = 0; i < 4; i++) {
-		io[i] = (struct blk_io){.op = BLK_WRITE, .iov = &iov[i], .n = 1, .offset = 512 * i,
-					.len = 512, .done = done};
+		io[i] = (struct blk_io){.op = BLK_WRITE,
+					.iov = &iov[i],
+					.n = 1,
+					.offset = 512 * i,
+					.len = 512,
+					.done = done};
 		ck_assert(file.backend.async->begin(&file.backend, &io[i]));
 	}
 	file.backend.async->go(&file.backend);

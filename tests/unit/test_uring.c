@@ -61,7 +61,8 @@ START_TEST(transfers)
 	uint8_t in[2][4096], out[4096];
 	struct iovec iov[] = {{in[0], 4096}, {in[1], 100}, {out, 4096}};
 	int fd = open(tmp_file("file", "", 0), O_RDWR | O_CLOEXEC), who[4];
-	struct uring_transfer t = {.op = URING_WRITE, .fd = fd, .iov = &iov[2], .n = 1, .who = &who[0]};
+	struct uring_transfer t = {
+		.op = URING_WRITE, .fd = fd, .iov = &iov[2], .n = 1, .who = &who[0]};
 	int32_t result;
 	void *got;
 
@@ -164,7 +165,7 @@ static struct virtio_blk blk;
 static uint8_t image[DISK];
 static uint64_t base; /* of a request's slot: header, status, then its data */
 
-#define SLOT (4096u + 8 * BLK_SECTOR)
+#define SLOT  (4096u + 8 * BLK_SECTOR)
 #define SLOTS 64u
 
 static void disk_setup(void)
@@ -415,7 +416,8 @@ START_TEST(direct)
 	/* Any alignment, against the model. */
 	for (unsigned int i = 0; i < 2000; i++) {
 		uint32_t first = next_random(&seed) % SECTORS;
-		uint32_t n = 1 + next_random(&seed) % MIN(40u, SECTORS - first), len = n * BLK_SECTOR;
+		uint32_t n = 1 + next_random(&seed) % MIN(40u, SECTORS - first),
+			 len = n * BLK_SECTOR;
 		uint32_t skew = next_random(&seed) % 3 * 512, cut = next_random(&seed) % len;
 		struct iovec iov[2] = {{buf + skew, cut}, {buf + skew + cut, len - cut}};
 		unsigned int k = cut ? 2 : 1;
@@ -477,9 +479,9 @@ int main(void)
 {
 	const TTest *const ring[] = {transfers, signals, not_in_children};
 	const TTest *const disks[] = {
-		many_at_a_time,	       reset_in_the_midst, threads_come_and_go, errors,
-		unknown_to_the_host,   forbidden_by_the_host, not_asked_for,	direct,
-		direct_by_descriptor,  direct_of_odd_size,
+		many_at_a_time,	      reset_in_the_midst,    threads_come_and_go, errors,
+		unknown_to_the_host,  forbidden_by_the_host, not_asked_for,	  direct,
+		direct_by_descriptor, direct_of_odd_size,
 	};
 	const struct test_group groups[] = {
 		{ring, ARRAY_SIZE(ring), ring_setup, tmp_teardown},

@@ -5,8 +5,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "devices/blk_file.h"
@@ -170,7 +175,9 @@ static uint8_t serve(const struct buffer *b, unsigned int n, uint32_t *len)
 /* The usual request: header, len bytes of data if any, status. */
 static uint8_t request(uint32_t type, uint64_t sector, uint32_t bytes, uint32_t *len)
 {
-	struct buffer b[] = {{header, 16, false}, {data, bytes, type < T_DISCARD && type != T_OUT}, {status, 1, true}};
+	struct buffer b[] = {{header, 16, false},
+			     {data, bytes, type < T_DISCARD && type != T_OUT},
+			     {status, 1, true}};
 
 	write_header(type, sector);
 	if (!bytes)
@@ -636,7 +643,7 @@ START_TEST(bad_segments)
 		{T_DISCARD, {0, SECTORS + 1, 0}, S_IOERR},
 		{T_DISCARD, {UINT64_MAX, 1, 0}, S_IOERR},
 		{T_DISCARD, {UINT64_MAX, UINT32_MAX, 0}, S_IOERR},
-		{T_DISCARD, {1ull << 55, 1, 0}, S_IOERR}, /* times 512: 0 */
+		{T_DISCARD, {1ull << 55, 1, 0}, S_IOERR},		/* times 512: 0 */
 		{T_DISCARD, {UINT64_MAX - 7, 8 + SECTORS, 0}, S_IOERR}, /* their sum: SECTORS */
 		{T_DISCARD, {0, 0, 0}, S_IOERR},
 		{T_DISCARD, {0, 1u << 23, 0}, S_IOERR}, /* times 512: 0 in 32 bits */
@@ -663,7 +670,8 @@ START_TEST(bad_segments)
 	for (unsigned int i = 0; i <= BLK_SEGMENTS; i++)
 		many[i] = (struct segment){i, 1, 0};
 	ck_assert_uint_eq(segments(T_DISCARD, many, BLK_SEGMENTS + 1, NULL), S_IOERR);
-	ck_assert_uint_eq(segments(T_ZEROES, many, 2, NULL), S_IOERR); /* more than max_write_zeroes_seg */
+	ck_assert_uint_eq(segments(T_ZEROES, many, 2, NULL),
+			  S_IOERR); /* more than max_write_zeroes_seg */
 	for (uint32_t len = 0; len < 64; len++)
 		if (len % 16)
 			ck_that(request(T_DISCARD, 0, len, NULL) == S_IOERR);
@@ -680,12 +688,14 @@ START_TEST(segments_of_most_sectors)
 {
 	disk.backend.size = 1ull << 50;
 	disk.fail = -ENOSPC;
-	ck_ok(virtio_blk_set_backend(&blk, &(struct blk_backend){.size = 0, .read = disk_read}, &e));
+	ck_ok(virtio_blk_set_backend(&blk, &(struct blk_backend){.size = 0, .read = disk_read},
+				     &e));
 	disk.backend.discard = NULL;
 	ck_ok(virtio_blk_set_backend(&blk, &disk.backend, &e));
 	driver_start(&d, F_TRIM, 1, 8);
-	ck_assert_uint_eq(segments(T_DISCARD, &(struct segment){0, BLK_DISCARD_MAX + 1, 0}, 1, NULL),
-			  S_IOERR);
+	ck_assert_uint_eq(
+		segments(T_DISCARD, &(struct segment){0, BLK_DISCARD_MAX + 1, 0}, 1, NULL),
+		S_IOERR);
 	ck_assert_uint_eq(segments(T_ZEROES, &(struct segment){0, BLK_ZEROES_MAX + 1, 0}, 1, NULL),
 			  S_IOERR);
 	/* This back end cannot, whatever was offered. */
@@ -1267,7 +1277,98 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 	return move(false, fd, iov, n, offset);
 }
 
+/* Ways that the file system does not have: bits of fallocate's mode. */
+static int impossible;
+
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	if (mode & impossible) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return (int)syscall(SYS_fallocate, fd, mode, offset, len);
+}
+
+/* A block device that discards, instead of a file. */
+static struct {
+	bool there;
+	int error;
+	uint64_t offset, len;
+} block;
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	uint64_t *range;
+
+	va_start(ap, request);
+	range = va_arg(ap, uint64_t *);
+	va_end(ap);
+	if (request != BLKDISCARD || !block.there)
+		return (int)syscall(SYS_ioctl, fd, request, range);
+	block.offset = range[0];
+	block.len = range[1];
+	errno = block.error;
+	return block.error ? -1 : 0;
+}
+
 static struct blk_file file;
+
+START_TEST(block_device_discards)
+{
+	struct blk_backend *b = &file.backend;
+
+	ck_ok(blk_file_open(&file, tmp_file("image", disk.bytes, DISK), false, &e));
+	block.there = true;
+	ck_assert_int_eq(b->discard(b, 4096, 8192), 0);
+	ck_assert_uint_eq(block.offset, 4096);
+	ck_assert_uint_eq(block.len, 8192);
+	block.error = EOPNOTSUPP;
+	ck_assert_int_eq(b->discard(b, 0, 512), -EOPNOTSUPP);
+	block.error = EIO;
+	ck_assert_int_eq(b->discard(b, 0, 512), -EIO);
+	ck_assert(!memcmp(file_text(tmp_path("image"), NULL), disk.bytes, DISK));
+	blk_file_close(&file);
+}
+END_TEST
+
+/* Zeros come in one of three ways, a discard in one. */
+START_TEST(file_zeros)
+{
+	static const int without[] = {0, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE,
+				      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE};
+	struct blk_backend *b = &file.backend;
+	struct stat st;
+
+	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(without); i++) {
+		static uint8_t big[1 << 20], want[1 << 20];
+		const char *path;
+
+		fill_pattern(big, sizeof(big), i);
+		memcpy(want, big, sizeof(want));
+		path = tmp_file("image", big, sizeof(big));
+		impossible = without[i / 2];
+		ck_ok(blk_file_open(&file, path, false, &e));
+		ck_assert_int_eq(b->zero(b, 512, 700 * 1024, i % 2), 0);
+		memset(want + 512, 0, 700 * 1024);
+		ck_assert_int_eq(b->zero(b, sizeof(big) - 512, 512, i % 2), 0);
+		memset(want + sizeof(want) - 512, 0, 512);
+		ck_assert(!memcmp(file_text(path, NULL), want, sizeof(want)));
+		if (impossible & FALLOC_FL_PUNCH_HOLE) {
+			ck_assert_int_eq(b->discard(b, 0, 8192), -EOPNOTSUPP);
+		} else {
+			ck_assert_int_eq(b->discard(b, 0, sizeof(big)), 0);
+			ck_assert(all_bytes(file_text(path, NULL), sizeof(big), 0));
+		}
+		ck_assert(!stat(path, &st));
+		ck_assert_int_eq(st.st_size, sizeof(big));
+		file.backend.read_only = true;
+		ck_assert_int_eq(b->discard(b, 0, 512), -EROFS);
+		ck_assert_int_eq(b->zero(b, 0, 512, true), -EROFS);
+		blk_file_close(&file);
+	}
+}
+END_TEST
 
 START_TEST(file_in_a_device)
 {
@@ -1444,12 +1545,13 @@ int main(void)
 		read_only_stays_as_declared,
 	};
 	const TTest *const beside[] = {
-		alone_at_once, beside_each_other, in_any_order,	  reset_waits, queue_gone_meanwhile,
-		nothing_beside, some_beside, backend_changes_meanwhile,
+		alone_at_once,	      beside_each_other, in_any_order, reset_waits,
+		queue_gone_meanwhile, nothing_beside,	 some_beside,  backend_changes_meanwhile,
 	};
 	const TTest *const files[] = {
-		file_in_a_device, file_moves_in_pieces, file_locks,
-		file_sizes,	  files_that_are_none,	file_from_a_descriptor,
+		file_in_a_device,    file_moves_in_pieces,   file_locks,
+		file_zeros,	     block_device_discards,  file_sizes,
+		files_that_are_none, file_from_a_descriptor,
 	};
 	const struct test_group groups[] = {
 		{device, ARRAY_SIZE(device), setup, teardown},
