@@ -8,7 +8,9 @@ enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 #define IER_RX	    0x01
 #define IER_THR	    0x02
 #define IER_LINE    0x04
+#define IER_MODEM   0x08
 #define IER_ALL	    0x0f
+#define IIR_MODEM   0x00
 #define IIR_NONE    0x01
 #define IIR_THR	    0x02
 #define IIR_RX	    0x04
@@ -24,6 +26,8 @@ enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 #define LSR_DATA    0x01
 #define LSR_OVERRUN 0x02
 #define LSR_EMPTY   0x60 /* holding register and shift register */
+#define MSR_RING    0x40
+#define MSR_CHANGED 0x0b /* bits for the lines four bits further; of MSR_RING only the end is told */
 #define MSR_READY   0xb0 /* carrier, data set ready, clear to send: a peer is there */
 
 /* The highest-priority interrupt that is enabled and has a cause (table V). */
@@ -35,6 +39,8 @@ static uint8_t cause(const struct serial *s)
 		return IIR_RX;
 	if (s->ier & IER_THR && s->thr_event)
 		return IIR_THR;
+	if (s->ier & IER_MODEM && s->modem_changes)
+		return IIR_MODEM;
 	return IIR_NONE;
 }
 
@@ -132,7 +138,11 @@ static uint8_t read_reg(struct serial *s, uint64_t reg)
 		s->lsr_errors = 0;
 		update(s, false);
 		return v;
-	case MSR: return modem_status(s);
+	case MSR:
+		v = modem_status(s) | s->modem_changes;
+		s->modem_changes = 0;
+		update(s, false);
+		return v;
 	default: return s->scr;
 	}
 }
@@ -150,6 +160,31 @@ static void transmit(struct serial *s, uint8_t v)
 		s->thr_event = true;
 		update(s, true);
 	}
+}
+
+/* 8.4: other bits count only together with "enable", whose change empties the FIFO, too. */
+static void set_fifo(struct serial *s, uint8_t v)
+{
+	bool changed = (v ^ s->fcr) & FCR_ENABLE;
+
+	s->fcr = v;
+	if (changed || (v & FCR_ENABLE && v & FCR_CLEAR))
+		queue_clear(s);
+	update(s, false);
+}
+
+/* In loopback these are the modem's lines, so they may change by it (8.8). */
+static void set_modem(struct serial *s, uint8_t v)
+{
+	uint8_t before = modem_status(s), changes;
+
+	s->mcr = v & MCR_ALL;
+	changes = (uint8_t)((before ^ modem_status(s)) >> 4 & MSR_CHANGED);
+	if (before & ~modem_status(s) & MSR_RING)
+		changes |= MSR_RING >> 4;
+	s->modem_changes |= changes;
+	update(s, changes);
+	tell_room(s);
 }
 
 static void write_reg(struct serial *s, uint64_t reg, uint8_t v)
@@ -177,17 +212,9 @@ static void write_reg(struct serial *s, uint64_t reg, uint8_t v)
 			s->thr_event = true;
 		update(s, s->ier & ~before);
 		break;
-	case IIR_FCR:
-		s->fcr = v;
-		if (v & FCR_CLEAR)
-			queue_clear(s);
-		update(s, false);
-		break;
+	case IIR_FCR: set_fifo(s, v); break;
 	case LCR: s->lcr = v; break;
-	case MCR:
-		s->mcr = v & MCR_ALL;
-		tell_room(s);
-		break;
+	case MCR: set_modem(s, v); break;
 	case SCR: s->scr = v; break;
 	default: break; /* LSR and MSR: factory test and read-only */
 	}
@@ -243,11 +270,11 @@ size_t serial_input(struct serial *s, const uint8_t *data, size_t len)
 #define FIELD(m) STATE_SCALAR(struct serial, m, 1)
 const struct state_table serial_table = {
 	.name = "serial",
-	.version = 1,
+	.version = 2,
 	.fields = (const struct state_field[]){
 		FIELD(ier), FIELD(lcr), FIELD(mcr), FIELD(lsr_errors), FIELD(scr), FIELD(fcr),
 		FIELD(divisor), FIELD(thr_event), STATE_ARRAY(struct serial, queue, 1), FIELD(head),
-		FIELD(count), {0}}};
+		FIELD(count), STATE_SCALAR(struct serial, modem_changes, 2), {0}}};
 #undef FIELD
 
 int serial_state(struct serial *s, struct state_visitor *v, struct err *e)
@@ -257,7 +284,7 @@ int serial_state(struct serial *s, struct state_visitor *v, struct err *e)
 	if (r || !state_loading(v))
 		return r;
 	if (s->head >= SERIAL_QUEUE || s->count > SERIAL_QUEUE || s->ier & ~IER_ALL ||
-	    s->mcr & ~MCR_ALL)
+	    s->mcr & ~MCR_ALL || s->modem_changes & 0xf0)
 		return state_invalid(v, &serial_table, 0, "no serial port is in such a state", e);
 	s->pending = false;
 	s->starved = true; /* the new host's side may have input waiting */

@@ -36,6 +36,7 @@ struct serial {
 	struct serial_host host;
 	struct irq irq;
 	uint8_t ier, lcr, mcr, lsr_errors, scr, fcr;
+	uint8_t modem_changes; /* the low bits of MSR, since it was last read */
 	uint16_t divisor;
 	bool thr_event; /* transmitter-empty interrupt not yet taken (8.6.1) */
 	bool pending;	/* as last signalled on the line */

@@ -37,6 +37,8 @@ endef
 $(eval $(call sanitized,san,$(SAN)))
 $(eval $(call sanitized,tsan,$(TSAN)))
 
+# It parses command lines, by the tables of all commands, which are the whole monitor.
+$B/tests/unit/test_corpus: $B/guest/image.o
 $(UNIT_SRC:%.c=$B/%): $B/%: $B/san/%.o $(LIBS:%=$B/san/%)
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D) && gcc $(SAN) -o $@ $^ $(CHECK_LIBS) -lutil

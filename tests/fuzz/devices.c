@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "devices/net_stream.h"
 #include "devices/serial.h"
 #include "devices/virtio_balloon.h"
 #include "devices/virtio_blk.h"
@@ -164,6 +166,52 @@ static void host_free(struct vsock_host *h, struct vsock_conn *c)
 	free(stream_of(c));
 }
 
+/* --- a network, whose other end says what the input has --- */
+
+static struct net_stream stream;
+static int peer;
+
+static int make_network(struct virtio_net *n, struct driver *d, bool offloads, struct err *e)
+{
+	static const uint8_t mac[6] = {2};
+	int fd[2], r;
+
+	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd));
+	must(!net_stream_init(&stream, fd[0], e));
+	/* The socket's offers are none; with it the bits of a tap's are tried all the same. */
+	stream.backend.offloads = offloads;
+	peer = fd[1];
+	r = virtio_net_init(n, &d->guest.mem, mac, 1500, offloads, d->irq, &d->loop, e);
+	return r ? r : virtio_net_set_backend(n, &stream.backend, e);
+}
+
+/* What the guest sent is taken, so that there is room; bytes for it follow, a frame's or any. */
+static void peer_says(struct fuzz_input *in)
+{
+	static uint8_t bytes[NET_STREAM_PREFIX + 2000];
+	unsigned int what = (unsigned int)fuzz_take(in, 1);
+	size_t len = fuzz_take(in, 2) % 2000, at = 0;
+
+	if (what % 16 == 15) {
+		shutdown(peer, SHUT_RDWR);
+		return;
+	}
+	if (what % 4)
+		while (read(peer, bytes, sizeof(bytes)) > 0)
+			;
+	if (what % 4 == 1) { /* a whole frame, of the input's first bytes again and again */
+		uint64_t seed = fuzz_take(in, 8);
+
+		memcpy(bytes, (uint8_t[]){0, 0, (uint8_t)(len >> 8), (uint8_t)len}, 4);
+		for (at = 4; at < 4 + len; at++)
+			bytes[at] = (uint8_t)(seed >> at % 8 * 8);
+	}
+	for (size_t raw = what % 4 == 1 ? 0 : len % 64; at < raw; at++)
+		bytes[at] = (uint8_t)fuzz_take(in, 1);
+	if (write(peer, bytes, at) < 0)
+		must(errno == EAGAIN || errno == EPIPE);
+}
+
 /* --- the machine --- */
 
 static struct driver d;
@@ -171,6 +219,7 @@ static union {
 	struct virtio_blk blk;
 	struct virtio_vsock vsock;
 	struct virtio_balloon balloon;
+	struct virtio_net net;
 } device;
 static struct blk_backend backend;
 static struct vsock_host host = {.connect = host_connect,
@@ -181,7 +230,9 @@ static struct vsock_host host = {.connect = host_connect,
 				 .hangup = host_hangup,
 				 .free = host_free};
 
-static int make_device(unsigned int kind, struct err *e)
+enum kind { DISK_KIND, READ_ONLY_DISK, BALLOON, VSOCK, VIRTIO_KINDS, NET = VIRTIO_KINDS, NET_OFFLOADED };
+
+static int make_device(enum kind kind, struct err *e)
 {
 	memset(disk, 0, sizeof(disk));
 	backend = (struct blk_backend){.read = disk_read,
@@ -190,16 +241,20 @@ static int make_device(unsigned int kind, struct err *e)
 				       .discard = disk_discard,
 				       .zero = disk_zero,
 				       .size = DISK,
-				       .read_only = kind == 1};
+				       .read_only = kind == READ_ONLY_DISK};
 	switch (kind) {
-	case 0:
-	case 1:
+	case DISK_KIND:
+	case READ_ONLY_DISK:
 		d.dev = &device.blk.dev;
 		return virtio_blk_init(&device.blk, &d.guest.mem, &backend, "fuzz", d.irq, &d.loop,
 				       e);
-	case 2:
+	case BALLOON:
 		d.dev = &device.balloon.dev;
 		return virtio_balloon_init(&device.balloon, &d.guest.mem, d.irq, &d.loop, e);
+	case NET:
+	case NET_OFFLOADED:
+		d.dev = &device.net.dev;
+		return make_network(&device.net, &d, kind == NET_OFFLOADED, e);
 	default:
 		d.dev = &device.vsock.dev;
 		return virtio_vsock_init(&device.vsock, &d.guest.mem, 3, &host, d.irq, &d.loop, e);
@@ -295,10 +350,8 @@ static void host_event(struct fuzz_input *in)
 	virtio_leave(&v->dev);
 }
 
-void fuzz_virtio(const uint8_t *data, size_t len)
+static void drive_device(enum kind kind, struct fuzz_input in)
 {
-	struct fuzz_input in = {data, data + len};
-	unsigned int kind = (unsigned int)fuzz_take(&in, 1) % 4;
 	struct err e;
 
 	input = &in;
@@ -321,15 +374,39 @@ void fuzz_virtio(const uint8_t *data, size_t len)
 			serve();
 			break;
 		case 6:
-			if (kind == 3)
+			if (kind == VSOCK)
 				host_event(&in);
+			else if (kind >= NET)
+				peer_says(&in);
 			break;
 		}
 	}
 	reg_write(&d, REG_STATUS, 0); /* and everything is given back */
 	serve();
+	if (kind >= NET)
+		virtio_net_set_backend(&device.net, NULL, &e);
 	driver_free(&d);
+	if (kind >= NET) {
+		net_stream_close(&stream);
+		close(peer);
+	}
 	must(!streams);
+}
+
+void fuzz_virtio(const uint8_t *data, size_t len)
+{
+	struct fuzz_input in = {data, data + len};
+	enum kind kind = fuzz_take(&in, 1) % VIRTIO_KINDS;
+
+	drive_device(kind, in);
+}
+
+void fuzz_net(const uint8_t *data, size_t len)
+{
+	struct fuzz_input in = {data, data + len};
+	enum kind kind = NET + fuzz_take(&in, 1) % 2;
+
+	drive_device(kind, in);
 }
 
 /* --- the serial port --- */

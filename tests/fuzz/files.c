@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "guest/agent/spawn.h"
+#include "guest/agent/request.h"
 #include "snapshot/snapshot.h"
 #include "snapshot/state.h"
 #include "tests/fuzz/fuzz.h"
@@ -141,26 +141,87 @@ void fuzz_answer(const uint8_t *data, size_t len)
 	close(pair[1]);
 }
 
+/* --- the agent's end --- */
+
+/* A process as it was understood: every pointer leads to what it says; the strings to end, if given. */
+static void check_command(const struct command *c, const uint8_t *end)
+{
+	const char *s = c->strings;
+	/* Only to be read. */
+	volatile uint64_t sum = strlen(c->cwd) + (c->user ? strlen(c->user) : 0);
+
+	for (uint32_t i = 0; i < c->exec.argc + c->exec.envc; i++)
+		s += strlen(s) + 1;
+	if (end && (const uint8_t *)s != end)
+		abort();
+	for (uint32_t i = 0; i < c->exec.group_count; i++)
+		sum += c->groups[i];
+	for (uint32_t i = 0; i < c->exec.rlimit_count; i++)
+		sum += c->rlimits[i].hard;
+	for (uint32_t i = 0; i < c->exec.filter_count; i++)
+		sum += c->filter[i].k;
+}
+
+/* Copies of their lengths, so that a step beyond is seen. */
+static uint8_t *copy_of(const uint8_t *data, size_t len)
+{
+	uint8_t *copy = malloc(len ? len : 1);
+
+	if (!copy)
+		abort();
+	memcpy(copy, data, len);
+	return copy;
+}
+
 void fuzz_command(const uint8_t *data, size_t len)
 {
+	uint8_t *payload = copy_of(data, len);
 	struct command c;
-	uint8_t *payload;
-	uint32_t strings;
-	char *s;
 
-	if (len > AGENT_EXEC_MAX)
-		return;
-	payload = malloc(len ? len : 1); /* of its size, so that a step beyond is seen */
-	memcpy(payload, data, len);
-	if (!command_parse(&c, payload, (uint32_t)len)) {
-		strings = 1 + c.exec.argc + c.exec.envc;
-		s = c.strings;
-		for (uint32_t i = 0; i < strings; i++)
-			s += strlen(s) + 1;
-		if ((uint8_t *)s != payload + len)
-			abort();
-		for (uint32_t i = 0; i < c.exec.group_count; i++)
-			strings += c.groups[i];
+	if (len <= AGENT_EXEC_MAX && !command_parse(&c, payload, (uint32_t)len))
+		check_command(&c, payload + len);
+	free(payload);
+}
+
+/* Reads every byte of every record. */
+static void read_records(struct records all)
+{
+	for (uint32_t type = 0; type < 32; type++) {
+		struct records at = all;
+		struct record r;
+		volatile uint8_t sum = 0;
+
+		while (record_next(&at, type, &r)) {
+			if ((uintptr_t)r.body % 8 || r.type != type)
+				abort();
+			for (uint32_t i = 0; i < r.length; i++)
+				sum ^= ((const uint8_t *)r.body)[i];
+		}
 	}
+}
+
+void fuzz_request(const uint8_t *data, size_t len)
+{
+	unsigned int kind = len ? data[0] % 4 : 0;
+	size_t n = len ? len - 1 : 0;
+	uint8_t *payload = copy_of(data + (len ? 1 : 0), n);
+	struct create c;
+	struct records r;
+	const char *path;
+
+	if (n > AGENT_EXEC_MAX) {
+		free(payload);
+		return;
+	}
+	if (kind == 3 && !unmount_parse(&path, payload, (uint32_t)n) &&
+	    (const uint8_t *)path + strlen(path) >= payload + n)
+		abort();
+	if (kind == 0 && !create_parse(&c, payload, (uint32_t)n)) {
+		read_records(c.records);
+		check_command(&c.process, NULL);
+	}
+	if ((kind == 1 || kind == 2) &&
+	    !order_parse(&r, kind == 1 ? AGENT_R_CGROUP : AGENT_R_MOUNT, payload, (uint32_t)n))
+		read_records(r);
 	free(payload);
 }

@@ -20,7 +20,11 @@ fuzz_fn fuzz_command; /* EXEC's payload, as the agent takes it */
 fuzz_fn fuzz_control; /* requests on the control socket */
 fuzz_fn fuzz_json;    /* JSON */
 fuzz_fn fuzz_kernel;  /* a kernel's file */
+fuzz_fn fuzz_net;     /* a network device between a guest and another end */
+fuzz_fn fuzz_options; /* command lines */
+fuzz_fn fuzz_request; /* what the agent is told of containers */
 fuzz_fn fuzz_seccomp; /* the seccomp part of a container's configuration */
+fuzz_fn fuzz_share;   /* requests to a shared directory */
 fuzz_fn fuzz_serial;  /* accesses to the serial port */
 fuzz_fn fuzz_state;   /* a snapshot's state file */
 fuzz_fn fuzz_virtio;  /* accesses to virtio devices, and what is in their rings */

@@ -1,7 +1,7 @@
 # Fuzzers: tests/fuzz/run runs them. The monitor's and the agent's own sources, built a third time,
 # by clang with libFuzzer's coverage and the sanitizers.
 
-FUZZERS   = answer command control json kernel seccomp serial state virtio
+FUZZERS   = answer command control json kernel net options request seccomp serial share state virtio
 FUZZ_SRC  = $(TEST_LIB_SRC) $(UVM_LIB_SRC) $(AGENT_LIB_SRC)
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE= -DUVM_VERSION='"$(VERSION)"' -I. -g -O1 -fno-omit-frame-pointer \
             -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
@@ -22,6 +22,8 @@ $B/fuzz/%.o: %.c tests/fuzz/fuzz.mk $B/syscalls.inc
 $B/fuzz/lib.a: $(FUZZ_SRC:%.c=$B/fuzz/%.o)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+# The commands are the whole monitor.
+$B/fuzz/options: $B/guest/image.o
 $(FUZZERS:%=$B/fuzz/%): $B/fuzz/%: tests/fuzz/main.c $B/fuzz/lib.a
 	$(call say,LD,$@)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ $^ $(CHECK_LIBS) -lutil

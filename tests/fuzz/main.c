@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A fuzzer's entry: FUZZ_TARGET is the function of its target. What is tested reports errors on
- * standard error (the log), a line for each input and worth nothing here.
+ * A fuzzer's entry: FUZZ_TARGET is the function of its target.
  */
-#include <fcntl.h>
-#include <unistd.h>
+#include <signal.h>
 
 #include "tests/fuzz/fuzz.h"
-#include "vmm/log.h"
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc, (void)argv;
+	signal(SIGPIPE, SIG_IGN); /* as the monitor's main() does */
+	return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

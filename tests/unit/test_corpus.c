@@ -54,15 +54,19 @@ REPLAY(command)
 REPLAY(control)
 REPLAY(json)
 REPLAY(kernel)
+REPLAY(net)
+REPLAY(options)
+REPLAY(request)
 REPLAY(seccomp)
 REPLAY(serial)
+REPLAY(share)
 REPLAY(state)
 REPLAY(virtio)
 
 int main(void)
 {
-	const TTest *const tests[] = {answer,  command, control, json,	kernel,
-				      seccomp, serial,	state,	 virtio};
+	const TTest *const tests[] = {answer, command, control, json,  kernel, net,
+				      options, request, seccomp, serial, share, state,  virtio};
 
 	return run_tests("corpus", tests, ARRAY_SIZE(tests), NULL, NULL);
 }

@@ -341,6 +341,23 @@ START_TEST(fifo_clear)
 }
 END_TEST
 
+/* 8.4: the change itself empties it, and without "enable" the other bits say nothing. */
+START_TEST(fifo_is_switched)
+{
+	open_port(0);
+	input("abc");
+	out(FCR, 0x07 & ~0x02);
+	ck_assert_uint_eq(in(RBR), 'a');
+	out(FCR, 0);
+	ck_assert_uint_eq(in(LSR), LSR_EMPTY);
+	input("abc");
+	out(FCR, 0x02);
+	ck_assert_uint_eq(in(RBR), 'a');
+	out(FCR, 0x01);
+	ck_assert_uint_eq(in(LSR), LSR_EMPTY);
+}
+END_TEST
+
 /* --- interrupts together --- */
 
 START_TEST(priorities)
@@ -403,7 +420,57 @@ START_TEST(loopback_modem_lines)
 		ck_assert_uint_eq(in(MSR)&0xf0, pairs[i][1]);
 	}
 	out(MCR, 0);
-	ck_assert_uint_eq(in(MSR), 0xb0);
+	ck_assert_uint_eq(in(MSR)&0xf0, 0xb0);
+}
+END_TEST
+
+/* 8.8: which lines have changed since the last look; of the ring indicator its end only. */
+START_TEST(modem_changes)
+{
+	static const struct {
+		uint8_t mcr, msr;
+	} steps[] = {{0x02, 0x11}, {0x02, 0x10}, {0x03, 0x32}, {0x07, 0x70}, {0x03, 0x34}, {0x0b, 0xb8}, {0x00, 0x0b}};
+
+	out(MCR, LOOPBACK);
+	in(MSR);
+	for (unsigned int i = 0; i < ARRAY_SIZE(steps); i++) {
+		out(MCR, LOOPBACK | steps[i].mcr);
+		ck_assert_uint_eq(in(MSR), steps[i].msr);
+		ck_assert_uint_eq(in(MSR), steps[i].msr & 0xf0);
+	}
+	out(MCR, LOOPBACK | 1);
+	out(MCR, LOOPBACK | 0);
+	ck_assert_uint_eq(in(MSR), 0x02); /* there and back is a change */
+}
+END_TEST
+
+/* The last of all causes; reading the lines is the acknowledgement. */
+START_TEST(modem_interrupt)
+{
+	out(MCR, LOOPBACK);
+	in(MSR);
+	out(IER, 0x0f);
+	cause();
+	pulses();
+	out(MCR, LOOPBACK | 1);
+	ck_assert_uint_eq(pulses(), 1);
+	ck_assert_uint_eq(cause(), 0);
+	ck_assert_uint_eq(cause(), 0);
+	out(THR, 'x');
+	ck_assert_uint_eq(cause(), IIR_RX);
+	in(RBR);
+	ck_assert_uint_eq(cause(), IIR_THR);
+	ck_assert_uint_eq(cause(), 0);
+	in(MSR);
+	ck_assert_uint_eq(cause(), IIR_NONE);
+	out(IER, 0);
+	pulses();
+	out(MCR, LOOPBACK);
+	ck_assert_uint_eq(pulses(), 0);
+	ck_assert_uint_eq(cause(), IIR_NONE);
+	out(IER, 8); /* it has not been looked at yet */
+	ck_assert_uint_eq(pulses(), 1);
+	ck_assert_uint_eq(cause(), 0);
 }
 END_TEST
 
@@ -478,10 +545,13 @@ int main(void)
 		queue_fills_and_makes_room,
 		queue_goes_around,
 		fifo_clear,
+		fifo_is_switched,
 		priorities,
 		disabled_causes_do_not_show,
 		loopback_data,
 		loopback_modem_lines,
+		modem_changes,
+		modem_interrupt,
 		overrun_drops_the_new_byte,
 		wide_accesses_are_several,
 		random_accesses,

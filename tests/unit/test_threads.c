@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/blk_file.h"
+#include "devices/fuse_server.h"
 #include "devices/net_stream.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/util.h"
@@ -364,6 +366,127 @@ START_TEST(network_under_two_vcpus)
 }
 END_TEST
 
+/* --- a shared directory --- */
+
+static struct virtio_fs fs;
+static struct fuse_server *server;
+
+#define FUSE_REQUEST 1u /* the queue */
+
+static void share_setup(void)
+{
+	tmp_setup();
+	driver_init(&driver);
+	ck_ok(fuse_server_open(&server, tmp, false, FUSE_CACHE_AUTO, 100, &e));
+	ck_ok(worker_init(&worker, &e));
+	ck_ok(virtio_fs_init(&fs, &driver.guest.mem, fuse_server_backend(server), "tag", driver.irq,
+			     &worker.loop, &e));
+	driver.dev = &fs.dev;
+	ck_ok(worker_start(&worker, &e));
+}
+
+static void share_teardown(void)
+{
+	worker_stop(&worker);
+	driver_free(&driver);
+	loop_close(&worker.loop);
+	fuse_server_close(server);
+	tmp_teardown();
+}
+
+#define FUSE_ROOM 256u /* for a request, and behind it for its answer */
+
+/* Puts a request about the root at `at` and into the queue. */
+static void add_fuse(uint64_t at, uint32_t opcode, const void *arg, uint32_t len)
+{
+	uint8_t *to = guest_ptr(&driver.guest, at, 2 * FUSE_ROOM);
+	struct fuse_in_header h = {.len = (uint32_t)sizeof(h) + len,
+				   .opcode = opcode,
+				   .unique = at,
+				   .nodeid = FUSE_ROOT_ID};
+	struct buffer b[] = {{at, h.len, false}, {at + FUSE_ROOM, FUSE_ROOM, true}};
+
+	memcpy(to, &h, sizeof(h));
+	memcpy(to + sizeof(h), arg, len);
+	ring_add(&driver.ring[FUSE_REQUEST], b, 2);
+}
+
+/* Its answer, which the used index has published. */
+static void check_fuse(uint64_t at)
+{
+	struct fuse_out_header h;
+
+	memcpy(&h, guest_ptr(&driver.guest, at + FUSE_ROOM, sizeof(h)), sizeof(h));
+	ck_that(!h.error && h.unique == at && h.len > sizeof(h));
+}
+
+static void begin_session(uint64_t at)
+{
+	struct fuse_init_in in = {.major = 7, .minor = 36};
+
+	add_fuse(at, FUSE_INIT, &in, 16);
+	reg_write(&driver, REG_QUEUE_NOTIFY, FUSE_REQUEST);
+	await_used(FUSE_REQUEST);
+	check_fuse(at);
+}
+
+static void *ask_for_attributes(void *arg)
+{
+	static const struct fuse_getattr_in in;
+	uint64_t at = *(uint64_t *)arg;
+
+	begin_session(at);
+	for (unsigned int i = 0; i < 5 * ROUNDS; i++) {
+		for (unsigned int k = 0; k < 4; k++)
+			add_fuse(at + k * 2 * FUSE_ROOM, FUSE_GETATTR, &in, sizeof(in));
+		reg_write(&driver, REG_QUEUE_NOTIFY, FUSE_REQUEST);
+		for (unsigned int k = 0; k < 4; k++)
+			await_used(FUSE_REQUEST);
+		for (unsigned int k = 0; k < 4; k++)
+			check_fuse(at + k * 2 * FUSE_ROOM);
+		reg_write(&driver, REG_INTERRUPT_ACK, reg_read(&driver, REG_INTERRUPT_STATUS));
+	}
+	return NULL;
+}
+
+START_TEST(share_under_two_vcpus)
+{
+	uint64_t at = guest_alloc(&driver.guest, 4096);
+	pthread_t a, b;
+
+	driver_start(&driver, 0, 2, 16);
+	ck_assert(!pthread_create(&a, NULL, ask_for_attributes, &at));
+	ck_assert(!pthread_create(&b, NULL, look, driver.dev));
+	pthread_join(a, NULL);
+	pthread_join(b, NULL);
+	ck_assert_uint_eq(ring_used_index(&driver.ring[FUSE_REQUEST]), 1 + 20 * ROUNDS);
+}
+END_TEST
+
+/* As with the disk; and the session is gone with the driver, or the next could not begin. */
+START_TEST(share_reset_while_busy)
+{
+	static const struct fuse_getattr_in in;
+	uint64_t at = guest_alloc(&driver.guest, 4096);
+	uint64_t heap = driver.guest.heap;
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		driver.guest.heap = heap;
+		driver_start(&driver, i % 2 ? VIRTIO_F_EVENT_IDX : 0, 2, 16);
+		begin_session(at);
+		for (unsigned int k = 1; k < 6; k++)
+			add_fuse(at + k * 2 * FUSE_ROOM, FUSE_GETATTR, &in, sizeof(in));
+		reg_write(&driver, REG_QUEUE_NOTIFY, FUSE_REQUEST);
+		for (unsigned int k = 0; k < i % 20; k++)
+			sched_yield();
+		driver_reset(&driver);
+		memset(guest_ptr(&driver.guest, heap, 6 * 4096), 0, 6 * 4096);
+		memset(guest_ptr(&driver.guest, at, 4096), 0, 4096);
+		ck_assert_uint_eq(reg_read(&driver, REG_STATUS), 0);
+	}
+}
+END_TEST
+
 /* --- a console --- */
 
 static struct serial serial;
@@ -422,12 +545,14 @@ int main(void)
 	const TTest *const disk[] = {disk_under_two_vcpus, disk_reset_while_busy};
 	const TTest *const idle_disk[] = {capacity_changes};
 	const TTest *const network[] = {network_under_two_vcpus};
+	const TTest *const share[] = {share_under_two_vcpus, share_reset_while_busy};
 	const TTest *const terminal[] = {console_under_two_vcpus};
 	const struct test_group groups[] = {
 		{plain, ARRAY_SIZE(plain), NULL, NULL},
 		{disk, ARRAY_SIZE(disk), disk_setup, disk_teardown},
 		{idle_disk, ARRAY_SIZE(idle_disk), idle_disk_setup, disk_teardown},
 		{network, ARRAY_SIZE(network), net_setup, net_teardown},
+		{share, ARRAY_SIZE(share), share_setup, share_teardown},
 		{terminal, ARRAY_SIZE(terminal), tmp_setup, tmp_teardown},
 	};
 
