@@ -2,13 +2,16 @@
 #include "vmm/share.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* Descriptors that are left for everything else, whatever guests have open in shares. */
-#define FDS_KEPT 512u
-#define FDS_MAX	 (1u << 20)
+#define FDS_KEPT  512u
+#define FDS_MAX	  (1u << 20)
+#define FDS_TABLE 4096 /* 32 KiB of the kernel's memory */
 
 static int set_option(struct share_config *cfg, const char *word)
 {
@@ -68,12 +71,30 @@ static uint32_t fds_of(unsigned int n)
 	return (uint32_t)MIN((limit.rlim_cur - MIN(FDS_KEPT, limit.rlim_cur / 2)) / n, FDS_MAX);
 }
 
+/* The kernel doubles a process' table of descriptors as it fills, and a process of several threads waits
+ * for an RCU grace period each time, in the midst of a guest's open(2): 10 ms or more. So the first
+ * thousands are made at once, before there are threads.
+ */
+static void widen_table(void)
+{
+	int fd = open("/", O_PATH | O_CLOEXEC), high = fcntl(fd, F_DUPFD_CLOEXEC, FDS_TABLE - 1);
+
+	if (high >= 0)
+		close(high);
+	if (fd >= 0)
+		close(fd);
+}
+
 int share_open(struct share *s, const struct share_config *cfg, unsigned int n, struct err *e)
 {
+	uint32_t fds;
+
 	if (!strcmp(cfg->path, SHARE_PLACEHOLDER))
 		return 0;
 	signal(SIGXFSZ, SIG_IGN); /* a guest may write as far as the limit of file sizes, and then EFBIG */
-	return fuse_server_open(&s->server, cfg->path, cfg->read_only, cfg->cache, fds_of(n), e);
+	fds = fds_of(n);
+	widen_table();
+	return fuse_server_open(&s->server, cfg->path, cfg->read_only, cfg->cache, fds, e);
 }
 
 int share_adopt(struct share *s, const struct share *parent, struct err *e)
