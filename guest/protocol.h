@@ -29,6 +29,7 @@
 #define AGENT_CONTAINERS    16u	   /* at a time */
 #define AGENT_PROCESSES_MAX 512u   /* told of by PROCESSES */
 #define AGENT_TEXT_MAX	    240u   /* bytes of an ERROR's text */
+#define AGENT_DUMP_MAX	    57344u /* bytes of a DUMP's text */
 #define AGENT_SESSIONS	    64u	   /* commands at a time */
 #define AGENT_CONNECTIONS   256u   /* connections that are not (yet) a stream of a session */
 #define AGENT_HANDSHAKE_MS  10000u /* how long either side may have to wait for an answer */

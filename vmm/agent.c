@@ -203,11 +203,13 @@ static int unexpected(const struct agent_message *m, struct err *e)
 		       m->head.type);
 }
 
-/* One request on a connection of its own; m gets the answer. */
+/* One request on a connection of its own, whose answer *m is of the wanted type. Returns the connection
+ * or -errno.
+ */
 static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
-	       size_t length, struct agent_message *m, struct err *e)
+	       size_t length, uint64_t deadline, enum agent_type wanted, struct agent_message *m,
+	       struct err *e)
 {
-	uint64_t deadline = agent_deadline();
 	int fd, r = dial(ctx, &fd, 1, e);
 
 	if (r)
@@ -215,6 +217,10 @@ static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void 
 	r = agent_send(fd, type, payload, length, deadline, e);
 	if (!r)
 		r = agent_await(fd, m, deadline, e);
+	if (!r && m->head.type != wanted)
+		r = unexpected(m, e);
+	if (!r)
+		return fd;
 	close(fd);
 	return r;
 }
@@ -277,9 +283,44 @@ int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void
 		size_t length, struct err *e)
 {
 	struct agent_message m;
-	int r = ask(dial, ctx, type, payload, length, &m, e);
+	int fd = ask(dial, ctx, type, payload, length, agent_deadline(), AGENT_OK, &m, e);
 
-	return r ? r : m.head.type == AGENT_OK ? 0 : unexpected(&m, e);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+int agent_dump(agent_dial_fn *dial, void *ctx, char text[AGENT_DUMP_MAX], struct err *e)
+{
+	uint64_t deadline = agent_deadline();
+	struct agent_message m;
+	int fd = ask(dial, ctx, AGENT_DUMP, NULL, 0, deadline, AGENT_OK, &m, e), r = 0;
+	size_t len = 0;
+
+	if (fd < 0)
+		return fd;
+	for (;;) {
+		char more;
+		bool full = len == AGENT_DUMP_MAX;
+		ssize_t n = recv(fd, full ? &more : text + len, full ? 1 : AGENT_DUMP_MAX - len,
+				 MSG_DONTWAIT);
+
+		if (!n)
+			break;
+		if (n > 0 && full)
+			r = err_set(e, EPROTO, "the guest's agent says more than it may");
+		else if (n > 0)
+			len += (size_t)n;
+		else if (errno == EAGAIN)
+			r = wait_for(fd, POLLIN, deadline, e);
+		else if (errno != EINTR)
+			r = err_sys(e, "cannot receive from the guest's agent");
+		if (r)
+			break;
+	}
+	close(fd);
+	return r ? r : (int)len;
 }
 
 static int set_name(struct agent_name *to, const char *container, struct err *e)
@@ -295,15 +336,17 @@ int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, struct ag
 {
 	struct agent_name order = {{0}};
 	struct agent_message m;
-	int r = set_name(&order, container, e);
+	int r = set_name(&order, container, e), fd;
 
-	if (!r)
-		r = ask(dial, ctx, AGENT_STATS, &order, sizeof(order), &m, e);
-	if (!r && m.head.type != AGENT_PROPERTIES)
-		r = unexpected(&m, e);
-	if (!r)
-		*to = m.properties;
-	return r;
+	if (r)
+		return r;
+	fd = ask(dial, ctx, AGENT_STATS, &order, sizeof(order), agent_deadline(), AGENT_PROPERTIES,
+		 &m, e);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	*to = m.properties;
+	return 0;
 }
 
 int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,

@@ -93,6 +93,11 @@ int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
 int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, struct agent_properties *to,
 		struct err *e);
 
+/* What the agent and the guest are doing, as a text: AGENT_DUMP_MAX bytes at the most at text. They are
+ * the guest's: anything may be in it. Returns its length, or -errno with the message set.
+ */
+int agent_dump(agent_dial_fn *dial, void *ctx, char text[AGENT_DUMP_MAX], struct err *e);
+
 /* Tells the guest to power off or reboot. 0: it was told so, not that it has done it. */
 int agent_shutdown(agent_dial_fn *dial, void *ctx, enum agent_shutdown_mode mode, struct err *e);
 

@@ -111,7 +111,7 @@ static const struct opt options[] = {
 	 "CPU features: all of this host's, or those that snapshots find elsewhere too", set_template,
 	 ATM(cpu_template)},
 	{"cmdline", 0, "TEXT", "added to the kernel command line", opt_set_str, ATM(cmdline)},
-	{"id", 0, "NAME", "the VM's name (default: a random one)", opt_set_str, AT(id)},
+	{"id", 0, "NAME", "the VM's name (default: a random one)", opt_set_id, AT(id)},
 	{"detach", 0, NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 AT(detach)},
 	{"console", 0, "stdio|FILE|off", "where the serial console goes", opt_set_str, AT(console)},
@@ -145,12 +145,6 @@ static int check(struct boot_config *c, struct err *e)
 	if (machine_slots(m) > MACHINE_MAX_DISKS)
 		return err_set(e, EINVAL, "at most %u disks, networks and shares in all%s",
 			       MACHINE_MAX_DISKS - m->rng, m->rng ? ", beside --rng" : "");
-	if (c->id && !rundir_id_valid(c->id))
-		return err_set(
-			e, EINVAL,
-			"--id: '%s' is not a name: 1 to %d letters, digits, '.', '_' and '-', "
-			"beginning with a letter or digit",
-			c->id, RUNDIR_ID_MAX);
 	if (c->console && !strcmp(c->console, "stdio") && c->detach)
 		return err_set(e, EINVAL, "--console stdio and --detach exclude each other");
 	m->agent = !c->no_agent && !m->initrd;

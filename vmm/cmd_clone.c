@@ -57,7 +57,7 @@ static int set_net(void *to, const char *value, struct err *e)
 }
 
 static const struct opt clone_options[] = {
-	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_str,
+	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_id,
 	 offsetof(struct clone_config, id)},
 	{"disk", 0, "IMG[,ro|,cow...]", "what the next placeholder disk stands for; may be repeated",
 	 set_fill, offsetof(struct clone_config, clone.config)},
@@ -214,10 +214,6 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 			"--count goes with --detach and without --id; a command without --detach");
 		return EXIT_USAGE;
 	}
-	if (c->id && !rundir_id_valid(c->id)) {
-		err_set(e, EINVAL, "--id: '%s' is not a name", c->id);
-		return EXIT_USAGE;
-	}
 	if (c->clone.cmdline && strlen(c->clone.cmdline) > AGENT_CMDLINE_MAX) {
 		err_set(e, EINVAL, "--cmdline: more than %u bytes", AGENT_CMDLINE_MAX);
 		return EXIT_USAGE;
@@ -271,7 +267,7 @@ struct fork_config {
 };
 
 static const struct opt fork_options[] = {
-	{"id", 0, "NAME", "the fork's name (default: a random one)", opt_set_str,
+	{"id", 0, "NAME", "the fork's name (default: a random one)", opt_set_id,
 	 offsetof(struct fork_config, id)},
 	{"count", 'n', "N", "make N forks, of the same instant", opt_set_u32,
 	 offsetof(struct fork_config, count)},
@@ -315,10 +311,6 @@ static int run_fork(void *cfg, int argc, char **argv, struct err *e)
 		return cmd_usage(&cmd_fork, e);
 	if (c->count < 1 || c->count > FREEZE_FORKS || (c->id && c->count > 1)) {
 		err_set(e, EINVAL, "--count: 1 to %u, and a name for one only", FREEZE_FORKS);
-		return EXIT_USAGE;
-	}
-	if (c->id && !rundir_id_valid(c->id)) {
-		err_set(e, EINVAL, "--id: '%s' is not a name", c->id);
 		return EXIT_USAGE;
 	}
 	if (rundir_open(&vm, argv[0], e))

@@ -14,6 +14,7 @@
 #include "vmm/cmd.h"
 #include "vmm/image.h"
 #include "vmm/json.h"
+#include "vmm/rights.h"
 #include "vmm/run.h"
 #include "vmm/scratch.h"
 #include "vmm/template.h"
@@ -23,6 +24,7 @@
 #define RUN_VOLUMES (TEMPLATE_DRIVES - 1)
 #define RUN_ENV	    1024
 #define RUN_MOUNTS  32
+#define RUN_SYSCTLS 64
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -48,6 +50,13 @@ struct run_config {
 	struct container_mount mount[RUN_MOUNTS];
 	char device[TEMPLATE_DRIVES][16];
 	struct scratch layer;
+	struct rights_caps caps_said;
+	struct agent_caps caps;
+	const char *profile; /* seccomp's, or NULL: none */
+	struct agent_rlimit limit[AGENT_RLIMITS_MAX];
+	struct container_value sysctl[RUN_SYSCTLS];
+	struct container_mount tmpfs[RUN_MOUNTS];
+	unsigned int tmpfs_count;
 };
 
 /* --- the environment --- */
@@ -140,6 +149,112 @@ static int set_volume(void *to, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_cap_add(void *to, const char *value, struct err *e)
+{
+	return rights_take_cap(&((struct run_config *)to)->caps_said, value, true, e);
+}
+
+static int set_cap_drop(void *to, const char *value, struct err *e)
+{
+	return rights_take_cap(&((struct run_config *)to)->caps_said, value, false, e);
+}
+
+static int set_limit(void *to, const char *value, struct err *e)
+{
+	struct run_config *c = to;
+
+	return rights_take_limit(c->limit, &c->run.process.rlimit_count, value, e);
+}
+
+/* As docker has them; a colon in place of the sign is its older way. */
+static int set_security(void *to, const char *value, struct err *e)
+{
+	struct run_config *c = to;
+	size_t n = strcspn(value, "=:");
+	const char *text = value[n] ? value + n + 1 : "";
+
+	if (n == 7 && !strncmp(value, "seccomp", n) && *text) {
+		c->profile = strcmp(text, "unconfined") ? text : NULL;
+		return 0;
+	}
+	if (n != 17 || strncmp(value, "no-new-privileges", n) ||
+	    (value[n] && strcmp(text, "true") && strcmp(text, "false")))
+		return err_set(e, EINVAL,
+			       "'%s' is none of seccomp=FILE, seccomp=unconfined and no-new-privileges",
+			       value);
+	c->run.process.flags &= ~(uint32_t)AGENT_EXEC_NO_NEW_PRIVS;
+	if (!value[n] || *text == 't')
+		c->run.process.flags |= AGENT_EXEC_NO_NEW_PRIVS;
+	return 0;
+}
+
+/* NAME=VALUE. Of the process's own argv, which is cut there. */
+static int set_sysctl(void *to, const char *value, struct err *e)
+{
+	struct run_config *c = to;
+	struct container_spec *s = &c->run.spec;
+	char *sign = strchr(value, '=');
+
+	if (!sign || sign == value)
+		return err_set(e, EINVAL, "'%s' is not NAME=VALUE", value);
+	if (s->sysctl_count == RUN_SYSCTLS)
+		return err_set(e, EINVAL, "at most %u", RUN_SYSCTLS);
+	*sign = 0;
+	c->sysctl[s->sysctl_count++] = (struct container_value){value, sign + 1};
+	return 0;
+}
+
+/* Takes the words of a list that are flags of a mount; what is left of it is the file system's. */
+static uint64_t take_flags(char *options, uint64_t flags)
+{
+	static const struct {
+		const char *name;
+		uint64_t set, clear;
+	} words[] = {
+		{"ro", MS_RDONLY, 0},	  {"rw", 0, MS_RDONLY},	    {"nosuid", MS_NOSUID, 0},
+		{"suid", 0, MS_NOSUID},	  {"nodev", MS_NODEV, 0},   {"dev", 0, MS_NODEV},
+		{"noexec", MS_NOEXEC, 0}, {"exec", 0, MS_NOEXEC},   {"noatime", MS_NOATIME, 0},
+	};
+	char *to = options, *rest = NULL;
+
+	for (char *w = strtok_r(options, ",", &rest); w; w = strtok_r(NULL, ",", &rest)) {
+		size_t i = 0, len = strlen(w);
+
+		while (i < ARRAY_SIZE(words) && strcmp(words[i].name, w))
+			i++;
+		if (i < ARRAY_SIZE(words)) {
+			flags = (flags | words[i].set) & ~words[i].clear;
+			continue;
+		}
+		if (to != options)
+			*to++ = ',';
+		memmove(to, w, len);
+		to += len;
+	}
+	*to = 0;
+	return flags;
+}
+
+/* PATH[:OPTIONS]. Of the process's own argv, as above. */
+static int set_tmpfs(void *to, const char *value, struct err *e)
+{
+	struct run_config *c = to;
+	char *options = strchr(value, ':');
+	uint64_t flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	if (*value != '/')
+		return err_set(e, EINVAL, "'%s' is not an absolute path", value);
+	if (c->tmpfs_count == RUN_MOUNTS)
+		return err_set(e, EINVAL, "at most %u", RUN_MOUNTS);
+	if (options) {
+		*options++ = 0;
+		flags = take_flags(options, flags);
+	}
+	c->tmpfs[c->tmpfs_count++] = (struct container_mount){
+		.source = "tmpfs", .target = value, .type = "tmpfs", .data = options, .flags = flags};
+	return 0;
+}
+
 static int set_cpu(void *to, const char *value, struct err *e)
 {
 	enum cpuid_template *t = to;
@@ -171,7 +286,7 @@ static const struct opt run_options[] = {
 	{"rm", 0, NULL, "with --detach: leave no record when it has ended", opt_set_flag,
 	 AT(run.remove)},
 	{"name", 0, "NAME", "its name, by which commands find it (default: a random one)",
-	 opt_set_str, AT(run.id)},
+	 opt_set_id, AT(run.id)},
 	{"env", 'e', "NAME[=VALUE]", "set a variable, or pass on ours; may be repeated", set_env, 0},
 	{"env-file", 0, "FILE", "variables, a line each", set_env_file, 0},
 	{"workdir", 'w', "DIR", "run it in this directory", opt_set_str, AT(run.process.cwd)},
@@ -188,6 +303,18 @@ static const struct opt run_options[] = {
 	 opt_set_str, AT(scratch)},
 	{"volume-disk", 0, "IMG:PATH[:ro]",
 	 "mount the file system in an image at PATH; may be repeated", set_volume, 0},
+	{"tmpfs", 0, "PATH[:OPTIONS]", "mount an empty file system in memory at PATH (size=64m,mode=700,exec,...)",
+	 set_tmpfs, 0},
+	{"cap-add", 0, "CAPABILITY|ALL", "give it a capability; may be repeated", set_cap_add, 0},
+	{"cap-drop", 0, "CAPABILITY|ALL", "take one of the usual ones away; may be repeated",
+	 set_cap_drop, 0},
+	{"security-opt", 0, "OPTION",
+	 "seccomp=FILE (a profile), seccomp=unconfined (the default) or no-new-privileges",
+	 set_security, 0},
+	{"ulimit", 0, "NAME=SOFT[:HARD]", "a limit of its process (nofile=1024); may be repeated",
+	 set_limit, 0},
+	{"sysctl", 0, "NAME=VALUE", "a kernel parameter of its namespaces; may be repeated",
+	 set_sysctl, 0},
 	{"timeout", 0, "DURATION", "kill it after that long (90s, 30m, 24h), with status 124",
 	 opt_set_duration, AT(timeout)},
 	TEMPLATE_OPTIONS(AT(template)),
@@ -212,11 +339,6 @@ static int check(const struct run_config *c, struct err *e)
 
 	if (error)
 		return error;
-	if (r->id && !rundir_id_valid(r->id))
-		return err_set(e, EINVAL,
-			       "--name: '%s' is not a name: 1 to %d letters, digits, '.', '_' and "
-			       "'-', beginning with a letter or digit",
-			       r->id, RUNDIR_ID_MAX);
 	if (r->spec.hostname && strlen(r->spec.hostname) > AGENT_HOSTNAME_MAX)
 		return err_set(e, EINVAL, "--hostname: more than %u bytes", AGENT_HOSTNAME_MAX);
 	if (r->process.cwd && r->process.cwd[0] != '/')
@@ -287,6 +409,12 @@ static int add_parts(struct run_config *c, struct err *e)
 	s->mounts = c->mount;
 	for (unsigned int i = 0; i < c->volumes && !r; i++)
 		r = add_volume(c, &c->volume[i], e);
+	for (unsigned int i = 0; i < c->tmpfs_count && !r; i++) {
+		if (s->mount_count == RUN_MOUNTS)
+			return err_set(e, EINVAL, "too many mounts");
+		c->mount[s->mount_count++] = c->tmpfs[i];
+	}
+	s->sysctls = c->sysctl;
 	return r;
 }
 
@@ -358,7 +486,11 @@ static int add_process(struct run_config *c, char **argv, struct err *e)
 	if (!r)
 		r = add_env(c, e);
 	p->envp = c->env;
-	p->caps = &container_caps;
+	c->caps = rights_make_caps(&c->caps_said, &container_caps);
+	p->caps = &c->caps;
+	p->rlimits = c->limit;
+	if (!r && c->profile)
+		r = rights_load_profile(p, c->profile, e);
 	p->timeout_ms = MIN(c->timeout, UINT32_MAX) * 1000;
 	if (!p->cwd && img->workdir && *img->workdir)
 		p->cwd = img->workdir;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/rundir.h"
+
 int opt_set_flag(void *to, const char *value, struct err *e)
 {
 	(void)value;
@@ -19,6 +21,17 @@ int opt_set_str(void *to, const char *value, struct err *e)
 {
 	if (!*value)
 		return err_set(e, EINVAL, "is empty");
+	*(const char **)to = value;
+	return 0;
+}
+
+int opt_set_id(void *to, const char *value, struct err *e)
+{
+	if (!rundir_id_valid(value))
+		return err_set(e, EINVAL,
+			       "'%s' is not a name: 1 to %d letters, digits, '.', '_' and '-', "
+			       "beginning with a letter or digit",
+			       value, RUNDIR_ID_MAX);
 	*(const char **)to = value;
 	return 0;
 }

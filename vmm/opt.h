@@ -31,6 +31,7 @@ struct opt {
 /* Setters for the common kinds; the type of the member at offset is in brackets. */
 int opt_set_flag(void *to, const char *value, struct err *e); /* [bool] */
 int opt_set_str(void *to, const char *value, struct err *e);  /* [const char *] not empty */
+int opt_set_id(void *to, const char *value, struct err *e);   /* [const char *] a VM's name */
 int opt_set_u32(void *to, const char *value, struct err *e);  /* [uint32_t] decimal */
 int opt_set_size(void *to, const char *value,
 		 struct err *e); /* [uint64_t] bytes: 1048576, 512K, 256M, 4G */

@@ -471,6 +471,14 @@ static int oci_flags(const struct json *v, uint32_t *flags, struct err *e)
 int seccomp_from_oci(const struct json *v, struct sock_filter *filter, uint32_t *flags,
 		     struct err *e)
 {
+	return seccomp_from_profile(v, NULL, NULL, filter, flags, e);
+}
+
+int seccomp_from_profile(const struct json *v,
+			 bool (*applies)(const struct json *entry, const void *ctx),
+			 const void *ctx, struct sock_filter *filter, uint32_t *flags,
+			 struct err *e)
+{
 	struct oci o = {0};
 	struct seccomp_list list;
 	const struct json *entries = NULL;
@@ -487,6 +495,8 @@ int seccomp_from_oci(const struct json *v, struct sock_filter *filter, uint32_t 
 		return err_set(e, ENOMEM, "out of memory");
 	json_each(entry, entries)
 	{
+		if (applies && !applies(entry, ctx))
+			continue;
 		r = oci_entry(&o, entry, e);
 		if (r)
 			break;

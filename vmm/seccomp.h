@@ -9,6 +9,7 @@
 #ifndef UVM_VMM_SECCOMP_H
 #define UVM_VMM_SECCOMP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -67,6 +68,14 @@ int seccomp_compile(const struct seccomp_list *list, struct sock_filter *filter,
  */
 int seccomp_from_oci(const struct json *v, struct sock_filter *filter, uint32_t *flags,
 		     struct err *e);
+
+/* The same for a profile as docker and podman have them in files: entries that applies refuses are left
+ * out. It looks at what only a profile has, "includes" and "excludes".
+ */
+int seccomp_from_profile(const struct json *v,
+			 bool (*applies)(const struct json *entry, const void *ctx),
+			 const void *ctx, struct sock_filter *filter, uint32_t *flags,
+			 struct err *e);
 
 /* The number of a system call on x86-64, or -1. */
 int seccomp_number(const char *name);

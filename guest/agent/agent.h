@@ -16,7 +16,7 @@
  *   spawn.c    what a process does before exec; with user.c
  *   contain.c  what makes it a container's; with mount.c
  *   own.c      programs of the agent's own; with archive.c, changes.c
- *   stats.c    figures of containers and the guest
+ *   stats.c    figures of containers and the guest; dump.c: for people
  *   cgroup.c   the cgroups of containers; with devices.c
  *   pump.c     bytes
  *   freezer.c  stops all processes

@@ -132,6 +132,7 @@ static const struct message_type message_types[] = {
 	{AGENT_LIST, 0, 0, PLACE_CLIENT, container_list},
 	{AGENT_SET, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_CLIENT,
 	 handle_session},
+	{AGENT_DUMP, 0, 0, PLACE_CLIENT, handle_session},
 };
 
 static enum place place_of(const struct agent *a, const struct conn *c)

@@ -25,9 +25,11 @@
 #include <linux/mount.h>
 
 #include "guest/agent/boot.h"
+#include "guest/agent/hook.h"
 #include "guest/agent/identity.h"
 #include "guest/agent/mount.h"
 #include "guest/agent/text.h"
+#include "guest/agent/userns.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
@@ -64,7 +66,11 @@ uint64_t contain_flags(uint32_t namespaces)
 /* A cgroup namespace made by clone3 would have the parent's cgroup as its root. */
 uint64_t contain_clone_flags(uint32_t namespaces)
 {
-	return contain_flags((namespaces | AGENT_NS_MOUNT) & ~(uint32_t)AGENT_NS_CGROUP);
+	uint32_t later = AGENT_NS_CGROUP;
+
+	if (namespaces & AGENT_NS_USER)
+		later |= AGENT_NS_USER | USERNS_INSIDE;
+	return contain_flags((namespaces | AGENT_NS_MOUNT) & ~later);
 }
 
 static _Noreturn void fail(const struct spawn *s, const char *what, const char *name)
@@ -148,8 +154,16 @@ static void mount_upper(const struct spawn *s, const struct agent_root *root, co
 	close(tree);
 }
 
+/* Its files belong to whom the user namespace says. */
+static int map_ids(const struct spawn *s, const struct userns *u, int tree)
+{
+	if (u->fd >= 0)
+		want(s, mount_map_ids(tree, u->fd), "cannot map the ids of the root's files", NULL);
+	return tree;
+}
+
 /* The root as a detached mount. */
-static int make_root(const struct spawn *s, const struct create *c)
+static int make_root(const struct spawn *s, const struct create *c, const struct userns *u)
 {
 	struct records records = c->records;
 	char options[3 * (sizeof(UPPER) + sizeof(struct agent_name)) + 64];
@@ -160,14 +174,15 @@ static int make_root(const struct spawn *s, const struct create *c)
 	int tree;
 
 	if (!record_next(&records, AGENT_R_ROOT, &r))
-		return want(s, mount_copy(AT_FDCWD, "/", false), "cannot copy the mount", "/");
+		return map_ids(s, u, want(s, mount_copy(AT_FDCWD, "/", false),
+					  "cannot copy the mount", "/"));
 	root = r.body;
 	device = record_string(&r, sizeof(*root));
 	type = string_after(device);
 	upper = string_after(type);
 	written = !*upper && !strcmp(type, "virtiofs") && !(root->flags & AGENT_ROOT_READONLY);
-	tree = want(s, mount_new(type, device, "", written ? 0 : MS_RDONLY), "cannot mount",
-		    device);
+	tree = map_ids(s, u, want(s, mount_new(type, device, "", written ? 0 : MS_RDONLY),
+				  "cannot mount", device));
 	if (!*upper)
 		return tree;
 	want(s, mount_attach(tree, AT_FDCWD, LOWER), "cannot place", device);
@@ -178,7 +193,7 @@ static int make_root(const struct spawn *s, const struct create *c)
 }
 
 /* Returns the root with O_PATH. */
-static int place_root(const struct spawn *s, const struct create *c)
+static int place_root(const struct spawn *s, const struct create *c, const struct userns *u)
 {
 	int tree, root;
 
@@ -186,7 +201,7 @@ static int place_root(const struct spawn *s, const struct create *c)
 	mkdir(LOWER, 0700);
 	mkdir(UPPER, 0700);
 	mkdir(ROOT, 0700);
-	tree = make_root(s, c);
+	tree = make_root(s, c, u);
 	want(s, mount_attach(tree, AT_FDCWD, ROOT), "cannot place the root at", ROOT);
 	close(tree);
 	root = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -224,10 +239,24 @@ static void take_cgroup(struct mount *m, const struct create *c, char *path, siz
 	m->flags |= MS_BIND;
 }
 
-static void make_mounts(const struct spawn *s, const struct create *c, int root)
+/* A tmpfs is its root's, unless it says whose. */
+static void own_tmpfs(struct mount *m, const struct userns *u, char *data, size_t size)
+{
+	char uid[NUMBER_SIZE], gid[NUMBER_SIZE];
+
+	if (u->fd < 0 || strcmp(m->type, "tmpfs") || m->flags & MS_BIND)
+		return;
+	/* The later of two options counts. */
+	compose(data, size, "uid=", number_text(uid, u->uid), ",gid=", number_text(gid, u->gid),
+		*m->data ? "," : "", m->data, NULL);
+	m->data = data;
+}
+
+static void make_mounts(const struct spawn *s, const struct create *c, int root,
+			const struct userns *u)
 {
 	struct records records = c->records;
-	char path[64 + AGENT_NAME_MAX];
+	char path[64 + AGENT_NAME_MAX], data[PATH_MAX];
 	struct record r;
 
 	while (record_next(&records, AGENT_R_MOUNT, &r)) {
@@ -235,6 +264,7 @@ static void make_mounts(const struct spawn *s, const struct create *c, int root)
 		int tree;
 
 		take_cgroup(&m, c, path, sizeof(path));
+		own_tmpfs(&m, u, data, sizeof(data));
 		tree = want(s, mount_make(&m), "cannot make the mount for", m.target);
 		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
 	}
@@ -248,7 +278,7 @@ static bool is_kind(int fd, long magic)
 }
 
 static void make_device(const struct spawn *s, int root, const struct agent_device *d,
-			const char *path)
+			const char *path, const struct userns *u)
 {
 	mode_t kind = d->type == 'c' ? S_IFCHR : d->type == 'b' ? S_IFBLK : S_IFIFO;
 	dev_t number = d->type == 'p' ? 0 : makedev(d->major, d->minor);
@@ -260,13 +290,15 @@ static void make_device(const struct spawn *s, int root, const struct agent_devi
 		fail(s, "cannot make the device", path);
 	}
 	unlinkat(dir, name, 0);
-	if (mknodat(dir, name, kind | d->mode, number) || fchownat(dir, name, d->uid, d->gid, 0) ||
+	if (mknodat(dir, name, kind | d->mode, number) || 
+	    fchownat(dir, name, d->uid ? d->uid : u->uid, d->gid ? d->gid : u->gid, 0) ||
 	    fchmodat(dir, name, d->mode, 0))
 		fail(s, "cannot make the device", path);
 	close(dir);
 }
 
-static void make_devices(const struct spawn *s, const struct create *c, int root)
+static void make_devices(const struct spawn *s, const struct create *c, int root,
+			 const struct userns *u)
 {
 	struct records records = c->records;
 	struct record r;
@@ -274,7 +306,7 @@ static void make_devices(const struct spawn *s, const struct create *c, int root
 	while (record_next(&records, AGENT_R_DEVICE, &r)) {
 		const struct agent_device *d = r.body;
 
-		make_device(s, root, d, record_string(&r, sizeof(*d)));
+		make_device(s, root, d, record_string(&r, sizeof(*d)), u);
 	}
 }
 
@@ -423,9 +455,12 @@ void contain_create(const struct spawn *s, const void *where)
 {
 	const struct contain_create *x = where;
 	const struct create *c = x->create;
+	struct userns user;
+	ssize_t n;
 	int root;
 
 	umask(0);
+	userns_make(&user, s, c);
 	join(s, x->pod, contain_flags(c->head.pod_namespaces & ~(uint32_t)AGENT_NS_PID));
 	if (c->head.new_namespaces & AGENT_NS_CGROUP && unshare(CLONE_NEWCGROUP))
 		fail(s, "cannot make a cgroup namespace", NULL);
@@ -434,20 +469,31 @@ void contain_create(const struct spawn *s, const void *where)
 		boot_loopback();
 	want(s, mount_change(AT_FDCWD, "/", 0, MS_PRIVATE, true), "cannot make mounts private",
 	     NULL);
-	root = place_root(s, c);
-	make_mounts(s, c, root);
-	make_devices(s, c, root);
+	root = place_root(s, c, &user);
+	make_mounts(s, c, root, &user);
+	make_devices(s, c, root, &user);
 	make_links(root);
 	if (s->tty)
 		make_console(root);
 	take_boot_id(root);
 	set_sysctls(s, c);
 	protect_paths(s, c, root);
+	n = readlink("/proc/self", x->pid, NUMBER_SIZE - 1);
+	x->pid[n > 0 ? n : 0] = '\0';
+	hooks_run(s, c, AGENT_HOOK_CREATE, x->pid);
 	change_root(s, root);
 	close(root);
 	finish_root(s, c);
+	userns_enter(&user, s);
 	/* A session keyring that is not shared with the guest's. 1: KEYCTL_JOIN_SESSION_KEYRING */
 	syscall(SYS_keyctl, 1, c->head.name);
+}
+
+void contain_begin(const struct spawn *s, const void *where)
+{
+	const struct contain_create *x = where;
+
+	hooks_run(s, x->create, AGENT_HOOK_START, x->pid);
 }
 
 #define NAMESPACES_JOINED                                                                          \
@@ -456,7 +502,9 @@ void contain_create(const struct spawn *s, const void *where)
 /* The PID namespace is what it was born in. */
 void contain_join(const struct spawn *s, const void *where)
 {
-	join(s, *(const int *)where, NAMESPACES_JOINED);
+	const struct contain_join *x = where;
+
+	userns_join(s, x->pidfd, NAMESPACES_JOINED | (x->user ? CLONE_NEWUSER : 0));
 }
 
 /* --- what changes while it runs --- */

@@ -6,6 +6,7 @@
 #ifndef UVM_AGENT_CONTAIN_H
 #define UVM_AGENT_CONTAIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -21,12 +22,19 @@ uint64_t contain_clone_flags(uint32_t namespaces);
 struct contain_create {
 	const struct create *create;
 	int pod; /* pidfd of the first process of the container whose namespaces it joins, or -1 */
+	char *pid; /* NUMBER_SIZE bytes for what the guest's /proc calls the process */
 };
 
-/* Functions for struct spawn's enter. The first takes a struct contain_create, the second a pidfd (int)
- * of a container's first process.
+/* Functions for struct spawn: its enter and its begin, with a struct contain_create, and an enter with a
+ * struct contain_join.
  */
+struct contain_join {
+	int pidfd; /* of the container's first process */
+	bool user; /* it has a user namespace of its own */
+};
+
 void contain_create(const struct spawn *s, const void *where);
+void contain_begin(const struct spawn *s, const void *where);
 void contain_join(const struct spawn *s, const void *where);
 
 /* Mounts into, or unmounts from, the running container whose first process is pidfd; says so to the

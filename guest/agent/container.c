@@ -7,19 +7,18 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest/agent/cgroup.h"
 #include "guest/agent/contain.h"
+#include "guest/agent/dump.h"
 #include "guest/agent/stats.h"
 #include "guest/agent/text.h"
 
 /* How long what was killed may take to be gone. */
 #define END_MS 2000
-
-/* What is not done here, and refused rather than left out silently. */
-#define NAMESPACES_MISSING AGENT_NS_USER
 
 struct container *container_find(struct agent *a, const char *name)
 {
@@ -40,15 +39,14 @@ static const char *explain(struct agent *a, const char *what, const char *name)
 static int check_features(const struct create *c, const char **why)
 {
 	struct records records = c->records;
+	bool user = c->head.new_namespaces & AGENT_NS_USER;
 	struct record r;
 
-	*why = "user namespaces of containers are not supported";
-	if ((c->head.new_namespaces | c->head.pod_namespaces) & NAMESPACES_MISSING ||
-	    record_next(&records, AGENT_R_ID_MAP, &r))
+	*why = "a container cannot join another's user namespace";
+	if (c->head.pod_namespaces & AGENT_NS_USER)
 		return -EOPNOTSUPP;
-	*why = "hooks are not supported";
-	records = c->records;
-	return record_next(&records, AGENT_R_HOOK, &r) ? -EOPNOTSUPP : 0;
+	*why = "a new user namespace and maps of its ids belong together";
+	return record_next(&records, AGENT_R_ID_MAP, &r) == user ? 0 : -EINVAL;
 }
 
 static int check_pod(struct agent *a, const struct create *c, const char **why)
@@ -166,6 +164,7 @@ static pid_t fork_beside(struct agent *a, int group, int pidfd, uint64_t namespa
 pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
 {
 	static struct contain_create where; /* for the child, which has a copy */
+	static char number[NUMBER_SIZE];
 	const struct agent_create *head = &c->create.head;
 	struct container *pod = *head->pod ? container_find(a, head->pod) : NULL;
 	int r = check_pod(a, &c->create, why); /* again: it may have ended */
@@ -174,8 +173,9 @@ pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, con
 		r = make_group(a, c, why);
 	if (r)
 		return r;
-	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1};
+	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1, .pid = number};
 	sp->enter = contain_create;
+	sp->begin = contain_begin;
 	sp->where = &where;
 	sp->wait = true;
 	c->pid = fork_beside(a, c->group,
@@ -207,6 +207,7 @@ int container_check(struct agent *a, const char *name, const char **why)
 
 pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, const char **why)
 {
+	static struct contain_join where; /* for the child, which has a copy */
 	int r = container_check(a, name, why);
 	struct container *c;
 	int group;
@@ -217,7 +218,8 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 	c = container_find(a, name);
 	group = c->group;
 	sp->enter = contain_join;
-	sp->where = &c->pidfd;
+	where = (struct contain_join){.pidfd = c->pidfd, .user = c->own & AGENT_NS_USER};
+	sp->where = &where;
 	if (sp->command->exec.flags & AGENT_EXEC_OWN) {
 		/* Whatever the container may do and has used up. */
 		sp->lower = c->lower;
@@ -550,6 +552,19 @@ static int change_mounts(struct agent *a, struct session *s, void *payload, uint
 	return pid < 0 ? -error : session_forked(a, s, pid);
 }
 
+static int dump_all(struct agent *a, struct session *s, char *payload)
+{
+	struct conn *c = s->control;
+	size_t n = dump(a, payload);
+
+	s->length = AGENT_EXEC_MAX; /* of it that has been used */
+	conn_send(c, AGENT_OK, c->tag, NULL, 0);
+	/* A peer that takes no answers: as conn_send. */
+	if (send(c->fd, payload, n, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)n)
+		shutdown(c->fd, SHUT_RDWR);
+	return CONTAINER_OVER;
+}
+
 int container_order(struct agent *a, struct session *s, void *payload, uint32_t length,
 		    const char **why)
 {
@@ -561,6 +576,7 @@ int container_order(struct agent *a, struct session *s, void *payload, uint32_t 
 		r = identity_set(a, payload, why);
 		return r ? r : CONTAINER_DONE;
 	case AGENT_PROCESSES: return list_processes(a, s, payload, why);
+	case AGENT_DUMP: return dump_all(a, s, payload);
 	default: return change_mounts(a, s, payload, length, why);
 	}
 }

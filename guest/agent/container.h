@@ -72,11 +72,13 @@ void container_ended(struct container *c, struct agent_exited how);
 int container_free(struct agent *a, struct container *c);
 
 /* What a request for a container that came through a session's buffer wants done: UPDATE, MOUNT,
- * UNMOUNT, SET, PROCESSES. Returns 0 when the session's process will tell, CONTAINER_DONE, or
- * CONTAINER_ANSWERED when the answer is sent, too; or -errno with *why.
+ * UNMOUNT, SET, PROCESSES, DUMP. Returns 0 when the session's process will tell, CONTAINER_DONE,
+ * CONTAINER_ANSWERED when the answer is sent, too, or CONTAINER_OVER when that was the connection's last
+ * one; or -errno with *why.
  */
 #define CONTAINER_DONE	   1
 #define CONTAINER_ANSWERED 2
+#define CONTAINER_OVER	   3
 
 int container_order(struct agent *a, struct session *s, void *payload, uint32_t length,
 		    const char **why);

@@ -150,6 +150,13 @@ int mount_change(int dir, const char *path, uint64_t attributes, uint64_t propag
 		      (*path ? 0 : AT_EMPTY_PATH) | (recursive ? AT_RECURSIVE : 0));
 }
 
+int mount_map_ids(int tree, int user)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user};
+
+	return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) ? -errno : 0;
+}
+
 int mount_copy(int dir, const char *path, bool all)
 {
 	long fd = syscall(SYS_open_tree, dir, path,

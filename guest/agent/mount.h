@@ -54,6 +54,9 @@ int mount_mask(int root, const char *path);
 int mount_change(int dir, const char *path, uint64_t attributes, uint64_t propagation,
 		 bool recursive);
 
+/* The ids of a detached mount's files are those of this user namespace's map from then on. */
+int mount_map_ids(int tree, int user);
+
 /* A detached copy of what is mounted at path, below dir; all: with what is below it. */
 int mount_copy(int dir, const char *path, bool all);
 

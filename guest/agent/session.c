@@ -549,7 +549,9 @@ void session_request(struct agent *a, struct session *s, uint32_t length)
 
 	if (s->type != AGENT_EXEC && s->type != AGENT_CREATE) {
 		r = container_order(a, s, session_buffer(a, s), length, &why);
-		if (r > 0)
+		if (r == CONTAINER_OVER)
+			session_end(a, s);
+		else if (r > 0)
 			order_done(a, s, r == CONTAINER_ANSWERED);
 		else if (r < 0)
 			session_fail(a, s, -r, why);

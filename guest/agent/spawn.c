@@ -449,7 +449,7 @@ static void await_go(const struct child *ch)
 			_exit(127); /* there is no agent */
 }
 
-static void reset_signals(void)
+void spawn_reset_signals(void)
 {
 	sigset_t none;
 
@@ -487,7 +487,9 @@ _Noreturn void spawn_run(const struct spawn *s)
 	else
 		find_program(ch);
 	await_go(ch);
-	reset_signals();
+	if (ch->s->begin)
+		ch->s->begin(ch->s, ch->s->where);
+	spawn_reset_signals();
 	if (c->exec.flags & AGENT_EXEC_NO_NEW_PRIVS) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 			refused(ch, "cannot forbid new privileges");

@@ -36,6 +36,8 @@ struct spawn {
 	 */
 	void (*enter)(const struct spawn *s, const void *where);
 	const void *where;
+	/* With wait: is called after that, with the rights of the program; NULL: there is nothing to do */
+	void (*begin)(const struct spawn *s, const void *where);
 	const struct words *words; /* variables for those that come without; or NULL */
 	const struct agent_caps *caps; /* of who says nothing about its own; NULL: all */
 	int lower, upper; /* of a program of the agent's: what own.h says; upper -1: none */
@@ -50,6 +52,9 @@ _Noreturn void spawn_run(const struct spawn *s);
  * agent_error_kind. name may be NULL.
  */
 _Noreturn void spawn_fail(const struct spawn *s, uint32_t kind, const char *what, const char *name);
+
+/* In the child: signals as a program wants to find them. */
+void spawn_reset_signals(void);
 
 /* In the child: says that it is ready. */
 void spawn_ready(const struct spawn *s);

@@ -137,8 +137,82 @@ test_container_namespaces()
 	# Without a PID namespace what it leaves behind dies with it.
 	in_vm sh -c 'echo $$ >/dev/null'
 	run ns=mount -- sh -c 'sleep 12345 & echo $!' >"$dir/pid"
-	ends 1 in_vm sh -c "kill -0 $(cat "$dir/pid") 2>/dev/null" || return
-	denied "not supported" run ns=user -- true
+	ends 1 in_vm sh -c "kill -0 $(cat "$dir/pid") 2>/dev/null"
+}
+
+test_container_user_namespace()
+{
+	container_vm || return
+	local ns=ns=mount,pid,ipc,uts,cgroup,net,user map=map=0,100000,65536 guests
+	# Files are whose they are in the image; what it does to them stays in its map.
+	same "ids" "0 0 0 1000" "$(run $ns $map -- sh -c 'id -u; stat -c %u /bin; >/new; stat -c %u /new; chown 1000 /new; stat -c %u /new' | xargs)" || return
+	same "map" "0 100000 65536" "$(run $ns $map -- cat /proc/self/uid_map | xargs)" || return
+	same "of a user" "1000 1000" "$(run $ns $map uid=1000 -- sh -c 'id -u; echo >/dev/null; >/dev/shm/x; stat -c %u /dev/shm/x >/dev/stdout' | xargs)" || return
+	# Root of its own namespaces, and of nothing else.
+	same "host name" other "$(run $ns $map hostname=hut -- sh -c 'hostname other; hostname')" || return
+	same "network" "0x9 9000" "$(run $ns $map -- sh -c 'cat /sys/class/net/lo/flags; ip link set lo mtu 9000; cat /sys/class/net/lo/mtu' | xargs)" || return
+	ends 0 run $ns $map -- sh -c 'mount -t tmpfs t /mnt && >/mnt/x && >/dev/x' || return
+	ends 1 run $ns $map -- mknod /x c 1 3 2>/dev/null || return
+	ends 1 run $ns $map -- sh -c 'umount /proc/kcore' 2>/dev/null || return
+	ends 1 run $ns $map mount=b:/run:/mnt -- sh -c '>/mnt/x' 2>/dev/null || return
+	keep k $ns $map || return
+	guests=$(in_vm sh -c 'for p in /proc/[0-9]*; do grep -q "^sleep.100000" $p/cmdline 2>/dev/null && stat -c %u $p; done')
+	want "in the guest it is root: $guests" grep -q 100000 <<<"$guests" || return
+	same "another process" "0 100000" "$(order exec in=k -- sh -c 'id -u; awk "{ print \$2 }" /proc/self/uid_map' | xargs)" || return
+	same "a terminal" $'/dev/pts/0\r' "$(order exec in=k tty -- tty </dev/null)" || return
+	ends 0 order mount k mount=:tmpfs:/mnt:tmpfs: || return
+	drop k || return
+	denied "belong together" run ns=user -- true || return
+	denied "belong together" run $map -- true || return
+	denied "no map for its root" run $ns map=1,100000,10 -- true || return
+	denied "cannot map ids" run $ns map=0,100000,10 map=5,100000,10 -- true || return
+	same "what is left" "" "$(order list)"
+}
+
+test_container_hooks()
+{
+	container_vm || return
+	local write='cat >/tmp/state && echo $HOOK $(hostname) >>/tmp/state' state
+	ends 5 run hostname=hut "hook=create,0,/bin/sh,-c,$write" -- sh -c 'exit 5' || return
+	state=$(in_vm cat /tmp/state)
+	want "state: $state" grep -qxE '\{"ociVersion":"1.0.2","id":"x","status":"creating","pid":[1-9][0-9]+,"bundle":"/run/uvm"}' <<<"$state" || return
+	want "surroundings: $state" grep -qx "1 hut" <<<"$state" || return
+	# One of the start is the container's program, with its user, and runs at START.
+	ends 0 make k later leave uid=1000 "hook=start,0,/bin/sh,-c,cat >/tmp/started" -- sleep 100000 || return
+	ends 1 order exec in=k -- test -e /tmp/started || return
+	ends 0 order start k || return
+	same "its owner" 1000 "$(order exec in=k -- stat -c %u /tmp/started)" || return
+	want "status" grep -q '"status":"created"' <(order exec in=k -- cat /tmp/started) || return
+	drop k || return
+	# Each of these is its end.
+	denied "a hook has failed: '/bin/false': Operation canceled" run hook=create,0,/bin/true hook=create,0,/bin/false -- true || return
+	denied "a hook has failed: '/bin/sleep': Operation timed out" run hook=create,200,/bin/sleep,100 -- true || return
+	denied "a hook has failed: '/no': No such file" run hook=create,0,/no -- true || return
+	same "what is left" "" "$(order list)" || return
+	ends 0 make k later leave hook=start,100,/bin/sleep,100 -- true || return
+	denied "a hook has failed: '/bin/sleep': Operation timed out" order start k || return
+	same "list" "k stopped -" "$(order list)" || return
+	ends 0 order delete k || return
+	same "processes that stayed" "" "$(in_vm sh -c 'ps | grep "[s]leep 100$"')"
+}
+
+test_container_dump()
+{
+	container_vm || return
+	keep k || return
+	"$uvm" dump a >"$dir/text" || return
+	for line in '^agent: protocol 3, up ' '^k running pid ' '^MemTotal:' '^[0-9]+ .* sleep 100000$' '\] Linux version|^<[0-9]>'; do
+		want "no line '$line' in $(cat "$dir/text")" grep -qE "$line" "$dir/text" || return
+	done
+	# What the guest makes a process' name must not reach a terminal.
+	order exec in=k quiet -- sh -c 'sleep 2000; true' $'\e]0;x\a\\name' &
+	for _ in $(seq 50); do "$uvm" dump a | grep -qF '\x1b]0;x\x07\x5cname' && break; done
+	want "no escaped name" grep -qF '\x1b]0;x\x07\x5cname' <("$uvm" dump a) || return
+	want "an escape" [ "$("$uvm" dump a | tr -d '[:print:]\n\t' | wc -c)" = 0 ] || return
+	ends 0 "$uvm" dump --output "$dir/file" a || return
+	want "no raw name" grep -qF $'\e]0;x\a\\name' "$dir/file" || return
+	ends 1 "$uvm" dump none 2>/dev/null || return
+	drop k
 }
 
 test_container_root()

@@ -316,6 +316,40 @@ static void path_word(uint32_t type, const char *path)
 	end();
 }
 
+/* create|start,MS,PATH,ARG... */
+static void hook_word(char *text)
+{
+	struct agent_hook h = {.stage = *text == 'c' ? AGENT_HOOK_CREATE : AGENT_HOOK_START};
+	char *part[16], *p;
+
+	strsep(&text, ",");
+	h.timeout_ms = (uint32_t)atoi(strsep(&text, ","));
+	while (h.argc < 16 && (p = strsep(&text, ",")))
+		part[h.argc++] = p;
+	h.envc = 1;
+	begin(AGENT_R_HOOK);
+	put(&h, sizeof(h));
+	put_string(part[0]);
+	for (uint32_t i = 0; i < h.argc; i++)
+		put_string(part[i]);
+	put_string("HOOK=1");
+	end();
+}
+
+/* INSIDE,OUTSIDE,COUNT, of users and of groups */
+static void map_word(char *text)
+{
+	struct agent_id_map m = {.inside = (uint32_t)strtoul(strsep(&text, ","), NULL, 10)};
+
+	m.outside = (uint32_t)strtoul(strsep(&text, ","), NULL, 10);
+	m.count = (uint32_t)strtoul(text, NULL, 10);
+	for (m.gid = 0; m.gid <= 1; m.gid++) {
+		begin(AGENT_R_ID_MAP);
+		put(&m, sizeof(m));
+		end();
+	}
+}
+
 static void word(char *w)
 {
 	char *value = w;
@@ -351,6 +385,10 @@ static void word(char *w)
 		root_word(value);
 	else if (!strcmp(w, "mount"))
 		mount_word(value);
+	else if (!strcmp(w, "hook"))
+		hook_word(value);
+	else if (!strcmp(w, "map"))
+		map_word(value);
 	else if (!strcmp(w, "node")) { /* TYPE,MAJOR,MINOR,PATH */
 		char type = *strsep(&value, ",");
 		uint32_t major = (uint32_t)atoi(strsep(&value, ","));

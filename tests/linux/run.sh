@@ -77,6 +77,32 @@ test_run_failures_have_their_status()
 	nothing_left
 }
 
+test_run_rights()
+{
+	local show='grep -E "^(CapBnd|CapEff|NoNewPrivs|Seccomp):" /proc/self/status'
+	show="$show; ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_forward; grep \" /cache \" /proc/mounts"
+	cat >"$dir/profile" <<-'END'
+		{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+		 {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95},
+		 {"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_ADMIN"]}}]}
+	END
+	uvm_run --cap-drop ALL --cap-add cap_sys_admin --cap-add CHOWN --ulimit nofile=100:200 --ulimit core=0 \
+		--sysctl net.ipv4.ip_forward=1 --tmpfs /cache:size=1m,mode=711,exec --security-opt no-new-privileges \
+		--security-opt "seccomp=$dir/profile" "$rootfs" \
+		sh -c "$show; mkdir /new; chmod 700 /etc && echo changed" >"$dir/out" 2>&1
+	for line in 'CapBnd:.0000000000200001' 'CapEff:.0000000000200001' 'NoNewPrivs:.1' 'Seccomp:.2' 100 200 1 \
+		'tmpfs /cache tmpfs rw,nosuid,nodev,relatime,size=1024k,mode=711.*' '.*Operation not supported' changed; do
+		want "no line '$line' in $(cat "$dir/out")" grep -qx "$line" "$dir/out" || return
+	done
+	same "without options" "00000000a80425fb 0" "$(uvm_run "$rootfs" awk '/^CapBnd|^NoNew/ { print $2 }' /proc/self/status | xargs)" || return
+	for options in "--cap-add NONE" "--ulimit files=1" "--sysctl x" "--tmpfs cache" "--security-opt apparmor=x" \
+		"--security-opt seccomp=$dir/none" "--sysctl kernel.panic=1"; do
+		# shellcheck disable=SC2086 # two words
+		ends 125 uvm_run $options "$rootfs" true 2>/dev/null || return
+	done
+	nothing_left
+}
+
 test_run_environment_and_identity()
 {
 	printf '# comment\nA=file\nB=file\nPASSED\n' >"$dir/env"

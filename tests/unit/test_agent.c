@@ -574,7 +574,7 @@ START_TEST(no_containers)
 		{AGENT_UNMOUNT, &name, sizeof(name), EINVAL},
 		{AGENT_STATS, &name, sizeof(name), ENOENT},
 		{AGENT_PROCESSES, &name, sizeof(name), ENOENT},
-		{AGENT_DUMP, NULL, 0, EOPNOTSUPP},
+		{AGENT_DUMP, &name, sizeof(name), EMSGSIZE},
 	};
 	struct err e;
 
@@ -585,6 +585,34 @@ START_TEST(no_containers)
 				      agent_deadline(), &e));
 		expect_error(fd, all[i].code);
 	}
+}
+END_TEST
+
+/* Of what the test knows; the rest is this host's. And the agent goes on, if nobody takes it. */
+START_TEST(dumped)
+{
+	static char text[AGENT_DUMP_MAX + 1];
+	int fd = send_exec(1, 0, "exec sleep 1000"), n;
+	struct agent_message m;
+	char line[32];
+	struct err e;
+
+	await_message(fd, AGENT_STARTED, &m);
+	snprintf(line, sizeof(line), "running pid %u since ", m.started.pid);
+	for (int i = 0; i < 100; i++) {
+		int other = connect_agent();
+
+		ck_assert(!agent_send(other, AGENT_DUMP, NULL, 0, agent_deadline(), &e));
+		close(other);
+	}
+	n = agent_dump(dial_agent, NULL, text, &e);
+	ck_assert_msg(n > 0, "%s", n < 0 ? e.text : "nothing");
+	ck_assert_uint_eq(strlen(text), (size_t)n);
+	ck_assert(!strncmp(text, "agent: protocol 3, up ", 22));
+	ck_assert_msg(strstr(text, line) != NULL, "%s", text);
+	ck_assert(strstr(text, "\nprocesses: ") && strstr(text, "\nkernel:\n"));
+	ck_assert(strstr(text, "/proc/meminfo:\nMemTotal:") != NULL);
+	close(fd);
 }
 END_TEST
 
@@ -631,6 +659,7 @@ int main(void)
 		documented_exchange,
 		kept_commands,
 		no_containers,
+		dumped,
 		random_messages,
 	};
 

@@ -370,6 +370,32 @@ START_TEST(hostile_agent)
 END_TEST
 
 /* Why a command does not start may be said on a stream's connection only. */
+/* A dump has no length but its limit, and its agent may stop anywhere. */
+START_TEST(hostile_dump)
+{
+	static struct {
+		struct agent_header head;
+		char text[AGENT_DUMP_MAX + 1];
+	} bytes = {.head = {.magic = AGENT_MAGIC, .version = AGENT_VERSION, .type = AGENT_OK}};
+	struct forged f = {.bytes = &bytes, .len = sizeof(bytes.head) + sizeof(bytes.text)};
+	static char text[AGENT_DUMP_MAX];
+	struct err e;
+
+	memset(bytes.text, 7, sizeof(bytes.text));
+	ck_assert_int_eq(agent_dump(dial_forged, &f, text, &e), -EPROTO);
+	f.len--;
+	ck_assert_int_eq(agent_dump(dial_forged, &f, text, &e), (int)AGENT_DUMP_MAX);
+	ck_assert_mem_eq(text, bytes.text, AGENT_DUMP_MAX);
+	f.len = sizeof(bytes.head);
+	ck_assert_int_eq(agent_dump(dial_forged, &f, text, &e), 0);
+	f.len--;
+	ck_assert_int_eq(agent_dump(dial_forged, &f, text, &e), -ECONNRESET);
+	f.len++;
+	bytes.head.type = AGENT_INFO;
+	ck_assert_int_eq(agent_dump(dial_forged, &f, text, &e), -EPROTO);
+}
+END_TEST
+
 START_TEST(refused_stream)
 {
 	struct {
@@ -446,6 +472,7 @@ int main(void)
 		signals_pass_through,
 		request_too_long,
 		hostile_agent,
+		hostile_dump,
 		refused_stream,
 		shutdown_by_message,
 		shutdown_by_signal,
