@@ -162,10 +162,10 @@ static int run_create(void *cfg, int argc, char **argv, struct err *e)
 	pid_t pid = 0;
 	int r;
 
-	if (argc != 1)
+	if (argc != 1 || !c) {
+		free(c);
 		return cmd_usage(&shim_create, e);
-	if (!c)
-		return err_set(e, ENOMEM, "out of memory"), EXIT_FAIL;
+	}
 	c->id = argv[0];
 	c->bundle = bundle;
 	c->console = s->console_socket;

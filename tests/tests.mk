@@ -43,6 +43,8 @@ $(UNIT_SRC:%.c=$B/%): $B/%: $B/san/%.o $(LIBS:%=$B/san/%)
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D) && gcc $(SAN) -o $@ $^ $(CHECK_LIBS) -lutil
 
+$B/tests/unit/test_oci: $B/guest/image.o # commands, and so all that they reach
+
 $(UNIT_THREADS:%.c=$B/%): $B/%: $B/tsan/%.o $(LIBS:%=$B/tsan/%)
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D) && gcc $(TSAN) -o $@ $^ $(CHECK_LIBS) -lutil

@@ -358,7 +358,7 @@ static int take_message(struct exec *x, struct err *e)
 		process_started(x);
 		return 0;
 	}
-	if (m->head.type == AGENT_EXITED && x->started)
+	if (m->head.type == AGENT_EXITED && (x->started || x->created))
 		return process_exited(x, e);
 	if (m->head.type == AGENT_NOTICE && x->rq->create) {
 		if (m->notice.kind == AGENT_NOTICE_OOM)
@@ -431,7 +431,7 @@ static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 		bool full = f->start < f->end;
 
 		/* Until then it may be an ERROR that waits there, see refused_stream(). */
-		if (!f->inward && !x->started)
+		if (!f->inward && !x->started && !x->created)
 			continue;
 		pfd[2 + i] = (struct pollfd){.fd = full ? f->to : f->from,
 					     .events = full ? POLLOUT : POLLIN};

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "shim/cli.h"
 #include "shim/config.h"
@@ -27,7 +26,8 @@ static const struct cmd *const commands[] = {
 	&cmd_clone,   &cmd_fork,    &cmd_dump,
 };
 
-#define DESCRIPTORS 8192
+#define DESCRIPTORS  8192
+#define COMMANDS_MAX 64
 
 static const struct opt no_options[] = {{0}};
 
@@ -67,32 +67,6 @@ static const struct cmd *find(const char *name)
 	return NULL;
 }
 
-void cmd_time(int64_t seconds, char text[CMD_TIME])
-{
-	time_t t = (time_t)seconds;
-	struct tm tm;
-
-	if (!gmtime_r(&t, &tm) || !strftime(text, CMD_TIME, "%Y-%m-%dT%H:%M:%SZ", &tm))
-		strcpy(text, "?");
-}
-
-int cmd_drop_dashes(int argc, char **argv)
-{
-	if (argc > 1 && !strcmp(argv[1], "--")) {
-		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
-		argc--;
-	}
-	argv[argc] = NULL;
-	return argc;
-}
-
-int cmd_usage(const struct cmd *c, struct err *e)
-{
-	err_set(e, 0, "usage: uvm %s%s%s%s; see 'uvm help %s'", c->name,
-		c->options ? " [OPTIONS]" : "", *c->args ? " " : "", c->args, c->name);
-	return EXIT_USAGE;
-}
-
 static int run(const struct cmd *c, int argc, char **argv, struct err *e)
 {
 	void *cfg = calloc(1, c->cfg_size ? c->cfg_size : 1);
@@ -114,12 +88,23 @@ static int run(const struct cmd *c, int argc, char **argv, struct err *e)
 	return status;
 }
 
+static void print_man(void)
+{
+	const struct cmd *all[COMMANDS_MAX];
+	size_t n = ARRAY_SIZE(commands);
+
+	memcpy(all, commands, sizeof(commands));
+	for (size_t i = 0; i < shim_commands_count && n < COMMANDS_MAX; i++)
+		all[n++] = shim_commands[i];
+	man_print(all, n);
+}
+
 static int help(int argc, char **argv, struct err *e)
 {
 	const struct cmd *c = argc > 2 ? find(argv[2]) : NULL;
 
 	if (argc == 3 && !strcmp(argv[2], "--man")) {
-		man_print(commands, ARRAY_SIZE(commands));
+		print_man();
 		return EXIT_OK;
 	}
 	if (argc > 2 && !c) {

@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "guest/agent/request.h"
+#include "guest/agent/spawn.h"
+#include "shim/config.h"
 #include "snapshot/snapshot.h"
 #include "snapshot/state.h"
 #include "tests/fuzz/fuzz.h"
 #include "vmm/agent.h"
+#include "vmm/container.h"
 #include "vmm/json.h"
 #include "vmm/kernel.h"
 #include "vmm/seccomp.h"
@@ -120,6 +123,30 @@ void fuzz_seccomp(const uint8_t *data, size_t len)
 		if (i + 1 + (int64_t)far >= n && BPF_CLASS(f->code) != BPF_RET)
 			abort();
 	}
+}
+
+void fuzz_oci(const uint8_t *data, size_t len)
+{
+	static struct oci_config c;
+	static struct oci_resources r;
+	struct agent_exec head = {.streams = 7};
+	struct json_doc d;
+	uint8_t *payload;
+	size_t size;
+	struct err e;
+
+	c = (struct oci_config){0};
+	if (!oci_config_parse(&c, (const char *)data, len, &e)) {
+		c.spec.name = "fuzz";
+		if (!container_encode(&c.spec, &c.process.request, &head, &payload, &size, &e))
+			free(payload);
+	}
+	oci_config_free(&c);
+	if (json_parse(&d, (const char *)data, len, "resources", &e))
+		return;
+	r = (struct oci_resources){0};
+	oci_resources_parse(&r, d.root, &e);
+	json_free(&d);
 }
 
 void fuzz_answer(const uint8_t *data, size_t len)

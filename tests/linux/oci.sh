@@ -125,6 +125,14 @@ exec_json()
 	printf '{"args": %s, "cwd": "/tmp", "env": ["PATH=/bin:/usr/bin"]%s}' "$1" "${2-}" >"$dir/process.json"
 }
 
+# Whether the exec's process is in the container's list. With a word: whether it is not.
+sleeps()
+{
+	local status=0
+	"$uvm" exec run -- sh -c 'ps | grep "[s]leep 12345"' || status=$?
+	[ $status = "$((0${1:+ + 1}))" ]
+}
+
 test_oci_running()
 {
 	local pid proxy
@@ -145,10 +153,10 @@ test_oci_running()
 	"$caller" "$dir/e.pid" -- "$uvm" exec -d --pid-file="$dir/e.pid" -p "$dir/process.json" run &
 	later 20 test -s "$dir/e.pid" || { reason="no exec"; return 1; }
 	proxy=$!
-	later 20 sh -c "'$uvm' exec run -- pgrep -f 'sleep 12345'" || { reason="the exec does not run"; return 1; }
+	later 20 sleeps || { reason="the exec does not run"; return 1; }
 	kill -KILL "$(cat "$dir/e.pid")"
 	ends 137 wait $proxy || return
-	later 5 sh -c "! '$uvm' exec run -- pgrep -f 'sleep 12345'" || { reason="the exec's process lives on"; return 1; }
+	later 5 sleeps not || { reason="the exec's process lives on"; return 1; }
 	exec_json '["no-such-program"]'
 	ends 255 oci exec --process "$dir/process.json" --detach run 2>/dev/null || return
 	want "$(tail -n 1 "$dir/log")" grep -q 'exec: \\"no-such-program\\": executable file not found in $PATH' "$dir/log" || return
@@ -236,6 +244,11 @@ test_oci_failures()
 	ends 0 oci delete --force early || return
 	ends 137 wait $waiter || return
 	gone early || return
+	bundle early '["sleep", "1000"]' && create early || return
+	ends 0 oci kill early KILL || return
+	ends 137 wait $waiter || return
+	same "status" stopped "$(status_of early)" || return
+	ends 0 oci delete early || return
 	bundle read '["sh", "-c", "touch /x || exit 4"]' && sed -i "s,\"$dir/tree\",&\, \"readonly\": true," "$dir/read/config.json" || return
 	create read && ends 0 oci start read || return
 	ends 4 wait $waiter || return

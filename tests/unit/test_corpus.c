@@ -55,6 +55,7 @@ REPLAY(control)
 REPLAY(json)
 REPLAY(kernel)
 REPLAY(net)
+REPLAY(oci)
 REPLAY(options)
 REPLAY(request)
 REPLAY(seccomp)
@@ -65,8 +66,8 @@ REPLAY(virtio)
 
 int main(void)
 {
-	const TTest *const tests[] = {answer, command, control, json,  kernel, net,
-				      options, request, seccomp, serial, share, state,  virtio};
+	const TTest *const tests[] = {answer,  command, control, json,	 kernel, net,	oci,
+				      options, request, seccomp, serial, share,	 state, virtio};
 
 	return run_tests("corpus", tests, ARRAY_SIZE(tests), NULL, NULL);
 }

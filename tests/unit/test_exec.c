@@ -369,7 +369,37 @@ START_TEST(hostile_agent)
 }
 END_TEST
 
-/* Why a command does not start may be said on a stream's connection only. */
+static void count_created(void *ctx)
+{
+	++*(int *)ctx;
+}
+
+/* A container that waits to be started, and is killed before; and CREATED from who was not asked. */
+START_TEST(created_and_killed)
+{
+	const struct forged_message m[2] = {
+		{{AGENT_MAGIC, AGENT_VERSION, AGENT_CREATED, 4, 0}, {1}},
+		{{AGENT_MAGIC, AGENT_VERSION, AGENT_EXITED, 8, 0}, {AGENT_EXIT_SIGNAL, 9}},
+	};
+	const size_t len = sizeof(struct agent_header) + 4;
+	int calls = 0, status = 0;
+	struct exec_request rq = {.argv = ARGV("true"), .created = count_created, .ctx = &calls};
+	uint8_t both[2 * sizeof(m)];
+	struct forged f = {both, len + sizeof(m[1]), 0};
+	struct err e = {{0}};
+
+	expect_forged(&m[0], len, EPROTO, "out of place");
+	memcpy(both, &m[0], len);
+	memcpy(both + len, &m[1], sizeof(m[1]));
+	ck_ok(exec_run(&rq, dial_forged, &f, &status, &e));
+	ck_assert_int_eq(status, 128 + 9);
+	ck_assert_int_eq(calls, 1);
+	memcpy(both + len, &m[0], len);
+	f.len = 2 * len;
+	ck_refused(exec_run(&rq, dial_forged, &f, &status, &e), EPROTO, "out of place");
+}
+END_TEST
+
 /* A dump has no length but its limit, and its agent may stop anywhere. */
 START_TEST(hostile_dump)
 {
@@ -396,6 +426,7 @@ START_TEST(hostile_dump)
 }
 END_TEST
 
+/* Why a command does not start may be said on a stream's connection only. */
 START_TEST(refused_stream)
 {
 	struct {
@@ -472,6 +503,7 @@ int main(void)
 		signals_pass_through,
 		request_too_long,
 		hostile_agent,
+		created_and_killed,
 		hostile_dump,
 		refused_stream,
 		shutdown_by_message,

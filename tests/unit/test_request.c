@@ -207,6 +207,7 @@ START_TEST(bad_records)
 	bad_mount("four", 0, STRINGS("a", "/b", "c", "d", "e"));
 	bad_record("three", AGENT_R_ROOT, &root, sizeof(root), STRINGS("/a", "b"));
 	bad_record("without a device", AGENT_R_ROOT, &root, sizeof(root), STRINGS("a", "b", ""));
+	bad_record("without a device", AGENT_R_ROOT, &root, sizeof(root), STRINGS("", "virtiofs", ""));
 	bad_record("without a device", AGENT_R_ROOT, &root, sizeof(root), STRINGS("/a", "", ""));
 	bad_record("without a device", AGENT_R_ROOT, &root, sizeof(root), STRINGS("/a", "b", "c"));
 	bad_record("path", AGENT_R_DEVICE, &d, sizeof(d), STRINGS("/"));

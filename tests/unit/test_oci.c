@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The OCI runtime, what of it needs no VM: config.json, options of mounts, limits, the state's file, the
+ * log's forms, and which of two commands of one name is meant.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+#include "shim/cgroup.h"
+#include "shim/cli.h"
+#include "shim/commands.h"
+#include "shim/config.h"
+#include "shim/log.h"
+#include "shim/options.h"
+#include "shim/state.h"
+#include "tests/unit/util.h"
+#include "vmm/util.h"
+
+static struct err e;
+static struct oci_config c;
+
+static const char good[] =
+	"{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"box\","
+	"\"process\":{\"terminal\":true,\"consoleSize\":{\"height\":24,\"width\":80},"
+	"\"args\":[\"sh\",\"-c\",\"x\"],\"env\":[\"A=b\"],\"cwd\":\"/work\","
+	"\"user\":{\"uid\":12,\"gid\":34,\"umask\":23,\"additionalGids\":[5,6]},"
+	"\"capabilities\":{\"bounding\":[\"CAP_CHOWN\",\"CAP_BPF\",\"CAP_OF_TOMORROW\"],"
+	"\"effective\":[\"CAP_CHOWN\"]},\"noNewPrivileges\":true,\"oomScoreAdj\":-7,"
+	"\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":5,\"hard\":18446744073709551615}]},"
+	"\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"},"
+	"{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\",\"options\":[\"nosuid\",\"mode=755\",\"size=65536k\"]},"
+	"{\"destination\":\"/dev/shm\",\"type\":\"bind\",\"source\":\"/s/shm\",\"options\":[\"rbind\",\"nosuid\"]},"
+	"{\"destination\":\"/etc/hosts\",\"type\":\"bind\",\"source\":\"/s/hosts\",\"options\":[\"rbind\",\"ro\",\"rprivate\"]}],"
+	"\"linux\":{\"cgroupsPath\":\"/a/b\",\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},"
+	"{\"type\":\"mount\"},{\"type\":\"network\",\"path\":\"/n\"}],"
+	"\"devices\":[{\"path\":\"/dev/more\",\"type\":\"c\",\"major\":1,\"minor\":3,\"fileMode\":384}],"
+	"\"resources\":{\"devices\":[{\"allow\":false,\"access\":\"rwm\"}],\"memory\":{\"limit\":1048576},"
+	"\"cpu\":{\"shares\":1024,\"quota\":5000,\"cpus\":\"0-1\"},\"pids\":{\"limit\":-1},"
+	"\"unified\":{\"memory.high\":\"7\"}},"
+	"\"sysctl\":{\"net.ipv4.ip_forward\":\"1\"},\"maskedPaths\":[\"/proc/kcore\"],\"readonlyPaths\":[\"/proc/sys\"],"
+	"\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\"}]}},"
+	"\"annotations\":{\"org.uvm.memory\":\"512M\"}}";
+
+static void teardown(void)
+{
+	oci_config_free(&c);
+}
+
+static int parse(const char *text, size_t len)
+{
+	char *copy = malloc(len + !len); /* of its size, so that a step beyond is seen */
+	int r;
+
+	memcpy(copy, text, len);
+	oci_config_free(&c);
+	r = oci_config_parse(&c, copy, len, &e);
+	free(copy);
+	return r;
+}
+
+/* The good one, with the first `from` in it replaced. */
+static int changed(const char *from, const char *to)
+{
+	const char *at = strstr(good, from);
+	char *text;
+	int r;
+
+	ck_assert_msg(at != NULL, "%s", from);
+	ck_that(asprintf(&text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from)) > 0);
+	r = parse(text, strlen(text));
+	free(text);
+	return r;
+}
+
+static const char *value(const struct oci_resources *r, const char *file)
+{
+	for (size_t i = 0; i < r->values; i++)
+		if (!strcmp(r->value[i].name, file))
+			return r->value[i].value;
+	return "(none)";
+}
+
+START_TEST(everything)
+{
+	const struct exec_request *rq;
+
+	ck_ok(parse(good, strlen(good)));
+	rq = &c.process.request;
+	ck_assert_str_eq(c.root, "rootfs");
+	ck_assert(c.read_only && c.process.terminal && rq->tty);
+	ck_assert_uint_eq(c.process.rows, 24);
+	ck_assert_uint_eq(c.process.cols, 80);
+	ck_assert_str_eq(rq->argv[2], "x");
+	ck_assert(!rq->argv[3]);
+	ck_assert_str_eq(rq->envp[0], "A=b");
+	ck_assert_str_eq(rq->cwd, "/work");
+	ck_assert_uint_eq(rq->uid, 12);
+	ck_assert_uint_eq(rq->gid, 34);
+	ck_assert_uint_eq(rq->umask, 23);
+	ck_assert_uint_eq(rq->group_count, 2);
+	ck_assert_uint_eq(rq->groups[1], 6);
+	ck_assert_uint_eq(rq->caps->bounding, 1 | UINT64_C(1) << 39);
+	ck_assert_uint_eq(rq->caps->effective, 1);
+	ck_assert_uint_eq(rq->caps->ambient, 0);
+	ck_assert_uint_eq(rq->flags, AGENT_EXEC_UMASK | AGENT_EXEC_OOM | AGENT_EXEC_NO_NEW_PRIVS);
+	ck_assert_int_eq(rq->oom_score_adj, -7);
+	ck_assert_uint_eq(rq->rlimit_count, 1);
+	ck_assert_uint_eq(rq->rlimits[0].resource, RLIMIT_NOFILE);
+	ck_assert_uint_eq(rq->rlimits[0].hard, UINT64_MAX);
+	ck_assert_uint_gt(rq->filter_count, 2);
+	ck_assert_str_eq(c.spec.hostname, "box");
+	ck_assert_str_eq(c.network, "/n");
+	ck_assert_uint_eq(c.spec.new_namespaces, AGENT_NS_MOUNT | AGENT_NS_PID | AGENT_NS_NET |
+							 AGENT_NS_IPC | AGENT_NS_UTS);
+	/* The host's shared memory is the guest's own, the other bind mount is the host's to make. */
+	ck_assert_uint_eq(c.spec.mount_count, 3);
+	ck_assert_str_eq(c.spec.mounts[1].data, "mode=755,size=65536k");
+	ck_assert_uint_eq(c.spec.mounts[1].flags, MS_NOSUID);
+	ck_assert_str_eq(c.spec.mounts[2].type, "tmpfs");
+	ck_assert_str_eq(c.spec.mounts[2].target, "/dev/shm");
+	ck_assert_uint_eq(c.binds, 1);
+	ck_assert_str_eq(c.bind[0].source, "/s/hosts");
+	ck_assert_uint_eq(c.bind[0].flags, MS_BIND | MS_REC | MS_RDONLY | MS_PRIVATE);
+	/* Those that every container has, and its own. */
+	ck_assert_uint_eq(c.spec.device_count, 7);
+	ck_assert_str_eq(c.spec.devices[6].path, "/dev/more");
+	ck_assert_uint_eq(c.spec.devices[6].node.mode, 0600);
+	ck_assert_uint_eq(c.spec.rule_count, 10);
+	ck_assert_uint_eq(c.spec.rules[0].allow, 0);
+	ck_assert_uint_eq(c.spec.rules[0].type, 'a');
+	ck_assert_uint_eq(c.spec.rules[9].allow, 1);
+	ck_assert_uint_eq(c.resources.memory, 1048576);
+	ck_assert_str_eq(c.resources.cpus, "0-1");
+	ck_assert_str_eq(value(&c.resources, "memory.max"), "1048576");
+	ck_assert_str_eq(value(&c.resources, "cpu.weight"), "39");
+	ck_assert_str_eq(value(&c.resources, "cpu.max"), "5000 100000");
+	ck_assert_str_eq(value(&c.resources, "pids.max"), "max");
+	ck_assert_str_eq(value(&c.resources, "memory.high"), "7");
+	ck_assert_str_eq(c.spec.sysctls[0].name, "net.ipv4.ip_forward");
+	ck_assert_str_eq(c.spec.masked[0], "/proc/kcore");
+	ck_assert_str_eq(c.spec.readonly[0], "/proc/sys");
+	ck_assert_str_eq(json_member(c.annotations, "org.uvm.memory")->text, "512M");
+}
+END_TEST
+
+/* What cannot be is refused, by the name of the field. */
+START_TEST(refusals)
+{
+	static const struct {
+		const char *from, *to, *say;
+	} table[] = {
+		{"\"1.0.2\"", "\"2.0\"", "ociVersion"},
+		{"\"ociVersion\":\"1.0.2\",", "", "ociVersion is missing"},
+		{"\"root\":{\"path\":\"rootfs\",\"readonly\":true},", "", "root is missing"},
+		{"\"path\":\"rootfs\"", "\"path\":\"\"", "root.path"},
+		{"\"path\":\"rootfs\"", "\"path\":\"a\\u0000b\"", "root.path"},
+		{"[\"sh\",\"-c\",\"x\"]", "[]", "process.args"},
+		{"[\"sh\",\"-c\",\"x\"]", "[1]", "process.args[0]"},
+		{"\"cwd\":\"/work\"", "\"cwd\":\"work\"", "process.cwd"},
+		{"\"uid\":12", "\"uid\":-1", "process.user.uid"},
+		{"\"umask\":23", "\"umask\":1000", "process.user.umask"},
+		{"\"RLIMIT_NOFILE\"", "\"RLIMIT_X\"", "process.rlimits[0]"},
+		{"\"oomScoreAdj\":-7", "\"oomScoreAdj\":-1001", "process.oomScoreAdj"},
+		{"\"destination\":\"/proc\"", "\"destination\":\"/a/../b\"", "mounts[0]"},
+		{"\"destination\":\"/proc\"", "\"destination\":\"/\"", "mounts[0]"},
+		{"\"destination\":\"/proc\"", "\"destination\":\"proc\"", "mounts[0]"},
+		{"\"type\":\"proc\"", "\"type\":\"nfs\"", "mounts[0]"},
+		{"\"rbind\",\"ro\"", "\"rbind\",\"idmap\"", "mounts[3].options[1]"},
+		{"\"rbind\",\"ro\"", "\"rbind\",\"size=3\"", "mounts[3]"},
+		{"/etc/hosts", "/dev/hosts", "/dev/hosts"},
+		{"{\"type\":\"pid\"},", "", "none of the type 'pid'"},
+		{"{\"type\":\"pid\"}", "{\"type\":\"pid\",\"path\":\"/p\"}", "linux.namespaces[0]"},
+		{"{\"type\":\"pid\"}", "{\"type\":\"user\"}", "linux.namespaces[0]"},
+		{"{\"type\":\"ipc\"}", "{\"type\":\"pid\"}", "linux.namespaces[1]"},
+		{"\"major\":1,\"minor\":3", "\"major\":8,\"minor\":3", "linux.devices[0]"},
+		{"\"access\":\"rwm\"", "\"access\":\"rx\"", "linux.resources.devices[0]"},
+		{"\"memory\":{", "\"memory\":{\"swap\":5,", "linux.resources.memory.swap"},
+		{"\"memory\":{", "\"rdma\":{\"x\":{}},\"memory\":{", "linux.resources.rdma"},
+		{"\"memory\":{", "\"blockIO\":{\"weight\":10},\"memory\":{",
+		 "linux.resources.blockIO.weight"},
+		{"\"/proc/kcore\"", "\"kcore\"", "linux.maskedPaths"},
+		{"\"SCMP_ACT_ERRNO\"", "\"SCMP_ACT_X\"", "linux.seccomp"},
+		{"\"linux\":{", "\"linux\":{\"uidMappings\":[{}],", "linux.uidMappings"},
+		{"\"linux\":{", "\"linux\":{\"rootfsPropagation\":\"x\",", "rootfsPropagation"},
+		{"\"linux\":{", "\"hooks\":{\"prestart\":[{\"path\":\"/x\"}]},\"linux\":{",
+		 "hooks.prestart"},
+		{"\"linux\":{", "\"vm\":{\"kernel\":{}},\"linux\":{", "vm"},
+		{"\"512M\"", "5", "annotations"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		e.text[0] = 0;
+		if (changed(table[i].from, table[i].to) != -EINVAL || !strstr(e.text, table[i].say))
+			ck_abort_msg("%s: %s", table[i].to, e.text);
+	}
+	/* What says nothing is nothing. */
+	ck_ok(changed("\"memory\":{", "\"blockIO\":{\"weight\":0},\"rdma\":{},\"memory\":{"));
+	ck_ok(changed("\"linux\":{", "\"hooks\":{\"prestart\":[]},\"linux\":{\"uidMappings\":[],"));
+	ck_ok(changed("\"linux\":{", "\"fieldOfTomorrow\":[1],\"linux\":{"));
+	ck_refused(parse("[]", 2), EINVAL, "no JSON object");
+	ck_refused(parse("", 0), EINVAL, "config.json");
+}
+END_TEST
+
+START_TEST(limits)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	fputs("\"additionalGids\":[0", out);
+	for (int i = 0; i < 64; i++)
+		fputs(",1", out);
+	fclose(out);
+	ck_refused(changed("\"additionalGids\":[5,6", text), EINVAL, "more than 64 groups");
+	free(text);
+	out = open_memstream(&text, &size);
+	fputs("\"devices\":[", out);
+	for (int i = 0; i < 200; i++)
+		fputs("{\"allow\":true},", out);
+	fputs("{\"allow\":false", out);
+	fclose(out);
+	ck_refused(changed("\"devices\":[{\"allow\":false", text), EINVAL,
+		   "more than 128 rules");
+	free(text);
+}
+END_TEST
+
+/* Every truncation and every changed byte ends in a parse or an error. */
+START_TEST(damaged)
+{
+	size_t len = strlen(good);
+	char *copy = strdup(good);
+
+	for (size_t i = 0; i < len; i++)
+		ck_that(parse(good, i) < 0);
+	for (size_t i = 0; i < len; i++) {
+		copy[i] = (char)(copy[i] ^ (1 << i % 7));
+		parse(copy, len);
+		copy[i] = good[i];
+	}
+	free(copy);
+}
+END_TEST
+
+static int options(struct mount_options *o, const char *text)
+{
+	struct json_doc d;
+	int r;
+
+	ck_ok(json_parse(&d, text, strlen(text), "options", &e));
+	r = mount_options_parse(o, d.root, &e);
+	json_free(&d);
+	return r;
+}
+
+START_TEST(mount_words)
+{
+	struct mount_options o;
+
+	ck_ok(options(&o, "[\"ro\",\"rw\",\"nodev\",\"noatime\",\"relatime\",\"x=1\",\"y\",\"\"]"));
+	ck_assert_uint_eq(o.flags, MS_NODEV);
+	ck_assert_str_eq(o.data, "x=1,y");
+	ck_ok(options(&o, "[\"rslave\",\"rprivate\",\"tmpcopyup\"]"));
+	ck_assert_uint_eq(o.flags, MS_PRIVATE);
+	ck_assert_str_eq(o.data, "");
+	ck_refused(options(&o, "[\"remount\"]"), EINVAL, "remount");
+	ck_refused(options(&o, "[1]"), EINVAL, "[0] is not a string");
+	for (size_t i = 0; mount_options_name(i); i++)
+		ck_assert(i < 100);
+}
+END_TEST
+
+static const char *resources(struct oci_resources *r, const char *text, const char *file)
+{
+	static struct json_doc d; /* its strings are looked at */
+
+	json_free(&d);
+	*r = (struct oci_resources){0};
+	ck_ok(json_parse(&d, text, strlen(text), "resources", &e));
+	ck_ok(oci_resources_parse(r, d.root, &e));
+	return value(r, file);
+}
+
+START_TEST(limits_converted)
+{
+	static struct oci_resources r;
+
+	ck_assert_str_eq(resources(&r, "{}", "x"), "(none)");
+	ck_assert_uint_eq(r.values, 0);
+	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"shares\":2}}", "cpu.weight"), "1");
+	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"shares\":1}}", "cpu.weight"), "1");
+	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"shares\":9999999}}", "cpu.weight"), "10000");
+	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"quota\":-1,\"period\":7}}", "cpu.max"), "max 7");
+	ck_assert_str_eq(resources(&r, "{\"memory\":{\"limit\":-1}}", "memory.max"), "max");
+	ck_assert_uint_eq(r.memory, 0);
+	ck_assert_str_eq(resources(&r, "{\"memory\":{\"limit\":0,\"swap\":0}}", "memory.max"),
+			 "(none)");
+}
+END_TEST
+
+static const char *cgroup(const char *text)
+{
+	static char path[PATH_MAX];
+
+	return oci_cgroup_path(path, text, &e) ? "(none)" : path;
+}
+
+START_TEST(cgroup_paths)
+{
+	ck_assert_str_eq(cgroup("/a/b"), "/sys/fs/cgroup/a/b");
+	ck_assert_str_eq(cgroup("a"), "/sys/fs/cgroup/a");
+	ck_assert_str_eq(cgroup("machine.slice:libpod:12"),
+			 "/sys/fs/cgroup/machine.slice/libpod-12.scope");
+	ck_assert_str_eq(cgroup("a-b-c.slice:cri:x"),
+			 "/sys/fs/cgroup/a.slice/a-b.slice/a-b-c.slice/cri-x.scope");
+	ck_assert_str_eq(cgroup(":p:x"), "/sys/fs/cgroup/system.slice/p-x.scope");
+	ck_assert_str_eq(cgroup("/a/../../b"), "(none)");
+	ck_assert_str_eq(cgroup(".."), "(none)");
+	ck_assert_str_eq(cgroup("a:b"), "(none)");
+	ck_assert_str_eq(cgroup("a:b:"), "(none)");
+	ck_assert_str_eq(cgroup("x.slice:../../b:c"), "(none)");
+}
+END_TEST
+
+static int state(struct oci_state *s, const char *text)
+{
+	*s = (struct oci_state){0};
+	return oci_state_parse(s, text, strlen(text), &e);
+}
+
+START_TEST(state_file)
+{
+	struct oci_state s;
+
+	ck_ok(state(&s, "{\"format\":1,\"bundle\":\"/b\",\"rootfs\":\"/r\",\"annotations\":{\"a\":\"b\"}}"));
+	ck_assert_str_eq(s.bundle, "/b");
+	ck_assert(!s.cgroup && s.annotations);
+	json_free(&s.doc);
+	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":\"/r\"}"), EINVAL,
+		   "another version");
+	ck_refused(state(&s, "{\"bundle\":\"/b\",\"rootfs\":\"/r\"}"), EINVAL, "another version");
+	ck_refused(state(&s, "{\"format\":1,\"rootfs\":\"/r\"}"), EINVAL, "bundle is missing");
+	ck_refused(state(&s, "{\"format\":1,\"bundle\":\"/b"), EINVAL, STATE_FILE);
+	ck_refused(state(&s, "{\"format\":1,\"bundle\":\"/b\",\"rootfs\":[]}"), EINVAL, "rootfs");
+	ck_refused(oci_state_open(&s, "../x", &e), ENOENT, "container does not exist");
+	ck_refused(oci_state_open(&s, "", &e), ENOENT, "container does not exist");
+}
+END_TEST
+
+/* A container whose VM is not there, or half made. */
+START_TEST(state_without_a_vm)
+{
+	struct oci_state s;
+	struct rundir vm;
+	char *text;
+	size_t size;
+	FILE *out;
+
+	setenv("UVM_RUN", tmp_path("run"), 1);
+	ck_refused(oci_state_open(&s, "a", &e), ENOENT, "container does not exist");
+	ck_ok(rundir_create(&vm, "a", &e));
+	ck_refused(oci_state_open(&s, "a", &e), ENOENT, "container does not exist");
+	ck_assert(!oci_state_exists("a"));
+	ck_ok(oci_state_save(&vm, "/b", "/r", "/c", NULL, &e));
+	ck_assert(oci_state_exists("a"));
+	ck_ok(oci_state_open(&s, "a", &e));
+	ck_assert_int_eq(s.status, OCI_CREATING);
+	ck_assert_str_eq(s.cgroup, "/c");
+	oci_state_close(&s);
+	ck_ok(rundir_keep(&vm, &e));
+	rundir_remove(&vm);
+	ck_ok(oci_state_open(&s, "a", &e));
+	ck_assert_int_eq(s.status, OCI_STOPPED);
+	ck_assert_int_eq(s.pid, 0);
+	out = open_memstream(&text, &size);
+	oci_state_print(&s, out);
+	fclose(out);
+	ck_assert_ptr_nonnull(strstr(text, "\"id\":\"a\",\"pid\":0,\"status\":\"stopped\""));
+	free(text);
+	ck_ok(rundir_forget(&s.vm, &e));
+	json_free(&s.doc);
+	ck_assert(!oci_state_exists("a"));
+}
+END_TEST
+
+START_TEST(log_forms)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	shim_log_write(out, true, "error", "exec: \"x\": a\nb", 0);
+	shim_log_write(out, false, "warning", "a \"b\" c\\d", 1);
+	fclose(out);
+	ck_assert_str_eq(text, "{\"level\":\"error\",\"msg\":\"exec: \\\"x\\\": a\\u000ab\","
+			       "\"time\":\"1970-01-01T00:00:00Z\"}\n"
+			       "time=\"1970-01-01T00:00:01Z\" level=warning msg=\"a \\\"b\\\" c\\\\d\"\n");
+	free(text);
+	shim_log(tmp_path("log"), true, "error", "one");
+	shim_log(tmp_path("log"), true, "error", "two");
+	ck_assert_ptr_nonnull(strstr(file_text(tmp_path("log"), &size), "one"));
+	ck_assert_ptr_nonnull(strstr(file_text(tmp_path("log"), &size), "two"));
+	shim_log("/no/such/file", true, "error", "lost");
+}
+END_TEST
+
+/* "uvm " and words with blanks between. */
+static bool wanted(const char *line)
+{
+	static char text[512];
+	char *argv[32] = {text}, *p = text;
+	int argc = 0;
+
+	snprintf(text, sizeof(text), "uvm %s", line);
+	while ((argv[argc] = strtok_r(argc ? NULL : text, " ", &p)))
+		argc++;
+	return shim_wanted(argc, argv);
+}
+
+START_TEST(which_command)
+{
+	struct rundir vm;
+
+	setenv("UVM_RUN", tmp_path("run"), 1);
+	ck_ok(rundir_create(&vm, "oci", &e));
+	ck_ok(oci_state_save(&vm, "/b", "/r", NULL, NULL, &e));
+	ck_assert(wanted("create --bundle /b --pid-file /p x"));
+	ck_assert(wanted("create x --bundle=/b"));
+	ck_assert(wanted("create --no-such-option"));
+	ck_assert(wanted("--root /r --log /l --log-format=json state x"));
+	ck_assert(wanted("--systemd-cgroup kill x"));
+	ck_assert(wanted("state x") && wanted("delete --force x") && wanted("start x"));
+	ck_assert(wanted("update --resources - x") && wanted("events --stats x"));
+	ck_assert(wanted("features"));
+	ck_assert(wanted("exec --pid-file f --process p --detach x"));
+	ck_assert(wanted("exec --process p x"));
+	ck_assert(wanted("ps --format json x") && wanted("ps x"));
+	ck_assert(wanted("kill oci 15") && wanted("kill oci") && wanted("kill --all oci KILL"));
+	ck_assert(wanted("pause oci") && wanted("resume oci"));
+	ck_assert(wanted("pause --root /r x"));
+
+	ck_assert(!wanted("kill x 15") && !wanted("kill x") && !wanted("kill -s TERM oci"));
+	ck_assert(!wanted("pause x") && !wanted("resume x") && !wanted("ps") && !wanted("ps --json"));
+	ck_assert(!wanted("exec oci -- sh -c x") && !wanted("exec -t oci sh"));
+	ck_assert(!wanted("exec x -- sh --process p"));
+	ck_assert(!wanted("run -d x") && !wanted("boot --kernel k") && !wanted("--version"));
+	ck_assert(!wanted("") && !wanted("--rootless create x") && !wanted("kill"));
+	rundir_remove(&vm);
+}
+END_TEST
+
+/* Returns the status; e has the message. */
+static int runs(const char *line)
+{
+	static char text[512];
+	char *argv[32] = {text}, *p = text;
+	int argc = 0;
+
+	e.text[0] = 0;
+	snprintf(text, sizeof(text), "uvm %s", line);
+	while ((argv[argc] = strtok_r(argc ? NULL : text, " ", &p)))
+		argc++;
+	return shim_run(argc, argv, &e);
+}
+
+START_TEST(failures)
+{
+	char line[512];
+	size_t len;
+
+	snprintf(line, sizeof(line), "--root %s/r --log=%s --log-format json state nobody",
+		 tmp_path("x"), tmp_path("log"));
+	ck_assert_int_eq(runs(line), 1);
+	ck_assert_str_eq(e.text, "container does not exist");
+	ck_assert_ptr_nonnull(strstr(file_text(tmp_path("log"), &len),
+				     "{\"level\":\"error\",\"msg\":\"container does not exist\","));
+	snprintf(line, sizeof(line), "delete --root=%s nobody --force --log %s", tmp_path("x"),
+		 tmp_path("log2"));
+	ck_assert_int_eq(runs(line), 0);
+	ck_assert_str_eq(e.text, "");
+	ck_assert_int_ne(runs("--root /r"), 0);
+	ck_assert_int_ne(runs("--log-format xml state x"), 0);
+	ck_assert_int_ne(runs("--root /r run x"), 0);
+	ck_assert_int_ne(runs("create"), 0);
+	snprintf(line, sizeof(line), "--root %s create --bundle %s x", tmp_path("x"), tmp_path(""));
+	ck_assert_int_ne(runs(line), 0);
+	ck_assert_ptr_nonnull(strstr(e.text, "config.json"));
+}
+END_TEST
+
+START_TEST(pid_file)
+{
+	size_t len;
+
+	ck_ok(shim_write_pid(tmp_path("pid"), 1234, &e));
+	ck_assert_str_eq(file_text(tmp_path("pid"), &len), "1234");
+	ck_refused(shim_write_pid("/no/such/pid", 1, &e), ENOENT, "/no/such/pid");
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const config[] = {everything, refusals, limits, damaged, mount_words,
+				       limits_converted, cgroup_paths, state_file};
+	const TTest *const files[] = {state_without_a_vm, log_forms, which_command, failures, pid_file};
+	const struct test_group groups[] = {
+		{config, ARRAY_SIZE(config), NULL, teardown},
+		{files, ARRAY_SIZE(files), tmp_setup, tmp_teardown},
+	};
+
+	return run_groups("oci", groups, ARRAY_SIZE(groups));
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What commands share. Not in main.c, so that tests of commands can be linked without it.
+ */
+#include "vmm/cmd.h"
+
+#include <string.h>
+#include <time.h>
+
+void cmd_time(int64_t seconds, char text[CMD_TIME])
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+
+	if (!gmtime_r(&t, &tm) || !strftime(text, CMD_TIME, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		strcpy(text, "?");
+}
+
+int cmd_drop_dashes(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "--")) {
+		memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
+		argc--;
+	}
+	argv[argc] = NULL;
+	return argc;
+}
+
+int cmd_usage(const struct cmd *c, struct err *e)
+{
+	err_set(e, 0, "usage: uvm %s%s%s%s; see 'uvm help %s'", c->name,
+		c->options ? " [OPTIONS]" : "", *c->args ? " " : "", c->args, c->name);
+	return EXIT_USAGE;
+}
