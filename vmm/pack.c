@@ -209,9 +209,9 @@ static void find_data(struct tar_member *m, int fd, const struct stat *st)
 
 	if ((uint64_t)st->st_blocks * 512 >= size)
 		return;
-	while (m->extents < PACK_EXTENTS && (at = lseek(fd, at, SEEK_DATA)) >= 0 &&
+	while (m->extents < PACK_EXTENTS - 1 && (at = lseek(fd, at, SEEK_DATA)) >= 0 &&
 	       at < st->st_size) {
-		hole = m->extents == PACK_EXTENTS - 1 ? st->st_size : lseek(fd, at, SEEK_HOLE);
+		hole = m->extents == PACK_EXTENTS - 2 ? st->st_size : lseek(fd, at, SEEK_HOLE);
 		hole = MIN(hole, st->st_size);
 		if (hole <= at) {
 			m->extents = 0;
@@ -226,6 +226,8 @@ static void find_data(struct tar_member *m, int fd, const struct stat *st)
 		m->extents = 0;
 		return;
 	}
+	/* By an empty one at the end tar(1) makes the last hole. */
+	m->extent[m->extents++] = (struct tar_extent){size, 0};
 	m->sparse = true;
 	m->data_size = stored;
 }

@@ -147,7 +147,7 @@ static bool find_data(struct map *m, int fd, const struct stat *st)
 	if (st->st_blocks * 512 >= st->st_size)
 		return false;
 	while (at < st->st_size && (at = lseek(fd, at, SEEK_DATA)) >= 0 && at < st->st_size) {
-		hole = m->count == EXTENTS - 1 ? st->st_size : lseek(fd, at, SEEK_HOLE);
+		hole = m->count == EXTENTS - 2 ? st->st_size : lseek(fd, at, SEEK_HOLE);
 		if (hole <= at)
 			return false;
 		if (hole > st->st_size)
@@ -157,7 +157,10 @@ static bool find_data(struct map *m, int fd, const struct stat *st)
 		m->data += hole - at;
 		at = hole;
 	}
-	return at >= 0 || errno == ENXIO; /* which is: only a hole is left */
+	if (at < 0 && errno != ENXIO) /* which is: only a hole is left */
+		return false;
+	m->extent[m->count++].at = st->st_size; /* by which tar(1) makes the last hole */
+	return true;
 }
 
 static void put_map(struct extent *to, uint32_t n, const struct map *m, uint32_t *from)
@@ -488,7 +491,7 @@ int own_import(struct own *o)
 		char *name;
 
 		get(&h, sizeof(h));
-		if (!h.magic[0])
+		if (!h.name[0]) /* the block of zeros that ends it */
 			break;
 		size = number(h.size, sizeof(h.size));
 		name = h.type == 'L' ? o->path : h.type == 'K' ? o->link : NULL;

@@ -4,13 +4,15 @@
 
 usage: control.py ID REQUEST...      a request: status, pause, "fork 2", ...
        control.py ID snapshot DIR    the same with a directory's descriptor sent along
+       control.py ID events          what happens to it, to its end
 
-Prints an answer's keys as lines of JSON. docs/control-socket.md says what may be asked.
+Prints an answer's keys, or events, as lines of JSON. docs/control-socket.md says what may be asked.
 """
 import json
 import os
 import socket
 import sys
+import time
 
 
 def run_directory():
@@ -52,7 +54,26 @@ class Vm:
             os.close(at)
 
 
+def events(name):
+    """Yields what has happened and happens to a VM that runs, until its end."""
+    line = ""
+    with open(f"{run_directory()}/{name}/journal", encoding="utf-8") as journal:
+        while True:
+            line += journal.readline()
+            if not line.endswith("\n"):
+                time.sleep(0.05)
+                continue
+            event, line = json.loads(line), ""
+            yield event
+            if event["event"] == "exit":
+                return
+
+
 if __name__ == "__main__":
+    if sys.argv[2] == "events":
+        for event in events(sys.argv[1]):
+            print(json.dumps(event), flush=True)
+        sys.exit(0)
     vm = Vm(sys.argv[1])
     try:
         if sys.argv[2] == "snapshot":

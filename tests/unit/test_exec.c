@@ -320,6 +320,54 @@ static void expect_forged(const void *bytes, size_t len, int code, const char *t
 	ck_assert_msg(strstr(e.text, text) != NULL, "%s", e.text);
 }
 
+/* Lists: as long as they say, in whole units, and no longer than there is room for. */
+START_TEST(hostile_lists)
+{
+	struct {
+		struct agent_header head;
+		struct agent_process process[3];
+	} m = {{AGENT_MAGIC, AGENT_VERSION, AGENT_PROCESS_LIST, 0, 0}, {{.pid = 7}}};
+	struct forged_message answer = {{AGENT_MAGIC, AGENT_VERSION, AGENT_ERROR, 8, 0},
+					{ENOENT, AGENT_REFUSED}};
+	struct agent_process room[2];
+	struct agent_list l = {AGENT_PROCESS_LIST, sizeof(room[0]), room, sizeof(room), 9};
+	const size_t unit = sizeof(room[0]), head = sizeof(m.head);
+	struct forged f = {&m, head, 0};
+	struct err e = {{0}};
+#define FETCH agent_fetch(dial_forged, &f, AGENT_PROCESSES, "c", &l, now_ns() + PATIENCE_NS, &e)
+
+	ck_ok(FETCH);
+	ck_assert_uint_eq(l.count, 0);
+	m.head.length = (uint32_t)(2 * unit);
+	f.len = head + 2 * unit;
+	ck_ok(FETCH);
+	ck_assert(l.count == 2 && room[0].pid == 7);
+	f.len--;
+	ck_refused(FETCH, ECONNRESET, "closed the connection");
+	m.head.length = (uint32_t)(3 * unit);
+	f.len = sizeof(m);
+	ck_refused(FETCH, EPROTO, "malformed");
+	m.head.length = (uint32_t)unit + 1;
+	ck_refused(FETCH, EPROTO, "malformed");
+	m.head.length = UINT32_MAX;
+	ck_refused(FETCH, EPROTO, "malformed");
+	m.head.length = (uint32_t)unit;
+	m.head.type = AGENT_PROPERTIES;
+	ck_refused(FETCH, EPROTO, "malformed");
+	m.head.type = AGENT_OK;
+	ck_refused(FETCH, EPROTO, "malformed");
+	m.head.length = 0;
+	ck_refused(FETCH, EPROTO, "out of place");
+	m.head.version = 9;
+	ck_refused(FETCH, EPROTO, "version 9");
+	f = (struct forged){&answer, sizeof(answer), 0};
+	ck_refused(FETCH, ENOENT, "No such file");
+	f.len = 3;
+	ck_refused(FETCH, ECONNRESET, "closed the connection");
+#undef FETCH
+}
+END_TEST
+
 START_TEST(hostile_agent)
 {
 	struct forged_message m[2] = {
@@ -505,6 +553,7 @@ int main(void)
 		hostile_agent,
 		created_and_killed,
 		hostile_dump,
+		hostile_lists,
 		refused_stream,
 		shutdown_by_message,
 		shutdown_by_signal,

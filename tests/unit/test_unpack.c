@@ -1022,6 +1022,123 @@ START_TEST(digests_tell_trees_apart)
 }
 END_TEST
 
+/* --- of a guest --- */
+
+/* The archive is a guest's, who was asked for this. */
+static void of_guest(const char *only)
+{
+	unpack_free(&u);
+	u.guest = true;
+	u.only = only;
+	ck_ok(unpack_begin(&u, &e));
+}
+
+START_TEST(guest_sends_what_was_asked_for)
+{
+	ck_that(!mkdirat(u.root, "x", 0750) && !mkdirat(u.root, "x/sub", 0700));
+	ck_that(!fchmodat(u.root, ".", 0711, 0));
+	of_guest("x");
+	t.mtime = 1000000000;
+	t.uid = 1234;
+	tar_dir(&t, "x", 0777);
+	tar_dir(&t, "x/sub", 0777);
+	tar_dir(&t, "x/new", 0555);
+	t.mode = 06777;
+	tar_text(&t, "x/new/file", "content");
+	t.mode = 0644;
+	tar_add(&t, '1', "./x/hard", "x/new/file", NULL, 0);
+	tar_add(&t, '2', "x/link", "/etc/passwd", NULL, 0);
+	tar_add(&t, '6', "x/fifo", NULL, NULL, 0);
+	tar_add(&t, '3', "x/null", NULL, NULL, 0);
+	tar_pax(&t, "SCHILY.xattr.user.a", "b", 1);
+	tar_text(&t, "x/with", "");
+	ck_ok(extract());
+	ck_ok(unpack_end(&u, &e));
+	/* Those that were there stay as they were. */
+	ck_assert_uint_eq(stat_of(".").st_mode, S_IFDIR | 0711);
+	ck_assert_uint_eq(stat_of("x").st_mode, S_IFDIR | 0750);
+	ck_assert_uint_eq(stat_of("x/sub").st_mode, S_IFDIR | 0700);
+	ck_assert_uint_eq(stat_of("x/new").st_mode, S_IFDIR | 0555);
+	ck_assert_int_eq(stat_of("x/new").st_mtime, 1000000000);
+	ck_assert_uint_eq(stat_of("x/new/file").st_mode, S_IFREG | 0777);
+	ck_assert_uint_eq(stat_of("x/new/file").st_uid, geteuid());
+	ck_assert_uint_eq(stat_of("x/hard").st_nlink, 2);
+	ck_assert_str_eq(link_of("x/link"), "/etc/passwd");
+	ck_assert(S_ISFIFO(stat_of("x/fifo").st_mode) && !there("x/null"));
+	ck_assert_uint_eq(u.devices, 1);
+	ck_assert_uint_eq(u.xattrs, 1);
+	ck_assert(getxattr(in_root("x/with"), "user.a", NULL, 0) < 0);
+	ck_ok(unpack_begin(&u, &e));
+}
+END_TEST
+
+START_TEST(guest_owners_are_kept_if_wanted)
+{
+	if (geteuid())
+		ck_skip("not root");
+	u.keep_owners = true;
+	of_guest("");
+	t.uid = 1234, t.mode = 04755;
+	tar_text(&t, "f", "x");
+	ck_ok(extract());
+	ck_assert_uint_eq(stat_of("f").st_uid, 1234);
+	ck_assert_uint_eq(stat_of("f").st_mode, S_IFREG | 04755);
+}
+END_TEST
+
+/* Beside what was asked for there is something of the host's; nothing leads to it. */
+START_TEST(guest_sends_something_else)
+{
+	static const struct {
+		char type;
+		const char *name, *link;
+		int code;
+		const char *say;
+	} bad[] = {
+		{'0', "mine/f", NULL, EINVAL, "was not asked for"},
+		{'0', "xy", NULL, EINVAL, "was not asked for"},
+		{'0', ".", NULL, EINVAL, "was not asked for"},
+		{'5', "/", NULL, EINVAL, "was not asked for"},
+		{'0', "x/../mine/f", NULL, EINVAL, "'..'"},
+		{'0', "../outside/canary", NULL, EINVAL, "'..'"},
+		{'1', "x/h", "mine/f", EINVAL, "was not asked for"},
+		{'1', "x/h", "x/to/f", ELOOP, "cannot find"},
+		{'0', "x/to/f", NULL, ELOOP, "cannot open the directory"},
+		{'5', "x/to/d", NULL, ELOOP, "cannot open the directory"},
+		{'0', "x/root/mine/f", NULL, ELOOP, "cannot open the directory"},
+		{'0', "x/away/new/f", NULL, ELOOP, "cannot open the directory"},
+		{'0', "x/dir", NULL, EINVAL, "would replace a directory"},
+		{'2', "x/dir", "y", EINVAL, "would replace a directory"},
+		{'5', "x/file", NULL, EINVAL, "there is a file"},
+	};
+	struct stat st;
+
+	ck_that(!mkdirat(u.root, "mine", 0755));
+	close(openat(u.root, "mine/f", O_CREAT | O_WRONLY, 0600));
+	of_guest("x");
+	tar_dir(&t, "x", 0755);
+	tar_dir(&t, "x/dir", 0755);
+	tar_text(&t, "x/file", "x");
+	tar_add(&t, '2', "x/to", "../mine", NULL, 0);
+	tar_add(&t, '2', "x/root", "/", NULL, 0);
+	tar_add(&t, '2', "x/away", "../nothing", NULL, 0);
+	ck_ok(extract());
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		tar_add(&t, bad[i].type, bad[i].name, bad[i].link, "evil", bad[i].type == '0' ? 4 : 0);
+		refused(bad[i].code, bad[i].say);
+	}
+	st = stat_of("mine/f");
+	ck_assert(!st.st_size && st.st_nlink == 1 && (st.st_mode & 07777) == 0600);
+	ck_assert(!there("xy") && !there("nothing") && S_ISDIR(stat_of("x/dir").st_mode));
+	/* A link in place of what was asked for, to be followed by the next member. */
+	ck_that(!tree_remove(u.root, "x"));
+	tar_add(&t, '2', "x", "mine", NULL, 0);
+	tar_text(&t, "x/f", "evil");
+	refused(ELOOP, "cannot open the directory");
+	ck_assert(!stat_of("mine/f").st_size);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -1051,6 +1168,9 @@ int main(void)
 		no_descriptor_is_left,
 		removes_any_depth,
 		digests_tell_trees_apart,
+		guest_sends_what_was_asked_for,
+		guest_owners_are_kept_if_wanted,
+		guest_sends_something_else,
 	};
 
 	return run_tests("unpack", tests, ARRAY_SIZE(tests), setup, teardown);
