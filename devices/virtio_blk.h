@@ -26,8 +26,7 @@
 #define BLK_IN_FLIGHT	32u	   /* requests on their way at a time */
 #define BLK_SEGMENTS	16u	   /* of a request to discard */
 #define BLK_DISCARD_MAX (1u << 22) /* sectors in one of them */
-#define BLK_ZEROES_MAX	(1u << 16) /* sectors of a request to write zeros, which may be just that  \
-				    */
+#define BLK_ZEROES_MAX	(1u << 16) /* sectors of a request to write zeros, or it takes long */
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH };
 

@@ -33,5 +33,5 @@ test_disk_features()
 	want "stats" grep -qE '"disk_discarded_bytes":[1-9]' <<<"$("$uvm" stats a --json)" || return
 	same "source of random numbers" virtio_rng.0 "$(in_vm cat /sys/class/misc/hw_random/rng_current)" || return
 	same "bytes from it" 100 "$(in_vm sh -c 'dd if=/dev/hwrng bs=10 count=10 iflag=fullblock 2>/dev/null | wc -c')" || return
-	same "the guest's complaints" "" "$(in_vm dmesg | grep -iE 'error|virtio.*fail|I/O')"
+	calm a
 }
