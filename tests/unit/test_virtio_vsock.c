@@ -1218,6 +1218,75 @@ START_TEST(strays_are_bounded)
 }
 END_TEST
 
+/* --- in another VM --- */
+
+#define KIND	  "vs-state"
+#define KEPT_PORT 1024u
+
+static void save(struct state_writer *w)
+{
+	struct state_visitor v = {.w = w};
+
+	*w = (struct state_writer){0};
+	state_begin(w, KIND);
+	ck_ok(virtio_vsock_state(&vsock, 1, KEPT_PORT, &v, &e));
+	ck_ok(state_finish(w, &e));
+}
+
+/* Over the same guest memory; the streams of before are gone. */
+static void load(const struct state_writer *w)
+{
+	struct state_reader r;
+	struct state_visitor v = {.r = &r};
+
+	driver_reset(&d);
+	loop_settle(&d.loop);
+	ck_assert_uint_eq(open_streams, 0);
+	virtio_close(&vsock.dev);
+	ck_ok(virtio_vsock_init(&vsock, &d.guest.mem, CID, &host, d.irq, &d.loop, &e));
+	ck_ok(state_open(&r, w->data, w->len, KIND, "state", &e));
+	ck_ok(virtio_vsock_state(&vsock, 1, KEPT_PORT, &v, &e));
+	loop_settle(&d.loop);
+}
+
+/* All but one are reset, however many; what the guest says meanwhile is not lost. */
+START_TEST(hundreds_of_streams_over_a_snapshot)
+{
+	enum { N = 300 };
+	bool seen[N] = {false};
+	struct packet p = packet(RW, 4000, KEPT_PORT);
+	struct state_writer w;
+	struct used_elem u;
+	struct record *kept;
+
+	guest_connects(4000, KEPT_PORT);
+	for (uint32_t i = 0; i < N; i++)
+		guest_connects(5000 + i, 80);
+	give(&record[1], (const uint8_t *)"on its way", 10);
+	receive(&p, NULL);
+	save(&w);
+	load(&w);
+	state_discard(&w);
+	ck_assert_uint_eq(open_streams, 1);
+	kept = &record[records - 1];
+	p = packet(RW, 4000, KEPT_PORT);
+	p.len = 5;
+	queue_packet(&p, "hello");
+	driver_kick(&d, TX);
+	ck_that(!ring_take(&d.ring[TX], &u)); /* resets first */
+	for (unsigned int i = 0; i < N; i++) {
+		ck_assert_msg(receive(&p, NULL), "%u resets of %u", i, N);
+		ck_that(p.op == RST && p.dst_port - 5000 < N && !seen[p.dst_port - 5000]);
+		seen[p.dst_port - 5000] = true;
+	}
+	expect_nothing();
+	ck_that(ring_take(&d.ring[TX], &u));
+	ck_that(kept->out_len == 5 && !memcmp(kept->out, "hello", 5));
+	give(kept, (const uint8_t *)"answer", 6);
+	ck_that(receive(&p, NULL) && p.op == RW && p.len == 6 && p.dst_port == 4000);
+}
+END_TEST
+
 /* --- what makes the device fail --- */
 
 static void expect_failure(void)
@@ -1436,6 +1505,7 @@ int main(void)
 		wrong_cid,
 		many_refused_in_one_batch,
 		strays_are_bounded,
+		hundreds_of_streams_over_a_snapshot,
 		packet_longer_than_its_chain,
 		packet_shorter_than_a_header,
 		packet_in_writable_memory,
