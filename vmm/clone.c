@@ -86,6 +86,25 @@ static void words_taken(void *ctx, int result, struct err *e)
 			e->text);
 }
 
+/* A network that says what the guest's interface shall be says so with the address of its own. */
+static int compose_words(struct clone *c, const struct machine *m, struct err *e)
+{
+	int n = snprintf(c->words, sizeof(c->words), "%s", c->cmdline ? c->cmdline : "");
+
+	for (unsigned int i = 0; i < m->config.nets && n < (int)sizeof(c->words); i++) {
+		char text[NET_WORDS];
+
+		if (!net_words(&m->config.net[i], i, NULL, text))
+			continue;
+		net_words(&m->config.net[i], i, m->net[i].mac, text);
+		n += snprintf(c->words + n, sizeof(c->words) - (size_t)n, "%suvm.net=%s", n ? " " : "",
+			      text);
+	}
+	return n < (int)sizeof(c->words)
+		       ? 0
+		       : err_set(e, E2BIG, "more than %u bytes of words for the agent", AGENT_CMDLINE_MAX);
+}
+
 /* Puts the first order into the guest's receive queue: through the link's socket, from which the
  * device fetches it, while no vCPU runs.
  */
@@ -108,8 +127,10 @@ static int start(struct clone *c, struct machine *m, struct err *e)
 		return r;
 	if (c->source.snapshot && !c->source.parent && c->source.check)
 		snapshot_seal(c->source.snapshot);
-	if (m->config.agent)
-		return send_orders(m, c->cmdline, e);
+	if (m->config.agent) {
+		r = compose_words(c, m, e);
+		return r ? r : send_orders(m, *c->words ? c->words : NULL, e);
+	}
 	vmgenid_notify(&m->vmgenid); /* taken before its first instruction */
 	return 0;
 }

@@ -22,6 +22,7 @@ struct clone {
 	struct rundir rundir;
 	struct launch launch; /* fd -1: in the foreground */
 	const char *cmdline; /* words for the agent, or NULL */
+	char words[AGENT_CMDLINE_MAX + 1]; /* these, and those of its networks */
 	bool timing;
 	uint64_t started; /* when the command began */
 	/* On the main thread, when the guest has its new identity; NULL: launch_ready, clone_record. */

@@ -166,6 +166,25 @@ static int set_limit(void *to, const char *value, struct err *e)
 	return rights_take_limit(c->limit, &c->run.process.rlimit_count, value, e);
 }
 
+static int set_network(void *to, const char *value, struct err *e)
+{
+	struct run_config *c = to;
+	struct net_config *n = &c->run.clone.config.net[0];
+	int r = 0;
+
+	*n = (struct net_config){0};
+	c->run.clone.config.nets = 0;
+	c->template.net = TEMPLATE_NO_NET;
+	if (!strcmp(value, "none"))
+		return 0;
+	r = net_parse(n, value, e);
+	if (!r && n->kind == NET_NONE)
+		r = err_set(e, EINVAL, "a container has a network that is connected, or none");
+	c->run.clone.config.nets = 1;
+	c->template.net = n->offload ? TEMPLATE_NET_TAP : TEMPLATE_NET;
+	return r;
+}
+
 /* As docker has them; a colon in place of the sign is its older way. */
 static int set_security(void *to, const char *value, struct err *e)
 {
@@ -303,6 +322,8 @@ static const struct opt run_options[] = {
 	 opt_set_str, AT(scratch)},
 	{"volume-disk", 0, "IMG:PATH[:ro]",
 	 "mount the file system in an image at PATH; may be repeated", set_volume, 0},
+	{"network", 0, "none|KIND[,NAME=VALUE...]",
+	 "its network, as --net of 'uvm help boot' has them (default none)", set_network, 0},
 	{"tmpfs", 0, "PATH[:OPTIONS]", "mount an empty file system in memory at PATH (size=64m,mode=700,exec,...)",
 	 set_tmpfs, 0},
 	{"cap-add", 0, "CAPABILITY|ALL", "give it a capability; may be repeated", set_cap_add, 0},
@@ -400,6 +421,21 @@ static int add_root(struct run_config *c, struct err *e)
 	return 0;
 }
 
+/* What the agent has put there. */
+static int add_dns(struct run_config *c, struct err *e)
+{
+	struct container_spec *s = &c->run.spec;
+
+	if (!c->run.clone.config.net[0].dns)
+		return 0;
+	if (s->mount_count == RUN_MOUNTS)
+		return err_set(e, EINVAL, "too many mounts");
+	c->mount[s->mount_count++] = (struct container_mount){.source = "/etc/resolv.conf",
+							      .target = "/etc/resolv.conf",
+							      .flags = MS_BIND | MS_RDONLY};
+	return 0;
+}
+
 static int add_parts(struct run_config *c, struct err *e)
 {
 	struct container_spec *s = &c->run.spec;
@@ -415,7 +451,7 @@ static int add_parts(struct run_config *c, struct err *e)
 		c->mount[s->mount_count++] = c->tmpfs[i];
 	}
 	s->sysctls = c->sysctl;
-	return r;
+	return r ? r : add_dns(c, e);
 }
 
 /* The image's variables come first, so that the options' take their places. */

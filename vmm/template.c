@@ -150,7 +150,7 @@ int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], s
 	struct {
 		struct host host;
 		char version[64];
-		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share;
+		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, net;
 	} all;
 	int r;
 
@@ -167,6 +167,7 @@ int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], s
 	all.cpu = t->cpu;
 	all.drives = t->drives;
 	all.share = t->share;
+	all.net = t->net;
 	snprintf(key, TEMPLATE_KEY + 1, "%016" PRIx64, sum_bytes(&all, sizeof(all), 0));
 	return 0;
 }
@@ -201,6 +202,8 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	int status = 1;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
+	cfg.nets = t->net != TEMPLATE_NO_NET;
+	cfg.net[0].offload = t->net == TEMPLATE_NET_TAP;
 	for (unsigned int i = 0; i < t->drives; i++)
 		cfg.disk[i] = (struct disk_config){.path = DISK_PLACEHOLDER, .read_only = !i};
 	if (t->share)
@@ -431,13 +434,14 @@ bool template_current(int at, const char *key, const char *path, struct err *why
 	char now[TEMPLATE_KEY + 1];
 	bool current = false;
 
-	for (size_t i = 0; i < 2 * ARRAY_SIZE(cpus) && !r && !current; i++) {
+	for (size_t i = 0; i < 2 * TEMPLATE_NETS * ARRAY_SIZE(cpus) && !r && !current; i++) {
 		struct template t = {.kernel = s->m.kernel.s,
 				     .memory = s->m.memory,
 				     .cpus = s->m.cpus,
-				     .cpu = cpus[i / 2],
+				     .cpu = cpus[i / TEMPLATE_NETS / 2],
 				     .drives = s->m.disks,
-				     .share = i % 2};
+				     .share = i / TEMPLATE_NETS % 2,
+				     .net = i % TEMPLATE_NETS};
 
 		r = template_key(&t, at, now, why);
 		current = !r && !strcmp(now, key);

@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
+
 #include "guest/agent/cgroup.h"
 #include "guest/agent/contain.h"
 #include "guest/agent/dump.h"
@@ -161,6 +163,12 @@ static pid_t fork_beside(struct agent *a, int group, int pidfd, uint64_t namespa
 	return pid;
 }
 
+/* The agent is a process that it sees and must not trace. */
+static uint64_t denied_caps(const struct container *c)
+{
+	return c->own & AGENT_NS_PID ? 0 : UINT64_C(1) << CAP_SYS_PTRACE;
+}
+
 pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
 {
 	static struct contain_create where; /* for the child, which has a copy */
@@ -176,6 +184,7 @@ pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, con
 	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1, .pid = number};
 	sp->enter = contain_create;
 	sp->begin = contain_begin;
+	sp->denied = denied_caps(c);
 	sp->where = &where;
 	sp->wait = true;
 	c->pid = fork_beside(a, c->group,
@@ -226,6 +235,7 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 		sp->upper = c->upper;
 		group = a->config->freezer->home;
 	} else {
+		sp->denied = denied_caps(c);
 		sp->caps = c->limited_caps ? &c->caps : NULL;
 	}
 	pid = fork_beside(a, group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
@@ -284,6 +294,19 @@ void container_layer(struct container *c, int fd)
 	if (*layer >= 0)
 		close(*layer); /* it says more than there is */
 	*layer = fd;
+}
+
+bool container_sent(struct agent *a, pid_t pid)
+{
+	char path[64], text[256], number[NUMBER_SIZE];
+	struct container *c = a->containers;
+
+	while (c < a->containers + AGENT_CONTAINERS && (!c->state || c->own & AGENT_NS_PID))
+		c++;
+	if (c == a->containers + AGENT_CONTAINERS || pid <= 0)
+		return false;
+	compose(path, sizeof(path), "/proc/", number_text(number, (uint64_t)pid), "/cgroup", NULL);
+	return cgroup_read(AT_FDCWD, path, text, sizeof(text)) <= 0 || find_text(text, ":/uvm/");
 }
 
 void container_ended(struct container *c, struct agent_exited how)

@@ -65,6 +65,11 @@ int container_ready(struct agent *a, struct container *c, const char **why);
 /* Takes over a directory that its root is made of: the lower one, then the upper. */
 void container_layer(struct container *c, int fd);
 
+/* Whether a signal to the agent may be one of a container's that is in the guest's PID namespace: by what
+ * sent it, or, if that is gone, because there is such a container.
+ */
+bool container_sent(struct agent *a, pid_t pid);
+
 /* Its process has ended: so has it. */
 void container_ended(struct container *c, struct agent_exited how);
 

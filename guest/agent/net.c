@@ -237,6 +237,7 @@ static bool set_dns(const struct net_setup *s)
 	int fd;
 
 	mkdir(DIRECTORY, 0755);
+	mkdir("/etc", 0755); /* the initramfs has none */
 	first = access(FILE_NAME, F_OK);
 	fd = open(FILE_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	done = fd >= 0 && write(fd, begin, sizeof(begin) - 1) > 0 &&

@@ -157,7 +157,8 @@ static void take_signals(struct agent *a)
 
 	while (read(a->signals, &info, sizeof(info)) == sizeof(info)) {
 		for (size_t i = 0; i < STOP_SIGNALS; i++)
-			if (info.ssi_signo == (uint32_t)stop_signals[i].signo)
+			if (info.ssi_signo == (uint32_t)stop_signals[i].signo &&
+			    !container_sent(a, (pid_t)info.ssi_pid))
 				agent_stop(a, stop_signals[i].mode, (pid_t)info.ssi_pid);
 	}
 	reap(a);

@@ -377,7 +377,16 @@ static void become_user(const struct child *ch)
 {
 	const struct agent_exec *x = &ch->s->command->exec;
 	const struct agent_caps *caps = x->flags & AGENT_EXEC_CAPS ? &x->caps : ch->s->caps;
+	uint64_t left = ~ch->s->denied;
+	struct agent_caps fewer;
 
+	if (ch->s->denied) {
+		fewer = caps ? *caps : (struct agent_caps){left, left, 0, left, 0};
+		fewer = (struct agent_caps){fewer.bounding & left, fewer.effective & left,
+					    fewer.inheritable & left, fewer.permitted & left,
+					    fewer.ambient & left};
+		caps = &fewer;
+	}
 	if (!(x->flags & AGENT_EXEC_NO_NEW_PRIVS))
 		install_filter(ch); /* which takes CAP_SYS_ADMIN */
 	if (caps) {

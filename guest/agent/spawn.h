@@ -39,6 +39,7 @@ struct spawn {
 	/* With wait: is called after that, with the rights of the program; NULL: there is nothing to do */
 	void (*begin)(const struct spawn *s, const void *where);
 	const struct words *words; /* variables for those that come without; or NULL */
+	uint64_t denied; /* capabilities that it does not get, whatever else is said */
 	const struct agent_caps *caps; /* of who says nothing about its own; NULL: all */
 	int lower, upper; /* of a program of the agent's: what own.h says; upper -1: none */
 };

@@ -88,14 +88,29 @@ static int take_mount(struct words *w, const char *text)
 	return 0;
 }
 
+static int take_net(struct words *w, const char *text)
+{
+	char copy[512];
+
+	if (w->nets == WORDS_NETS)
+		return refuse(w, E2BIG, "uvm.net: too many:", text);
+	if (compose(copy, sizeof(copy), text, NULL) < strlen(text) ||
+	    net_setup_parse(&w->net[w->nets], copy))
+		return refuse(w, EINVAL, "uvm.net cannot be understood:", text);
+	w->nets++;
+	return 0;
+}
+
 int words_take(struct words *w, const char *word)
 {
-	static const char env[] = "uvm.env=", mnt[] = "uvm.mount=";
+	static const char env[] = "uvm.env=", mnt[] = "uvm.mount=", net[] = "uvm.net=";
 
 	if (!strncmp(word, env, sizeof(env) - 1))
 		return take_env(w, word + sizeof(env) - 1);
 	if (!strncmp(word, mnt, sizeof(mnt) - 1))
 		return take_mount(w, word + sizeof(mnt) - 1);
+	if (!strncmp(word, net, sizeof(net) - 1))
+		return take_net(w, word + sizeof(net) - 1);
 	return -ENOENT;
 }
 
@@ -126,9 +141,16 @@ static int make(const struct words_mount *m)
 
 int words_mount(struct words *w)
 {
-	unsigned int n = w->mounts;
+	unsigned int n = w->mounts, nets = w->nets;
 
-	w->mounts = 0;
+	w->mounts = w->nets = 0;
+	for (unsigned int i = 0; i < nets; i++) {
+		const char *what;
+		int r = net_setup_apply(&w->net[i], &what);
+
+		if (r)
+			return refuse(w, -r, what, w->net[i].name);
+	}
 	for (unsigned int i = 0; i < n; i++) {
 		const struct words_mount *m = &w->mount[i];
 		int r = make(m);

@@ -5,6 +5,7 @@
  *
  *	uvm.env=NAME=VALUE		commands get this variable, unless they come with their own
  *	uvm.mount=DEVICE:PATH:TYPE[:ro]	mounts it, before the first command runs
+ *	uvm.net=INTERFACE[,...]		sets it up, likewise: net.h. At boot boot.c takes it
  */
 #ifndef UVM_AGENT_WORDS_H
 #define UVM_AGENT_WORDS_H
@@ -12,11 +13,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "guest/agent/net.h"
 #include "guest/protocol.h"
 
 #define WORDS_ENV_BYTES 4096u
 #define WORDS_ENV_MAX	64u /* variables */
 #define WORDS_MOUNTS	8u
+#define WORDS_NETS	8u
 
 struct words_mount {
 	char device[64];
@@ -31,6 +34,8 @@ struct words {
 	unsigned int env_count;
 	struct words_mount mount[WORDS_MOUNTS]; /* that are still to be made */
 	unsigned int mounts;
+	struct net_setup net[WORDS_NETS]; /* likewise */
+	unsigned int nets;
 	char why[AGENT_TEXT_MAX + 1]; /* what was wrong */
 };
 
@@ -45,8 +50,8 @@ int words_take(struct words *w, const char *word);
  */
 int words_take_all(struct words *w, char *text);
 
-/* Makes the mounts, in order. A device that is not there, or has no medium, gets a moment. Returns
- * 0, or -errno with why set; none is left to be made.
+/* Sets up the interfaces and makes the mounts, in order. A device that is not there, or has no medium,
+ * gets a moment. Returns 0, or -errno with why set; none is left to be made.
  */
 int words_mount(struct words *w);
 

@@ -137,7 +137,13 @@ test_container_namespaces()
 	# Without a PID namespace what it leaves behind dies with it.
 	in_vm sh -c 'echo $$ >/dev/null'
 	run ns=mount -- sh -c 'sleep 12345 & echo $!' >"$dir/pid"
-	ends 1 in_vm sh -c "kill -0 $(cat "$dir/pid") 2>/dev/null"
+	ends 1 in_vm sh -c "kill -0 $(cat "$dir/pid") 2>/dev/null" || return
+	# It sees the agent, and can neither end nor trace it. SIGUSR2, SIGTERM: what poweroff and reboot send.
+	run ns=mount -- sh -c 'for s in KILL STOP USR2 TERM USR1 INT SEGV; do kill -$s 1; done; sleep 1; kill -USR2 1'
+	ends 1 run ns=mount -- cat /proc/1/environ 2>/dev/null || return
+	same "capabilities" "000001fffff7ffff" "$(run ns=mount -- awk '/^CapBnd/ { print $2 }' /proc/self/status)" || return
+	same "the guest after that" a "$(in_vm hostname)" || return
+	same "agent" "S" "$(in_vm awk '/^State/ { print $2 }' /proc/1/status)"
 }
 
 test_container_user_namespace()
