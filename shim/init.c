@@ -223,25 +223,33 @@ static void created(struct run *r)
 
 static int join_cgroup(struct vm *vm, struct err *e)
 {
+	const struct oci_resources *res = &vm->create->config.resources;
+	bool must = res->cpus || res->mems;
 	int r;
 
 	if (!*vm->cgroup)
-		return 0;
-	r = oci_cgroup_join(vm->cgroup, &vm->create->config.resources, e);
-	if (r == -ENOTSUP || r == -EROFS || r == -EACCES) {
+		return must ? err_set(e, EINVAL,
+				      "linux.resources.cpu.cpus and mems need a linux.cgroupsPath")
+			    : 0;
+	r = oci_cgroup_join(vm->cgroup, res, e);
+	if (!must && (r == -ENOTSUP || r == -EROFS || r == -EACCES)) {
 		log_line("goes without a cgroup on the host: %s", e->text);
 		return 0;
 	}
 	return r;
 }
 
+static int open_log(const struct vm *vm)
+{
+	return openat(vm->run.clone.rundir.dir, RUNDIR_LOG,
+		      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
 static int prepare(struct vm *vm, struct err *e)
 {
 	struct oci_create *c = vm->create;
 	struct run *r = &vm->run;
-	int log = openat(r->clone.rundir.dir, RUNDIR_LOG,
-			 O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600),
-	    error;
+	int log = open_log(vm), error;
 
 	if (setsid() < 0)
 		return err_sys(e, "cannot make a session");
@@ -285,6 +293,23 @@ static _Noreturn void be_vm(struct vm *vm)
 	_exit(status);
 }
 
+/* The template's messages are not for the container's standard error, which ours is. */
+static int find_template(struct vm *vm, struct err *e)
+{
+	int log = open_log(vm), saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), r;
+
+	if (log >= 0 && saved >= 0)
+		dup2(log, STDERR_FILENO);
+	r = template_open(&vm->template, &vm->snapshot, e);
+	if (saved >= 0) {
+		dup2(saved, STDERR_FILENO);
+		close(saved);
+	}
+	if (log >= 0)
+		close(log);
+	return r;
+}
+
 /* All that need not be done by the process itself. */
 static int get_ready(struct vm *vm, struct err *e)
 {
@@ -307,7 +332,7 @@ static int get_ready(struct vm *vm, struct err *e)
 		error = template_kernel(vm->kernel, NULL, e);
 	vm->template.kernel = vm->kernel;
 	if (!error)
-		error = template_open(&vm->template, &vm->snapshot, e);
+		error = find_template(vm, e);
 	if (!error)
 		error = clone_prepare(&r->clone, &vm->snapshot, e);
 	r->clone.started = now_ns();

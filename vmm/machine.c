@@ -393,10 +393,12 @@ static size_t status(void *ctx, char *text, size_t size)
 {
 	struct machine *m = ctx;
 	static const char *const console[] = {"stdio", "file", "log", "off"};
+	struct err none;
+	pid_t pid = rundir_pid(m->rundir, &none); /* which others know us by */
 	int n = snprintf(text, size,
 			 "id %s\npid %d\nstate %s\nagent %s\ncpus %u\nmemory %" PRIu64
 			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\n",
-			 m->rundir->id, (int)getpid(), m->paused ? "paused" : "running",
+			 m->rundir->id, (int)(pid > 0 ? pid : getpid()), m->paused ? "paused" : "running",
 			 m->mark[MARK_READY] ? "ready" : "no",
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,

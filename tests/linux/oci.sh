@@ -175,7 +175,7 @@ test_oci_running()
 	ends 1 oci delete run 2>/dev/null || return
 	want "$(tail -n 1 "$dir/log")" grep -q 'is not stopped: running' "$dir/log" || return
 	# Its own commands see it as well.
-	same "uvm ps" run "$("$uvm" ps -q)" || return
+	same "uvm ps" "run $pid" "$("$uvm" ps | awk 'NR > 1 { print $1, $2 }')" || return
 	ends 0 "$uvm" kill run 15 || return
 	ends 9 wait $waiter || return
 	same "output" "ready term" "$(xargs <"$dir/run.out")" || return

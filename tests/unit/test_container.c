@@ -127,6 +127,27 @@ START_TEST(what_is_in_it)
 }
 END_TEST
 
+START_TEST(updates)
+{
+	static char text[AGENT_UPDATE_MAX];
+	struct container_value values[] = {{"memory.max", "1048576"}, {"pids.max", "9"}};
+	struct agent_record head;
+
+	ck_ok(container_encode_update("a", values, 2, &payload, &size, &e));
+	ck_assert_str_eq((char *)payload, "a");
+	memcpy(&head, payload + sizeof(struct agent_name), sizeof(head));
+	ck_assert_uint_eq(head.type, AGENT_R_CGROUP);
+	ck_assert_uint_eq(head.length, sizeof("memory.max") + sizeof("1048576"));
+	ck_assert_uint_eq(size, sizeof(struct agent_name) + 8 + 24 + 8 + 16);
+	free(payload);
+	memset(text, '1', sizeof(text) - 1);
+	values[1].value = text;
+	ck_refused(container_encode_update("a", values, 2, &payload, &size, &e), E2BIG, "to update");
+	ck_refused(container_encode_update(text, values, 1, &payload, &size, &e), EINVAL,
+		   "name is longer");
+}
+END_TEST
+
 START_TEST(what_does_not_fit)
 {
 	static char text[AGENT_EXEC_MAX];
@@ -147,7 +168,7 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {defaults, what_is_in_it, what_does_not_fit};
+	const TTest *const tests[] = {defaults, what_is_in_it, updates, what_does_not_fit};
 
 	return run_tests("container", tests, ARRAY_SIZE(tests), NULL, NULL);
 }
