@@ -113,21 +113,25 @@ static bool is_container(const struct shim *s, const char *id)
 	return there;
 }
 
-/* An exec with nothing but what both have in common is uvm's own. */
-static bool exec_wanted(const struct shim *s)
+/* Whether uvm has a command of the same name. */
+static bool is_shared(const struct cmd *c)
 {
-	return s->process || s->pid_file || s->console_socket || s->detach || s->root || s->log;
+	return c == &shim_exec || c == &shim_ps || c == &shim_kill || c == &shim_pause ||
+	       c == &shim_resume || c == &shim_update || c == &shim_events;
 }
 
+/* One with nothing but what both have in common is uvm's own. */
 static bool command_wanted(const struct shim *s, const struct cmd *c, int argc, char **argv)
 {
-	if (c == &shim_exec)
-		return exec_wanted(s);
-	if (c == &shim_ps)
-		return argc > 0;
-	if (c != &shim_kill && c != &shim_pause && c != &shim_resume)
+	if (!is_shared(c) || s->root || s->log)
 		return true;
-	return s->root || s->log || (argc > 0 && is_container(s, argv[0]));
+	if (c == &shim_exec)
+		return s->process || s->pid_file || s->console_socket || s->detach;
+	if (c == &shim_update)
+		return s->resources;
+	if (c == &shim_events)
+		return s->stats;
+	return argc > 0 && (c == &shim_ps || is_container(s, argv[0]));
 }
 
 bool shim_wanted(int argc, char **argv)
@@ -151,8 +155,7 @@ bool shim_wanted(int argc, char **argv)
 	c = find(argv[1]);
 	first = c ? parse(&s, argc, copy, &c, &ignored) : -EINVAL;
 	if (first < 0) /* a wrong command line is whose the name is alone */
-		wanted = c && !(c == &shim_exec || c == &shim_ps || c == &shim_kill ||
-				c == &shim_pause || c == &shim_resume);
+		wanted = c && !is_shared(c);
 	else
 		wanted = command_wanted(&s, c, argc - first, copy + first);
 	free(copy);

@@ -2,10 +2,11 @@
  *
  * cli: uvm as an OCI runtime, by the command line of runc, which callers speak.
  *
- * Some commands have the name of one of uvm's own for VMs: exec, kill, pause, ps and resume. Which is
- * meant:
+ * Some commands have the name of one of uvm's own: events, exec, kill, pause, ps, resume and update.
+ * Which is meant:
  *   - the runtime's, if one of its global options (--root, --log, ...) comes before the command;
  *   - exec: the runtime's with one of its options that uvm's has not (--process, --pid-file, ...);
+ *     so, too, update with --resources and events with --stats;
  *   - ps: the runtime's with an operand; kill, pause, resume: if the first operand is the id of a
  *     container that the runtime has made.
  * A container of the runtime's is a VM like others, so that uvm's own commands reach it, too.
