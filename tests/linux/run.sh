@@ -186,6 +186,87 @@ test_run_signals_go_to_the_process()
 	nothing_left
 }
 
+# Its size changes, and each signal reaches the process: typed, or sent to the client.
+test_run_terminal_and_signals()
+{
+	cat >"$dir/type.py" <<-'END'
+		import fcntl, os, pty, signal, struct, sys, termios
+		pid, fd = pty.fork()
+		if not pid:
+		    os.execv(sys.argv[1], sys.argv[1:])
+		seen = b""
+		def until(text):
+		    global seen
+		    while text not in seen:
+		        seen += os.read(fd, 4096)
+		    seen = seen[seen.index(text) + len(text):]
+		until(b"ready\r\n")
+		fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 99, 0, 0))
+		until(b"44 99")
+		for signo, word in (signal.SIGUSR2, b"usr2"), (signal.SIGHUP, b"hup"), (signal.SIGUSR1, b"usr1"):
+		    os.kill(pid, signo)
+		    until(word)
+		os.write(fd, b"\x03")
+		until(b"int")
+		os.kill(pid, signal.SIGQUIT)
+		sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+	END
+	ends 7 timeout 60 python3 "$dir/type.py" "$uvm" run -it "$rootfs" sh -c 'trap "stty size" WINCH
+		trap "echo usr2" USR2; trap "echo hup" HUP; trap "echo usr1" USR1; trap "echo int" INT; trap "exit 7" QUIT
+		echo ready; while :; do sleep 0.1; done' || return
+	nothing_left
+}
+
+# An image of a kind for each: what is in it runs, and the second time nothing is made.
+test_run_kinds_of_images()
+{
+	local busybox image name
+	busybox=$(command -v busybox)
+	mkdir -p "$dir/tree/bin" && cp "$busybox" "$dir/tree/bin/sh" && echo here >"$dir/tree/file"
+	tar -C "$dir/tree" -cf "$dir/tree.tar" .
+	python3 - "$dir" <<-'END'
+		import hashlib, json, os, sys
+		d = sys.argv[1]
+		os.makedirs(d + "/layout/blobs/sha256")
+		def blob(data, kind):
+		    digest = hashlib.sha256(data).hexdigest()
+		    open(d + "/layout/blobs/sha256/" + digest, "wb").write(data)
+		    return {"mediaType": "application/vnd.oci.image." + kind, "digest": "sha256:" + digest, "size": len(data)}
+		layer = open(d + "/tree.tar", "rb").read()
+		config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh", "-c", "read x </file; echo $x"]},
+		          "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
+		manifest = {"schemaVersion": 2, "config": blob(json.dumps(config).encode(), "config.v1+json"),
+		            "layers": [blob(layer, "layer.v1.tar")]}
+		index = {"schemaVersion": 2, "manifests": [blob(json.dumps(manifest).encode(), "manifest.v1+json")]}
+		open(d + "/layout/index.json", "w").write(json.dumps(index))
+		open(d + "/layout/oci-layout", "w").write('{"imageLayoutVersion": "1.0.0"}')
+	END
+	tar -C "$dir/layout" -cf "$dir/layout.tar" .
+	for name in tree tree.tar layout layout.tar; do
+		image=$dir/$name
+		same "$name" here "$(uvm_run "$image" /bin/sh -c 'read x </file; echo $x' 2>"$dir/err")" || { reason="$reason: $(cat "$dir/err")"; return 1; }
+	done
+	same "the layout's command" here "$(uvm_run "$dir/layout" 2>&1)" || return
+	ends 127 uvm_run "$dir/tree" none 2>/dev/null || return
+	nothing_left
+}
+
+# Its container goes on in each copy, with what it had in memory and on its file system.
+test_run_is_copied()
+{
+	local id n
+	background_run job -- sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.05; done' || return
+	later 20 "$uvm" exec job -- test -s /count || return
+	ends 0 "$uvm" fork job --id fork >/dev/null || return
+	ends 0 "$uvm" snapshot job --out "$dir/snap" || return
+	ends 0 "$uvm" clone "$dir/snap" --id clone --detach >/dev/null || return
+	for id in job fork clone; do
+		n=$("$top/build/tests/linux/order" $id exec in=main -- cat /count) || { reason="no container in $id"; return 1; }
+		later 20 sh -c "[ \$('$top/build/tests/linux/order' $id exec in=main -- cat /count) -gt $n ]" || { reason="it stands still in $id"; return 1; }
+	done
+	"$uvm" kill fork && "$uvm" kill clone && "$uvm" kill job && "$uvm" rm job
+}
+
 test_run_timeout()
 {
 	ends 124 uvm_run --timeout 1s "$rootfs" sleep 100 || return
