@@ -255,3 +255,34 @@ test_oci_failures()
 	want "a file in a read-only root" [ ! -e "$dir/tree/x" ] || return
 	ends 0 oci delete read
 }
+
+# Podman's environment does not reach the runtime.
+podman_()
+{
+	timeout -s KILL 90 podman --runtime "$dir/runtime" --root "$dir/root" --runroot "$dir/runroot" --tmpdir "$dir/tmp" \
+		--storage-driver vfs --cgroup-manager cgroupfs --events-backend file "$@"
+}
+
+test_oci_podman()
+{
+	command -v podman conmon >/dev/null || { reason="skip: podman and conmon are not installed"; return 1; }
+	tree && mkdir "$dir/vol" && echo volume >"$dir/vol/file"
+	printf '#!/bin/sh\nUVM_CACHE=%s UVM_KERNEL=%s UVM_RUN=%s exec %s "$@"\n' "$UVM_CACHE" "$UVM_KERNEL" "$UVM_RUN" "$uvm" >"$dir/runtime"
+	chmod +x "$dir/runtime"
+	mkdir -p /dev/shm && { mountpoint -q /dev/shm || mount -t tmpfs shm /dev/shm; } # the lab has none
+	ends 3 podman_ run --rm --network none --rootfs "$dir/tree" sh -c 'uname -r; exit 3' >"$dir/out" || return
+	want "the kernel is the host's: $(cat "$dir/out")" grep -q uvm "$dir/out" || return
+	ends 127 podman_ run --rm --network none --rootfs "$dir/tree" no-such-program 2>/dev/null || return
+	podman_ run -d --name c --network none -v "$dir/vol:/vol" --rootfs "$dir/tree" \
+		sh -c 'trap "exit 5" TERM; cat /vol/file; while :; do sleep 0.1; done' >/dev/null || { reason="run -d"; return 1; }
+	same "exec" "in" "$(podman_ exec c echo in)" || return
+	ends 4 podman_ exec c sh -c 'exit 4' || return
+	same "logs" volume "$(podman_ logs c)" || return
+	same "processes that top sees" 2 "$(podman_ top c pid | wc -l)" || return
+	podman_ cp "$dir/vol/file" c:/tmp/copy || { reason="cp"; return 1; }
+	same "a copied file" volume "$(podman_ exec c cat /tmp/copy)" || return
+	ends 0 podman_ stop -t 20 c >/dev/null || return
+	same "status" 5 "$(podman_ wait c)" || return
+	ends 0 podman_ rm c >/dev/null || return
+	same "run directories" "" "$(ls "$UVM_RUN")"
+}
