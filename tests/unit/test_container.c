@@ -142,7 +142,7 @@ START_TEST(updates)
 	free(payload);
 	memset(text, '1', sizeof(text) - 1);
 	values[1].value = text;
-	ck_refused(container_encode_update("a", values, 2, &payload, &size, &e), E2BIG, "to update");
+	ck_refused(container_encode_update("a", values, 2, &payload, &size, &e), E2BIG, "longer than");
 	ck_refused(container_encode_update(text, values, 1, &payload, &size, &e), EINVAL,
 		   "name is longer");
 }
