@@ -27,8 +27,8 @@ static void ready(void *ctx)
 		c->ready(c->ctx);
 		return;
 	}
+	clone_record(c); /* first: whoever waits for it may kill it at once */
 	launch_ready(&c->launch, &c->rundir);
-	clone_record(c);
 }
 
 static void answered(void *ctx, int result, struct err *e)
