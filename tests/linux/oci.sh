@@ -10,20 +10,20 @@ esac
 caller=$top/build/tests/linux/caller
 
 # The root file system of all bundles of a test.
-tree()
+oci_tree()
 {
-	[ -d "$dir/tree" ] && return
-	mkdir "$dir/tree" && debugfs -R "rdump / $dir/tree" "$rootfs" >/dev/null 2>&1
+	[ -d "$dir/oci_tree" ] && return
+	mkdir "$dir/oci_tree" && debugfs -R "rdump / $dir/oci_tree" "$rootfs" >/dev/null 2>&1
 }
 
 # bundle ID ARGS [PROCESS [MOUNTS [MORE]]]: ARGS is a JSON array, the others are members or elements with a
 # comma before them.
 bundle()
 {
-	tree && mkdir -p "$dir/$1" || { reason="bundle $1"; return 1; }
+	oci_tree && mkdir -p "$dir/$1" || { reason="bundle $1"; return 1; }
 	cat >"$dir/$1/config.json" <<-EOF
 	{"ociVersion": "1.0.2",
-	 "root": {"path": "$dir/tree"}, "hostname": "$1",
+	 "root": {"path": "$dir/oci_tree"}, "hostname": "$1",
 	 "process": {"args": $2, "cwd": "/", "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "A=b c"],
 	  "user": {"uid": 0, "gid": 0},
 	  "capabilities": {"bounding": ["CAP_KILL", "CAP_SYS_CHROOT"], "effective": ["CAP_KILL"],
@@ -109,7 +109,7 @@ test_oci_lifecycle()
 	same "output" $'out\nconfigured\nvolume\none\n512\nCapEff:\t0000000000040020\nCapBnd:\t0000000000040020\ndeep' \
 		"$(grep -v ^net: "$dir/one.out")" || return
 	want "error: $(cat "$dir/one.err")" grep -qx err "$dir/one.err" || return
-	same "a file of the guest's" "$(seq 100000 | md5sum)" "$(md5sum <"$dir/tree/got")" || return
+	same "a file of the guest's" "$(seq 100000 | md5sum)" "$(md5sum <"$dir/oci_tree/got")" || return
 	same "in a volume" new "$(cat "$dir/vol/new")" || return
 	same "a read-only file" configured "$(cat "$dir/conf")" || return
 	same "status" stopped "$(status_of one)" || return
@@ -209,8 +209,8 @@ test_oci_terminal()
 	gone tty
 }
 
-# refused STATUS-TEXT: the create of "bad" fails with this message, and nothing is left.
-refused()
+# oci_refused STATUS-TEXT: the create of "bad" fails with this message, and nothing is left.
+oci_refused()
 {
 	ends 1 oci create --bundle "$dir/bad" bad 2>/dev/null </dev/null || return
 	want "'$1' is not in: $(tail -n 1 "$dir/log")" grep -qF "$1" <<<"$(tail -n 1 "$dir/log")" || return
@@ -219,20 +219,20 @@ refused()
 
 test_oci_failures()
 {
-	bundle bad '["no-such"]' && refused 'exec: \"no-such\": executable file not found in $PATH' || return
-	bundle bad '["/no/such"]' && refused 'exec: \"/no/such\": no such file or directory' || return
-	bundle bad '["/etc/passwd"]' && refused 'exec: \"/etc/passwd\": permission denied' || return
+	bundle bad '["no-such"]' && oci_refused 'exec: \"no-such\": executable file not found in $PATH' || return
+	bundle bad '["/no/such"]' && oci_refused 'exec: \"/no/such\": no such file or directory' || return
+	bundle bad '["/etc/passwd"]' && oci_refused 'exec: \"/etc/passwd\": permission denied' || return
 	bundle bad '["true"]' '' ',{"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}' &&
-		refused 'cannot mount /no/such on /x: No such file' || return
-	bundle bad '["true"]' '' '' ', "hooks": {"poststop": [{"path": "/bin/true"}]}' && refused hooks.poststop || return
-	echo '{"ociVersion": "1.0.2"' >"$dir/bad/config.json" && refused config.json || return
-	rm "$dir/bad/config.json" && refused config.json || return
+		oci_refused 'cannot mount /no/such on /x: No such file' || return
+	bundle bad '["true"]' '' '' ', "hooks": {"poststop": [{"path": "/bin/true"}]}' && oci_refused hooks.poststop || return
+	echo '{"ociVersion": "1.0.2"' >"$dir/bad/config.json" && oci_refused config.json || return
+	rm "$dir/bad/config.json" && oci_refused config.json || return
 	# A link in the image leads to nothing outside.
-	mkdir -p "$dir/outside" "$dir/tree$dir/outside" && ln -s "$dir/outside" "$dir/tree/link" && echo x >"$dir/source"
+	mkdir -p "$dir/outside" "$dir/oci_tree$dir/outside" && ln -s "$dir/outside" "$dir/oci_tree/link" && echo x >"$dir/source"
 	bundle dead '["sleep", "1000"]' '' ",{\"destination\": \"/link/file\", \"source\": \"$dir/source\", \"options\": [\"bind\"]}" || return
 	create dead || return
 	same "files outside" "" "$(ls "$dir/outside")" || return
-	want "the file inside" [ -e "$dir/tree$dir/outside/file" ] || return
+	want "the file inside" [ -e "$dir/oci_tree$dir/outside/file" ] || return
 	ends 0 oci start dead || return
 	kill -KILL "$(cat "$dir/dead.pid")"
 	ends 137 wait $waiter || return
@@ -249,10 +249,10 @@ test_oci_failures()
 	ends 137 wait $waiter || return
 	same "status" stopped "$(status_of early)" || return
 	ends 0 oci delete early || return
-	bundle read '["sh", "-c", "touch /x || exit 4"]' && sed -i "s,\"$dir/tree\",&\, \"readonly\": true," "$dir/read/config.json" || return
+	bundle read '["sh", "-c", "touch /x || exit 4"]' && sed -i "s,\"$dir/oci_tree\",&\, \"readonly\": true," "$dir/read/config.json" || return
 	create read && ends 0 oci start read || return
 	ends 4 wait $waiter || return
-	want "a file in a read-only root" [ ! -e "$dir/tree/x" ] || return
+	want "a file in a read-only root" [ ! -e "$dir/oci_tree/x" ] || return
 	ends 0 oci delete read
 }
 
@@ -266,14 +266,14 @@ podman_()
 test_oci_podman()
 {
 	command -v podman conmon >/dev/null || { reason="skip: podman and conmon are not installed"; return 1; }
-	tree && mkdir "$dir/vol" && echo volume >"$dir/vol/file"
+	oci_tree && mkdir "$dir/vol" && echo volume >"$dir/vol/file"
 	printf '#!/bin/sh\nUVM_CACHE=%s UVM_KERNEL=%s UVM_RUN=%s exec %s "$@"\n' "$UVM_CACHE" "$UVM_KERNEL" "$UVM_RUN" "$uvm" >"$dir/runtime"
 	chmod +x "$dir/runtime"
 	mkdir -p /dev/shm && { mountpoint -q /dev/shm || mount -t tmpfs shm /dev/shm; } # the lab has none
-	ends 3 podman_ run --rm --network none --rootfs "$dir/tree" sh -c 'uname -r; exit 3' >"$dir/out" || return
+	ends 3 podman_ run --rm --network none --rootfs "$dir/oci_tree" sh -c 'uname -r; exit 3' >"$dir/out" || return
 	want "the kernel is the host's: $(cat "$dir/out")" grep -q uvm "$dir/out" || return
-	ends 127 podman_ run --rm --network none --rootfs "$dir/tree" no-such-program 2>/dev/null || return
-	podman_ run -d --name c --network none -v "$dir/vol:/vol" --rootfs "$dir/tree" \
+	ends 127 podman_ run --rm --network none --rootfs "$dir/oci_tree" no-such-program 2>/dev/null || return
+	podman_ run -d --name c --network none -v "$dir/vol:/vol" --rootfs "$dir/oci_tree" \
 		sh -c 'trap "exit 5" TERM; cat /vol/file; while :; do sleep 0.1; done' >/dev/null || { reason="run -d"; return 1; }
 	same "exec" "in" "$(podman_ exec c echo in)" || return
 	ends 4 podman_ exec c sh -c 'exit 4' || return
