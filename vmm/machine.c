@@ -547,6 +547,7 @@ static void open_doors(struct machine *m)
 	m->reachable = true;
 	free(m->loaded);
 	m->loaded = NULL;
+	journal_event(m->rundir, "start");
 	r = vsock_unix_listen(&m->vsock_host, &e);
 	if (!r)
 		r = open_control(m, &e);
@@ -585,7 +586,6 @@ static void begin(struct machine *m, const struct machine_config *cfg, struct ru
 {
 	m->config = *cfg;
 	m->rundir = rundir;
-	journal_event(rundir, "start");
 	m->end.loop = &m->loop;
 	m->console.out.fd = -1;
 	if (!m->mark[MARK_START])
@@ -768,6 +768,8 @@ int machine_run(struct machine *m, struct err *e)
 			err_set(e, -r, "waiting for events failed: %s", strerror(-r));
 	}
 	mark(m, MARK_END);
+	if (!m->reachable) /* a guest that ended at once */
+		journal_event(m->rundir, "start");
 	stop_threads(m);
 	m->mark[MARK_EXIT] = m->vcpu[0].first_exit;
 	console_close(&m->console);

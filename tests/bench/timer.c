@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -81,17 +80,6 @@ static uint64_t once(char **argv, int end_signal, int out)
 	return took;
 }
 
-/* What else the machine does should not show. In the lab time stands still meanwhile, and its one CPU
- * is needed by the kernel's own threads, too.
- */
-static void set_priority(void)
-{
-	static const struct sched_param p = {.sched_priority = 1};
-
-	if (getenv("UVM_LAB") || sched_setscheduler(0, SCHED_FIFO, &p))
-		setpriority(PRIO_PROCESS, 0, -20);
-}
-
 int main(int argc, char **argv)
 {
 	const char *after = NULL, *file = "/dev/null";
@@ -114,7 +102,7 @@ int main(int argc, char **argv)
 	took = calloc((size_t)runs, sizeof(*took));
 	if (out < 0 || !took)
 		fail(file);
-	set_priority();
+	setpriority(PRIO_PROCESS, 0, -20); /* what else the machine does should not show */
 	for (int i = 0; i < runs; i++) {
 		took[i] = once(argv + optind + 1, end_signal, out);
 		if (!took[i]) {
