@@ -165,7 +165,7 @@ static int run_events(void *cfg, int argc, char **argv, struct err *e)
 	if (s.status == OCI_STOPPED)
 		r = err_set(e, ESRCH, "container with id %s is not running", argv[0]);
 	else
-		r = agent_stats(client_dial_agent, &s.vm, RECORD_CONTAINER, &p, e);
+		r = agent_stats(client_dial_agent, &s.vm, RECORD_CONTAINER, agent_deadline(), &p, e);
 	if (!r)
 		print_stats(argv[0], &p);
 	oci_state_close(&s);

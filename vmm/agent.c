@@ -25,7 +25,6 @@ static const struct {
 	{AGENT_EXITED, sizeof(struct agent_exited), sizeof(struct agent_exited)},
 	{AGENT_CREATED, sizeof(struct agent_started), sizeof(struct agent_started)},
 	{AGENT_NOTICE, sizeof(struct agent_notice), sizeof(struct agent_notice)},
-	{AGENT_PROPERTIES, sizeof(struct agent_properties), sizeof(struct agent_properties)},
 };
 
 uint64_t agent_deadline(void)
@@ -203,22 +202,20 @@ static int unexpected(const struct agent_message *m, struct err *e)
 		       m->head.type);
 }
 
-/* One request on a connection of its own, whose answer *m is of the wanted type. Returns the connection
- * or -errno.
- */
+/* One request on a connection of its own, whose answer is OK. Returns the connection or -errno. */
 static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
-	       size_t length, uint64_t deadline, enum agent_type wanted, struct agent_message *m,
-	       struct err *e)
+	       size_t length, uint64_t deadline, struct err *e)
 {
+	struct agent_message m;
 	int fd, r = dial(ctx, &fd, 1, e);
 
 	if (r)
 		return r;
 	r = agent_send(fd, type, payload, length, deadline, e);
 	if (!r)
-		r = agent_await(fd, m, deadline, e);
-	if (!r && m->head.type != wanted)
-		r = unexpected(m, e);
+		r = agent_await(fd, &m, deadline, e);
+	if (!r && m.head.type != AGENT_OK)
+		r = unexpected(&m, e);
 	if (!r)
 		return fd;
 	close(fd);
@@ -260,16 +257,22 @@ static int await_list(int fd, struct agent_list *l, uint64_t deadline_ns, struct
 	return await_bytes(fd, l->data, m.head.length, deadline_ns, e);
 }
 
+static int set_name(struct agent_name *to, const char *container, struct err *e)
+{
+	if (strlen(container) > AGENT_NAME_MAX)
+		return err_set(e, EINVAL, "'%s' is not a container's name", container);
+	strcpy(to->name, container);
+	return 0;
+}
+
 int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char *container,
 		struct agent_list *l, uint64_t deadline_ns, struct err *e)
 {
 	struct agent_name name = {{0}};
-	int fd, r;
+	int fd, r = set_name(&name, container, e);
 
-	if (strlen(container) > AGENT_NAME_MAX)
-		return err_set(e, EINVAL, "'%s' is not a container's name", container);
-	strcpy(name.name, container);
-	r = dial(ctx, &fd, 1, e);
+	if (!r)
+		r = dial(ctx, &fd, 1, e);
 	if (r)
 		return r;
 	r = agent_send(fd, type, &name, sizeof(name), deadline_ns, e);
@@ -282,8 +285,7 @@ int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char
 int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
 		size_t length, struct err *e)
 {
-	struct agent_message m;
-	int fd = ask(dial, ctx, type, payload, length, agent_deadline(), AGENT_OK, &m, e);
+	int fd = ask(dial, ctx, type, payload, length, agent_deadline(), e);
 
 	if (fd < 0)
 		return fd;
@@ -294,8 +296,7 @@ int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void
 int agent_dump(agent_dial_fn *dial, void *ctx, char text[AGENT_DUMP_MAX], struct err *e)
 {
 	uint64_t deadline = agent_deadline();
-	struct agent_message m;
-	int fd = ask(dial, ctx, AGENT_DUMP, NULL, 0, deadline, AGENT_OK, &m, e), r = 0;
+	int fd = ask(dial, ctx, AGENT_DUMP, NULL, 0, deadline, e), r = 0;
 	size_t len = 0;
 
 	if (fd < 0)
@@ -323,30 +324,16 @@ int agent_dump(agent_dial_fn *dial, void *ctx, char text[AGENT_DUMP_MAX], struct
 	return r ? r : (int)len;
 }
 
-static int set_name(struct agent_name *to, const char *container, struct err *e)
+int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, uint64_t deadline_ns,
+		struct agent_properties *to, struct err *e)
 {
-	if (strlen(container) > AGENT_NAME_MAX)
-		return err_set(e, EINVAL, "'%s' is not a container's name", container);
-	strcpy(to->name, container);
-	return 0;
-}
+	struct agent_list l = {
+		.type = AGENT_PROPERTIES, .unit = sizeof(*to), .data = to, .size = sizeof(*to)};
+	int r = agent_fetch(dial, ctx, AGENT_STATS, container, &l, deadline_ns, e);
 
-int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, struct agent_properties *to,
-		struct err *e)
-{
-	struct agent_name order = {{0}};
-	struct agent_message m;
-	int r = set_name(&order, container, e), fd;
-
-	if (r)
-		return r;
-	fd = ask(dial, ctx, AGENT_STATS, &order, sizeof(order), agent_deadline(), AGENT_PROPERTIES,
-		 &m, e);
-	if (fd < 0)
-		return fd;
-	close(fd);
-	*to = m.properties;
-	return 0;
+	return r || l.count == 1 ? r
+				 : err_set(e, EPROTO, "the guest's agent told no figures of '%s'",
+					   container);
 }
 
 int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,

@@ -31,7 +31,6 @@ struct agent_message {
 		struct agent_started started;
 		struct agent_exited exited;
 		struct agent_notice notice;
-		struct agent_properties properties;
 		struct {
 			struct agent_error error;
 			char text[AGENT_TEXT_MAX + 1]; /* ends in a NUL once complete */
@@ -89,9 +88,9 @@ int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char
 int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
 	       enum agent_kill_scope scope, struct err *e);
 
-/* What a container, or with an empty name the guest, has used so far. As agent_order. */
-int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, struct agent_properties *to,
-		struct err *e);
+/* What a container, or with an empty name the guest, has used so far. As agent_fetch. */
+int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, uint64_t deadline_ns,
+		struct agent_properties *to, struct err *e);
 
 /* What the agent and the guest are doing, as a text: AGENT_DUMP_MAX bytes at the most at text. They are
  * the guest's: anything may be in it. Returns its length, or -errno with the message set.

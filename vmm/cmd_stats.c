@@ -155,15 +155,10 @@ static void read_process(struct vm_stats *s, uint64_t pid)
 
 static bool fetch(const struct rundir *vm, const char *container, struct agent_properties *p)
 {
-	struct agent_list l = {.type = AGENT_PROPERTIES,
-			       .unit = sizeof(*p),
-			       .data = p,
-			       .size = sizeof(*p)};
 	struct err ignored;
 
-	return !agent_fetch(client_dial_agent_soon, (void *)(uintptr_t)vm, AGENT_STATS, container, &l,
-			    now_ns() + CLIENT_SOON_MS * UINT64_C(1000000), &ignored) &&
-	       l.count == 1;
+	return !agent_stats(client_dial_agent_soon, (void *)(uintptr_t)vm, container,
+			    now_ns() + CLIENT_SOON_MS * UINT64_C(1000000), p, &ignored);
 }
 
 /* Of an agent that could answer. */
