@@ -2,38 +2,28 @@
 #include "shim/process.h"
 
 #include <errno.h>
-#include <linux/seccomp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/rights.h"
 #include "vmm/seccomp.h"
 #include "vmm/util.h"
 
-/* capabilities(7), by their numbers. */
-static const char *const cap_names[] = {
-	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-	"SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-	"IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-	"SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
-	"LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-	"WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
-};
-
-/* getrlimit(2), by their numbers on x86-64. */
-static const char *const rlimit_names[] = {
-	"CPU",	   "FSIZE", "DATA",  "STACK",	   "CORE",     "RSS",  "NPROC",	 "NOFILE",
-	"MEMLOCK", "AS",    "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
-};
-
-/* The index of prefix and one of the names, or -1. */
-static int find(const char *text, const char *prefix, const char *const *names, size_t n)
+/* The specification's names are capital letters behind a prefix. */
+static bool is_name(const char *text, const char *prefix)
 {
-	size_t len = strlen(prefix);
+	return !strncmp(text, prefix, strlen(prefix)) &&
+	       !text[strcspn(text, "abcdefghijklmnopqrstuvwxyz")];
+}
 
-	for (size_t i = 0; i < n && !strncmp(text, prefix, len); i++)
-		if (!strcmp(text + len, names[i]))
-			return (int)i;
-	return -1;
+static int find_cap(const char *text)
+{
+	return is_name(text, "CAP_") ? rights_cap(text) : -1;
+}
+
+static int find_limit(const char *text)
+{
+	return is_name(text, "RLIMIT_") ? rights_limit(text + strlen("RLIMIT_")) : -1;
 }
 
 /* Those that no kernel we know has are left out, as runc does: they cannot be had. */
@@ -43,7 +33,7 @@ static int parse_caps(const struct json *v, const char *path, uint64_t *set, str
 	int r = json_strings(v, path, &names, e);
 
 	for (size_t i = 0; !r && names && names[i]; i++) {
-		int cap = find(names[i], "CAP_", cap_names, ARRAY_SIZE(cap_names));
+		int cap = find_cap(names[i]);
 
 		if (cap >= 0)
 			*set |= UINT64_C(1) << cap;
@@ -107,7 +97,7 @@ static int parse_rlimits(struct oci_process *p, const struct json *v, struct err
 			r = json_uint(l, "hard", UINT64_MAX, &limit->hard, e);
 		if (r)
 			return r;
-		number = find(type, "RLIMIT_", rlimit_names, ARRAY_SIZE(rlimit_names));
+		number = find_limit(type);
 		if (number < 0)
 			return json_bad(e, l, "has a type that is no limit: '%s'", type);
 		limit->resource = (uint32_t)number;
@@ -203,18 +193,12 @@ int oci_process_seccomp(struct oci_process *p, const struct json *seccomp, struc
 	uint32_t flags = 0;
 	int n;
 
-	_Static_assert(sizeof(p->filter[0]) == sizeof(*p->request.filter), "as numbers");
 	if (!seccomp)
 		return 0;
 	n = seccomp_from_oci(seccomp, p->filter, &flags, e);
 	if (n < 0)
 		return n;
-	p->request.filter = (const uint64_t *)(const void *)p->filter;
-	p->request.filter_count = (size_t)n;
-	if (flags & SECCOMP_FILTER_FLAG_LOG)
-		p->request.flags |= AGENT_EXEC_LOG;
-	if (flags & SECCOMP_FILTER_FLAG_SPEC_ALLOW)
-		p->request.flags |= AGENT_EXEC_SPEC;
+	rights_set_filter(&p->request, p->filter, (size_t)n, flags);
 	return 0;
 }
 

@@ -181,6 +181,18 @@ static bool applies(const struct json *entry, const void *ctx)
 	return !count(json_get(entry, "excludes.arches"), NULL, &all);
 }
 
+void rights_set_filter(struct exec_request *rq, const struct sock_filter *filter, size_t n,
+		       uint32_t flags)
+{
+	_Static_assert(sizeof(*filter) == sizeof(*rq->filter), "as numbers");
+	rq->filter = (const uint64_t *)(const void *)filter;
+	rq->filter_count = n;
+	if (flags & SECCOMP_FILTER_FLAG_LOG)
+		rq->flags |= AGENT_EXEC_LOG;
+	if (flags & SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+		rq->flags |= AGENT_EXEC_SPEC;
+}
+
 int rights_load_profile(struct exec_request *rq, const char *file, struct err *e)
 {
 	struct sock_filter *filter = calloc(AGENT_FILTER_MAX, sizeof(*filter));
@@ -190,7 +202,6 @@ int rights_load_profile(struct exec_request *rq, const char *file, struct err *e
 	char *text;
 	int r = read_profile(file, &text, &size, e), n;
 
-	_Static_assert(sizeof(*filter) == sizeof(*rq->filter), "as numbers");
 	_Static_assert(SECCOMP_FILTER_MAX <= AGENT_FILTER_MAX, "it fits");
 	if (!r && !filter)
 		r = err_set(e, ENOMEM, "out of memory");
@@ -207,9 +218,6 @@ int rights_load_profile(struct exec_request *rq, const char *file, struct err *e
 		free(filter);
 		return n;
 	}
-	rq->filter = (const uint64_t *)(const void *)filter;
-	rq->filter_count = (size_t)n;
-	rq->flags |= (flags & SECCOMP_FILTER_FLAG_LOG ? AGENT_EXEC_LOG : 0) |
-		     (flags & SECCOMP_FILTER_FLAG_SPEC_ALLOW ? AGENT_EXEC_SPEC : 0);
+	rights_set_filter(rq, filter, (size_t)n, flags);
 	return 0;
 }

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <linux/filter.h>
+
 #include "guest/protocol.h"
 #include "vmm/err.h"
 #include "vmm/exec.h"
@@ -35,8 +37,13 @@ struct agent_caps rights_make_caps(const struct rights_caps *c, const struct age
 int rights_take_limit(struct agent_rlimit list[AGENT_RLIMITS_MAX], size_t *n, const char *text,
 		      struct err *e);
 
+/* Gives a process the n instructions of a filter, which stay the caller's, with flags of seccomp(2). */
+void rights_set_filter(struct exec_request *rq, const struct sock_filter *filter, size_t n,
+		       uint32_t flags);
+
 /* Compiles the seccomp profile in a file, as docker and podman have them, into rq, whose capabilities are
- * set and say which entries apply, and whose filter is malloc'ed and becomes the caller's. Returns 0 or -errno with the message set.
+ * set and say which entries apply, and whose filter is malloc'ed and becomes the caller's. Returns 0 or
+ * -errno with the message set.
  */
 int rights_load_profile(struct exec_request *rq, const char *file, struct err *e);
 
