@@ -7,33 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/sock.h"
 
-static int send_master(int sock, int master)
-{
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
-			      .cmsg_level = SOL_SOCKET,
-			      .cmsg_type = SCM_RIGHTS}};
-	char name[] = "/dev/ptmx"; /* what runc says, and nobody reads */
-	struct iovec iov = {name, sizeof(name) - 1};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = control.space,
-			   .msg_controllen = sizeof(control.space)};
-
-	memcpy(CMSG_DATA(&control.head), &master, sizeof(master));
-	return sendmsg(sock, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 /* The socket's path may be longer than an address holds. */
 static int give_master(const char *path, int master, struct err *e)
 {
+	static const char name[] = "/dev/ptmx"; /* what runc says, and nobody reads */
 	const char *slash = strrchr(path, '/');
 	char dir[PATH_MAX];
 	int at, sock, r;
@@ -46,7 +27,7 @@ static int give_master(const char *path, int master, struct err *e)
 		return err_sys(e, "console socket %s", path);
 	sock = sock_connect(at, slash ? slash + 1 : path, 0);
 	close(at);
-	r = sock < 0 ? sock : send_master(sock, master);
+	r = sock < 0 ? sock : sock_send(sock, name, strlen(name), master);
 	if (sock >= 0)
 		close(sock);
 	return r ? err_set(e, -r, "console socket %s: %s", path, strerror(-r)) : 0;

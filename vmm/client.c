@@ -97,25 +97,6 @@ int client_request(int fd, const char *request, char *text, size_t size, struct 
 	return take_status(request, text, got, e);
 }
 
-static int send_with(int fd, const char *line, size_t n, int pass)
-{
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
-			      .cmsg_level = SOL_SOCKET,
-			      .cmsg_type = SCM_RIGHTS}};
-	struct iovec iov = {(void *)(uintptr_t)line, n};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (pass >= 0) {
-		memcpy(CMSG_DATA(&control.head), &pass, sizeof(pass));
-		m.msg_control = &control;
-		m.msg_controllen = sizeof(control);
-	}
-	return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -errno;
-}
-
 /* Reads until the empty line, without progress lines, which are handed on. */
 static ssize_t read_slowly(int fd, void (*progress)(void *ctx, uint64_t done, uint64_t all),
 			   void *ctx, char *text, size_t size)
@@ -155,7 +136,7 @@ int client_request_long(int fd, const char *request, int pass,
 
 	if (n > CONTROL_LINE)
 		return err_set(e, ENAMETOOLONG, "'%s' is too long", request);
-	got = send_with(fd, line, n, pass);
+	got = sock_send(fd, line, n, pass);
 	if (!got)
 		got = read_slowly(fd, progress, ctx, text, size);
 	return take_status(request, text, got, e);

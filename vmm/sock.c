@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -60,4 +61,27 @@ int sock_connect(int dir, const char *name, int nonblock)
 		return r;
 	}
 	return fd;
+}
+
+int sock_send(int fd, const void *data, size_t len, int pass)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
+			      .cmsg_level = SOL_SOCKET,
+			      .cmsg_type = SCM_RIGHTS}};
+	struct iovec iov = {(void *)(uintptr_t)data, len};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (pass >= 0) {
+		memcpy(CMSG_DATA(&control.head), &pass, sizeof(pass));
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+	}
+	n = sendmsg(fd, &m, MSG_NOSIGNAL);
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)len ? 0 : -EIO;
 }

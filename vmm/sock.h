@@ -10,6 +10,8 @@
 #ifndef UVM_VMM_SOCK_H
 #define UVM_VMM_SOCK_H
 
+#include <stddef.h>
+
 #include "vmm/err.h"
 
 /* Makes a listening, non-blocking socket `name` in directory dir, for its owner only; replaces
@@ -21,5 +23,10 @@ int sock_listen(int dir, const char *name, struct err *e);
  * a wait. Returns the descriptor or -errno, without a message.
  */
 int sock_connect(int dir, const char *name, int nonblock);
+
+/* Sends len bytes in one piece, and the descriptor pass along with them (unix(7), SCM_RIGHTS) unless
+ * that is -1; it stays the caller's. Returns 0 or -errno, without a message.
+ */
+int sock_send(int fd, const void *data, size_t len, int pass);
 
 #endif
