@@ -9,10 +9,10 @@
  *
  * Everything that goes back shares one virtio-serial port, MUX, in frames: a line "KIND N", for
  * o(utput) and e(rror output) followed by N bytes. "r 0" says that the command was started, "x N"
- * gives its exit status. One port because a port's bytes cannot be seen to have been consumed, so
- * that a machine that powers off loses the last of them: here "x" comes behind all output, and
- * the host, having read it, ends the machine. In the other direction each byte is the number of a
- * signal for the command's process group.
+ * gives its exit status, "h 0" answers a byte 0. One port because a port's bytes cannot be seen to
+ * have been consumed, so that a machine that powers off loses the last of them: here "x" comes
+ * behind all output, and the host, having read it, ends the machine. In the other direction each
+ * byte is the number of a signal for the command's process group, or 0: is anybody there?
  *
  * STDIN is a port of its own, where the end of the input is the port's.
  */
@@ -217,14 +217,19 @@ int main(int argc, char **argv)
 			fds[0].fd = -1;
 		if (fds[1].revents && !relay(mux, 'e', error[0]))
 			fds[1].fd = -1;
-		if ((fds[2].revents & POLLIN) && read(mux, &signal, 1) == 1 && running)
-			kill(-pid, signal);
+		if ((fds[2].revents & POLLIN) && read(mux, &signal, 1) == 1) {
+			if (signal)
+				kill(-pid, signal);
+			else
+				frame(mux, 'h', 0, NULL);
+		}
 		if (!fds[3].revents || read(reaper, &info, sizeof(info)) < 0)
 			continue;
 		for (pid_t p; (p = waitpid(-1, &some, WNOHANG)) > 0;) {
 			if (p != pid)
 				continue;
 			running = false;
+			fds[2].fd = -1; /* questions would keep the poll from its end */
 			status = WIFSIGNALED(some) ? 128 + WTERMSIG(some) : WEXITSTATUS(some);
 			kill(-1, SIGKILL);
 		}
