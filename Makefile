@@ -21,28 +21,23 @@ HARDEN   = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protecti
 CFLAGS  ?= -O2 -g
 LDHARDEN = -Wl,-z,relro,-z,now,-z,noexecstack
 
-BOTH_SRC = guest/netlink.c
-VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c) $(BOTH_SRC)
+VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
-AGENT_SRC = $(wildcard guest/agent/*.c) $(BOTH_SRC)
+AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test test-shim soak bench-boot bench-clone bench-run bench-io bench-shim clean deb install
+.PHONY: all help demo test bench-boot bench-clone bench-run bench-io clean install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
 	@echo 'make            build uvm, the guest kernel and a root file system under $B/'
 	@echo 'make demo       install what is missing, build, and show the main job'
 	@echo 'make test       install what is missing, build, and run every test this machine can'
-	@echo 'make test-shim  podman and containerd with uvm as their runtime, compared with crun'
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
-	@echo 'make soak       SECONDS=n: VMs that come and go at random, and what is left of them'
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
-	@echo 'make bench-shim what a container costs under podman with uvm and with crun, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make bench-io   what an operation of a disk, socket, network or share costs, in the lab'
-	@echo 'make install    uvm, its manual page and completion, and the guest kernel into $$(DESTDIR)$$(PREFIX)'
-	@echo 'make deb        a Debian package of the same under build/'
+	@echo 'make install    uvm and the guest kernel into $$(DESTDIR)$$(PREFIX)'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
 # --- the monitor ---
@@ -65,22 +60,9 @@ $B/syscalls.inc: Makefile | $B
 # vmm/seccomp.c includes it, in every build that there is.
 $(addsuffix /vmm/seccomp.o,$B $B/san $B/tsan): $B/syscalls.inc
 
-# The seccomp filters of a VM's process, from the table of its calls.
-$B/filters: tools/filters.c vmm/confine_calls.c vmm/seccomp.c vmm/json.c vmm/util.c vmm/err.c vmm/confine.h \
-            vmm/seccomp.h $B/syscalls.inc
-	$(Q)gcc $(COMMON) -O1 -MF $@.d -o $@ $(filter %.c,$^)
-
-$B/filters.inc: $B/filters
-	$(Q)$B/filters >$@.new && mv $@.new $@
-
-$(addsuffix /vmm/confine.o,$B $B/san $B/tsan): $B/filters.inc
-
 # From the tables that parse the command line. Written beside, so that none is half there.
 $B/uvm.1: $B/uvm
 	$(Q)$B/uvm help --man >$@.new && mv $@.new $@
-
-$B/uvm.bash $B/uvm.zsh $B/uvm.fish: $B/uvm
-	$(Q)$B/uvm completion $(subst .,,$(suffix $@)) >$@.new && mv $@.new $@
 
 $B/vmm/%.o: vmm/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
@@ -98,10 +80,6 @@ $B/snapshot/%.o: snapshot/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
-$B/guest/%.o: guest/%.c $B/musl-pie.specs
-	$(call say,CC,$<)
-	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
-
 $B/guest/image.o: guest/image.S $B/agent.cpio
 	$(Q)mkdir -p $(@D) && gcc -DGUEST_IMAGE='"$B/agent.cpio"' -c -o $@ $<
 
@@ -109,7 +87,7 @@ $B/guest/image.o: guest/image.S $B/agent.cpio
 
 # Small: it is in the memory of every guest. So at fixed addresses, and the linker may not fill the file
 # up to where data that becomes read-only (there is next to none) would end a page.
-$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h guest/*.h) Makefile | $B
+$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h) guest/protocol.h Makefile | $B
 	$(call say,CC,$@)
 	$(Q)musl-gcc -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -Os -static -ffunction-sections -fdata-sections \
 	    -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-ident -fno-pie -no-pie \
@@ -154,32 +132,18 @@ test: setup-test
 	@$(MAKE) --no-print-directory all unit tiny $(LINUX_PROGS) $B/san/uvm
 	@tests/run all
 
-soak: setup-test
-	@$(MAKE) --no-print-directory $B/uvm tiny
-	@tests/soak $(if $(SECONDS),--seconds $(SECONDS))
-
-test-shim: setup-test
-	@$(MAKE) --no-print-directory all
-	@tests/run shim
-
 bench-boot: setup-bench
 	@$(MAKE) --no-print-directory all
 	@tests/bench/boot
 
-bench-clone bench-run bench-io bench-shim: bench-%: setup-bench
+bench-clone bench-run bench-io: bench-%: setup-bench
 	@$(MAKE) --no-print-directory all bench
 	@tests/bench/$*
 
-install: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
+install: $B/uvm $B/uvm.1 $B/vmlinux
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
 	install -D -m 644 $B/vmlinux $(DESTDIR)$(PREFIX)/lib/uvm/vmlinux
 	install -D -m 644 $B/uvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/uvm.1
-	install -D -m 644 $B/uvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/uvm
-	install -D -m 644 $B/uvm.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_uvm
-	install -D -m 644 $B/uvm.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/uvm.fish
-
-deb: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
-	@tools/deb $(VERSION) $B/uvm_$(VERSION)_amd64.deb
 
 clean:
 	rm -rf $B

@@ -2,7 +2,7 @@
  *
  * protocol: what the host and the guest's agent say to each other.
  *
- * All that both share but netlink.h. docs/agent-protocol.md explains it: who sends what when,
+ * The only header that both share. docs/agent-protocol.md explains it: who sends what when,
  * the limits, and what happens on errors. Everything is little-endian, naturally aligned and
  * without padding; the assertions below pin every offset, so a change that breaks an old peer
  * breaks the build. A payload's layout never changes within a version: new needs get new types.
@@ -25,7 +25,6 @@
 #define AGENT_GROUPS_MAX    64u		 /* supplementary groups of a process */
 #define AGENT_RLIMITS_MAX   16u		 /* resource limits of a process */
 #define AGENT_FILTER_MAX    4096u  /* instructions of a process' seccomp filter, as Linux has it */
-#define AGENT_PREPARE_MAX   8192u  /* bytes of a PREPARE's payload */
 #define AGENT_UPDATE_MAX    8192u  /* bytes of an UPDATE's or MOUNT's payload */
 #define AGENT_CONTAINERS    16u	   /* at a time */
 #define AGENT_PROCESSES_MAX 512u   /* told of by PROCESSES */
@@ -35,9 +34,7 @@
 #define AGENT_CONNECTIONS   256u   /* connections that are not (yet) a stream of a session */
 #define AGENT_HANDSHAKE_MS  10000u /* how long either side may have to wait for an answer */
 #define AGENT_FREEZE_MS	    2000u  /* how long the agent may take to stop every process */
-#define AGENT_CMDLINE_MAX   8191u  /* bytes of a CMDLINE's text */
-#define AGENT_NET_ADDRESSES 16u	   /* of an interface that a CMDLINE sets up */
-#define AGENT_NET_ROUTES    32u
+#define AGENT_CMDLINE_MAX   2047u  /* bytes of a CMDLINE's text */
 #define AGENT_HOSTNAME_MAX  64u	   /* bytes of a host name, as Linux has it */
 #define AGENT_NAME_MAX	    64u	   /* bytes of a container's name: [A-Za-z0-9][A-Za-z0-9_.-]* */
 
@@ -64,7 +61,6 @@ enum agent_type {
 	AGENT_THAW = 8,	    /* nothing; they run again */
 	AGENT_IDENTITY = 9, /* struct agent_identity: who the guest is from now on; thaws, too */
 	AGENT_CMDLINE = 10, /* a text: words of the command line, before an IDENTITY */
-	AGENT_PREPARE = 11, /* as CREATE: a container that will be wanted, see below; or nothing: none */
 
 	/* To the agent, about containers. Where nothing else is said, the answer is OK. */
 	AGENT_CREATE = 0x10, /* struct agent_create and records; CREATED, and after START STARTED
@@ -206,11 +202,6 @@ struct agent_create {
 	uint32_t zero;
 };
 
-/* Of a PREPARE's, what counts is the name, the namespaces, and the records of mounts, devices, rules about
- * devices, masked and read-only paths. A CREATE with the same of these, and perhaps more mounts, takes
- * what was prepared; the others are made as ever, and one of the same name has it dropped.
- */
-
 /* Opens a record, at a multiple of 8 from the payload's begin. length bytes follow, and then zeros
  * up to the next multiple of 8. Strings in a record each have their NUL.
  */
@@ -235,9 +226,6 @@ enum agent_record_type {
 		9, /* file of the container's cgroup, value; e.g. "memory.max", "1048576" */
 	AGENT_R_ID_MAP = 10, /* struct agent_id_map, of the new user namespace */
 	AGENT_R_HOOK = 11,   /* struct agent_hook and strings: a program of the container */
-	AGENT_R_HOOK_STATE = 12, /* a text, what hooks get to read; at most one. None: the agent's */
-	AGENT_R_GUEST_DEVICE = 13, /* struct agent_guest_device and a path in the guest: a rule about the
-				    * device there, after all of DEVICE_RULE */
 };
 
 enum agent_root_flags {
@@ -257,17 +245,12 @@ struct agent_root {
 };
 
 /* As mount(2). Followed by four strings: source, target (a path in the container), type, data. For
- * MS_BIND the source is a path in the guest, not in the container; for a virtiofs it is the tag, and
- * may go on as a path in the share ("tag/dir/file"). The target is made when it is
+ * MS_BIND the source is a path in the guest, not in the container. The target is made when it is
  * missing: a directory, or a file where the source is no directory.
  */
-enum agent_mount_options {
-	AGENT_MOUNT_COPY_UP = 1u << 0, /* of a tmpfs in CREATE: it begins with what its target has in it */
-};
-
 struct agent_mount {
-	uint64_t flags;	  /* MS_* of mount(2); propagation flags are applied afterwards */
-	uint64_t options; /* enum agent_mount_options */
+	uint64_t flags; /* MS_* of mount(2); propagation flags are applied afterwards */
+	uint64_t zero;
 };
 
 /* A device node to be made in the container, over what may be there. Followed by the path. */
@@ -286,11 +269,6 @@ struct agent_device_rule {
 	uint32_t zero;
 };
 
-struct agent_guest_device {
-	uint32_t access; /* that is allowed, as of a rule */
-	uint32_t zero;
-};
-
 struct agent_id_map {
 	uint32_t inside, outside, count;
 	uint32_t gid; /* 0: of users, 1: of groups */
@@ -302,8 +280,7 @@ enum agent_hook_stage {
 };
 
 /* Followed by 1 + argc + envc strings: the program's path, arguments, environment. Its standard
- * input is the container's state as the OCI runtime specification has it: AGENT_R_HOOK_STATE's, or what the
- * agent knows of it.
+ * input is the container's state as the OCI runtime specification has it.
  */
 struct agent_hook {
 	uint32_t stage;	     /* enum agent_hook_stage */
@@ -488,7 +465,6 @@ _Static_assert(sizeof(struct agent_root) == 16, "root");
 _Static_assert(sizeof(struct agent_mount) == 16, "mount");
 _Static_assert(sizeof(struct agent_device) == 24, "device");
 _Static_assert(sizeof(struct agent_device_rule) == 24, "device_rule");
-_Static_assert(sizeof(struct agent_guest_device) == 8, "guest_device");
 _Static_assert(sizeof(struct agent_id_map) == 16, "id_map");
 _Static_assert(sizeof(struct agent_hook) == 16, "hook");
 _Static_assert(sizeof(struct agent_wait) == 88, "wait");

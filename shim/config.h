@@ -12,7 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "shim/hooks.h"
 #include "shim/process.h"
 #include "shim/resources.h"
 #include "vmm/container.h"
@@ -22,15 +21,10 @@
 #define OCI_VERSION	"1.0.2"
 #define OCI_DEVICES_MAX 64u
 #define OCI_RULES_MAX	128u
-#define OCI_ID_MAPS_MAX 340u /* of users and groups; each can have as many lines as a page holds */
 
-/* A mount of something of the host's: it is made on the host, in the tree that the guest sees, and once
- * more by the guest, of what is there in its share. So it is there too when the guest has mounted
- * something over it, and the guest's kernel knows whether it may be written to, or have programs.
- */
+/* A mount of something of the host's: it is made on the host, in the tree that the guest sees. */
 struct oci_bind {
 	const char *source, *target;
-	char *share;	/* the guest's source */
 	uint64_t flags; /* MS_* */
 };
 
@@ -38,24 +32,20 @@ struct oci_config {
 	struct json_doc doc;
 	const char *root;  /* path, perhaps relative to the bundle's */
 	bool read_only;
-	bool image; /* the caller's: the guest has an image of the root, and not the root itself */
 	struct oci_process process;
-	struct container_spec spec; /* all but what its root is */
+	struct container_spec spec; /* all but its root */
 	struct oci_bind *bind;	    /* in their order */
 	size_t binds;
 	const char *cgroup;  /* or NULL */
 	const char *network; /* the path of a network namespace; NULL: a new one */
 	struct oci_resources resources;
 	const struct json *annotations; /* an object of strings, or NULL */
-	const struct json *hooks;	/* checked, or NULL */
 
 	struct container_mount *mount;
 	const char **masked, **readonly;
 	struct container_value *sysctl;
-	struct container_hook *hook;
 	struct container_device device[OCI_DEVICES_MAX];
 	struct agent_device_rule rule[OCI_RULES_MAX];
-	struct agent_id_map id_map[OCI_ID_MAPS_MAX];
 };
 
 /* Parses a text into c, which is zeroed. Returns 0, or -EINVAL, -E2BIG or -ENOMEM with the message set.
@@ -63,6 +53,5 @@ struct oci_config {
  */
 int oci_config_parse(struct oci_config *c, const char *text, size_t len, struct err *e);
 void oci_config_free(struct oci_config *c);
-
 
 #endif

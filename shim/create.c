@@ -15,7 +15,6 @@
 #include "shim/commands.h"
 #include "shim/init.h"
 #include "shim/state.h"
-#include "vmm/file.h"
 #include "vmm/record.h"
 #include "vmm/util.h"
 
@@ -23,8 +22,7 @@
 
 /* --- what both need --- */
 
-/* A pipe has no size. */
-static int read_input(char **text, size_t *len)
+static int read_all(int fd, char **text, size_t *len)
 {
 	size_t room = 0;
 
@@ -40,7 +38,7 @@ static int read_input(char **text, size_t *len)
 				return -ENOMEM;
 			*text = more;
 		}
-		n = read(STDIN_FILENO, *text + *len, room - *len);
+		n = read(fd, *text + *len, room - *len);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -53,16 +51,18 @@ static int read_input(char **text, size_t *len)
 
 int shim_read_file(const char *path, char **text, size_t *len, struct err *e)
 {
-	int r;
+	bool input = !strcmp(path, "-");
+	int fd = input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r;
 
-	if (strcmp(path, "-"))
-		return file_load(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), path,
-				 JSON_SIZE_MAX, text, len, e);
-	r = read_input(text, len);
+	if (fd < 0)
+		return err_sys(e, "%s", path);
+	r = read_all(fd, text, len);
+	if (!input)
+		close(fd);
 	if (!r)
 		return 0;
 	free(*text);
-	return err_set(e, -r, "standard input: %s", strerror(-r));
+	return err_set(e, -r, "%s: %s", path, strerror(-r));
 }
 
 int shim_write_pid(const char *path, pid_t pid, struct err *e)
@@ -91,9 +91,7 @@ static int check_streams(const struct shim *s, struct err *e)
 {
 	if (s->preserve_fds)
 		return err_set(e, EINVAL,
-			       "--preserve-fds: descriptors 3 to %llu cannot be passed into a virtual "
-			       "machine: what they are open on is this host's",
-			       2ull + s->preserve_fds);
+			       "--preserve-fds: descriptors cannot be passed into a virtual machine");
 	syscall(SYS_close_range, 3u, ~0u, 0u);
 	return 0;
 }
@@ -108,23 +106,6 @@ static int check_terminal(const struct shim *s, bool terminal, struct err *e)
 		return err_set(e, EINVAL,
 			       "cannot use console socket if runc will not detach or allocate tty");
 	return 0;
-}
-
-static void warn(const struct shim *s, const struct json *field)
-{
-	struct err e;
-
-	json_bad(&e, field, "has no effect in a virtual machine");
-	shim_warn(s, &e);
-}
-
-/* Of a process. */
-static void warn_ignored(const struct shim *s, const struct json *process)
-{
-	const struct json *field;
-
-	for (size_t i = 0; (field = oci_process_ignored(process, &i));)
-		warn(s, field);
 }
 
 /* --- create --- */
@@ -195,10 +176,6 @@ static int run_create(void *cfg, int argc, char **argv, struct err *e)
 		r = load_config(c, e);
 	if (!r)
 		r = check_terminal(s, c->config.process.terminal, e);
-	if (!r)
-		warn_ignored(s, json_get(c->config.doc.root, "process"));
-	if (!r && json_get(c->config.doc.root, "linux.mountLabel"))
-		warn(s, json_get(c->config.doc.root, "linux.mountLabel"));
 	make_root();
 	if (!r)
 		r = oci_create(c, &pid, e);
@@ -262,8 +239,6 @@ static int load_process(const struct shim *s, const struct oci_state *state, str
 	if (!v || v->type != JSON_OBJECT)
 		return err_set(e, EINVAL, "%s: there is no process in it", path);
 	r = oci_process_parse(p, v, e);
-	if (!r && s->process)
-		warn_ignored(s, v);
 	if (r || s->process)
 		return r;
 	p->request.argv = argv;

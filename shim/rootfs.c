@@ -106,34 +106,6 @@ static int put_tree(int tree, int target)
 											: 0;
 }
 
-/* --- the bundle's root --- */
-
-int oci_rootfs_path(char path[PATH_MAX], const char *bundle, const char *root, struct err *e)
-{
-	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
-			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-	int dir = open(*root == '/' ? "/" : bundle, O_PATH | O_DIRECTORY | O_CLOEXEC), r = 0;
-	long fd = -1;
-
-	if (dir < 0)
-		return err_sys(e, "bundle %s", bundle);
-	if (*root == '/') /* which is the caller's to say */
-		how.resolve = 0;
-	fd = syscall(SYS_openat2, dir, root, &how, sizeof(how));
-	if (fd < 0)
-		r = errno == EXDEV ? err_set(e, EXDEV, "root.path %s leads out of the bundle", root)
-				   : err_sys(e, "root.path %s", root);
-	else if (snprintf(path, PATH_MAX, "%s%s%s", *root == '/' ? "" : bundle,
-			  *root == '/' ? "" : "/", root) >= PATH_MAX)
-		r = err_set(e, ENAMETOOLONG, "root.path is too long");
-	if (fd >= 0)
-		close((int)fd);
-	close(dir);
-	return r;
-}
-
-/* --- the tree --- */
-
 static int make_bind(int root, const struct oci_bind *b)
 {
 	int tree = copy_tree(AT_FDCWD, b->source, b->flags & MS_REC), target, r;
@@ -153,67 +125,11 @@ static int make_bind(int root, const struct oci_bind *b)
 	return target < 0 ? target : r;
 }
 
-/* An empty file system, over dir. */
-static int put_empty(int dir)
-{
-	int fs = (int)syscall(SYS_fsopen, "tmpfs", 1u /* FSOPEN_CLOEXEC */), tree = -1, r;
-
-	if (fs < 0)
-		return -errno;
-	if (!syscall(SYS_fsconfig, fs, 6u /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0))
-		tree = (int)syscall(SYS_fsmount, fs, 1u /* FSMOUNT_CLOEXEC */, 0);
-	r = tree < 0 ? -errno : put_tree(tree, dir);
-	close(fs);
-	if (r && tree >= 0)
-		close(tree);
-	return r ? r : tree;
-}
-
-/* Where the root is an image, the share has only what is bound into it, at its path in the container. */
-static int copy_binds(struct oci_rootfs *r, const struct oci_config *c, struct err *e)
-{
-	int tree = put_empty(r->root), error = tree < 0 ? tree : 0;
-	char path[32];
-
-	for (size_t i = 0; i < c->binds && !error; i++)
-		error = make_bind(tree, &c->bind[i]);
-	r->copy = error ? error : copy_tree(tree, "", true);
-	if (tree >= 0) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", tree);
-		umount2(path, MNT_DETACH);
-		close(tree);
-	}
-	if (r->copy < 0)
-		return err_set(e, -r->copy, "cannot copy the mounts of config.json: %s",
-			       strerror(-r->copy));
-	snprintf(r->share, sizeof(r->share), "/proc/self/fd/%d", r->copy);
-	return 0;
-}
-
-/* Whether path is below dir, or is it. */
-static bool below(const char *path, const char *dir)
-{
-	size_t n = strlen(dir);
-
-	while (n > 1 && dir[n - 1] == '/')
-		n--;
-	return !strncmp(path, dir, n) && (!path[n] || path[n] == '/');
-}
-
-/* Whether a mount of the guest's covers what the n-th of them is mounted on. */
-static bool is_covered(const struct oci_config *c, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (below(c->mount[n].target, c->mount[i].target))
-			return true;
-	return false;
-}
-
 /* So that the guest finds them in a root that it cannot write to. */
 static void make_targets(int root, const struct oci_config *c)
 {
 	for (size_t i = 0; i < c->spec.mount_count; i++) {
-		int fd = is_covered(c, i) ? -1 : make_target(root, c->mount[i].target, true);
+		int fd = make_target(root, c->mount[i].target, true);
 
 		if (fd >= 0)
 			close(fd);
@@ -259,15 +175,8 @@ int oci_rootfs_make(struct oci_rootfs *r, const char *path, const struct oci_con
 			err_set(e, -error, "cannot mount %s on %s: %s", c->bind[i].source,
 				c->bind[i].target, strerror(-error));
 	}
-	return error;
-}
-
-int oci_rootfs_copy(struct oci_rootfs *r, const struct oci_config *c, struct err *e)
-{
-	int error = 0;
-
-	if (c->image)
-		return copy_binds(r, c, e);
+	if (error)
+		return error;
 	make_targets(r->root, c);
 	r->copy = copy_tree(r->root, "", true);
 	if (r->copy >= 0 && c->read_only)

@@ -25,7 +25,6 @@
 #define RUN_ENV	    1024
 #define RUN_MOUNTS  32
 #define RUN_SYSCTLS 64
-#define RUN_DEVICES 16
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -58,8 +57,6 @@ struct run_config {
 	struct container_value sysctl[RUN_SYSCTLS];
 	struct container_mount tmpfs[RUN_MOUNTS];
 	unsigned int tmpfs_count;
-	struct container_guest_device allowed[RUN_DEVICES];
-	const char *allowed_at[RUN_DEVICES];
 };
 
 /* --- the environment --- */
@@ -177,14 +174,14 @@ static int set_network(void *to, const char *value, struct err *e)
 
 	*n = (struct net_config){0};
 	c->run.clone.config.nets = 0;
-	c->template.nets = 0;
+	c->template.net = TEMPLATE_NO_NET;
 	if (!strcmp(value, "none"))
 		return 0;
 	r = net_parse(n, value, e);
 	if (!r && n->kind == NET_NONE)
 		r = err_set(e, EINVAL, "a container has a network that is connected, or none");
-	c->run.clone.config.nets = c->template.nets = 1;
-	c->template.offload = n->offload;
+	c->run.clone.config.nets = 1;
+	c->template.net = n->offload ? TEMPLATE_NET_TAP : TEMPLATE_NET;
 	return r;
 }
 
@@ -277,44 +274,6 @@ static int set_tmpfs(void *to, const char *value, struct err *e)
 	return 0;
 }
 
-/* GUEST[:PATH[:ACCESS]]. Of the process's own argv, as above. A device of the host's means nothing to the
- * guest's kernel, so the names are the guest's.
- */
-static int set_device(void *to, const char *value, struct err *e)
-{
-	struct run_config *c = to;
-	struct container_spec *s = &c->run.spec;
-	struct container_guest_device *d = &c->allowed[s->guest_device_count];
-	char *at = strchr(value, ':'), *access = at ? strchr(at + 1, ':') : NULL;
-
-	if (s->guest_device_count == RUN_DEVICES)
-		return err_set(e, EINVAL, "at most %u", RUN_DEVICES);
-	if (at)
-		*at++ = 0;
-	if (access)
-		*access++ = 0;
-	if (at && !access && !at[strspn(at, "rwm")]) { /* GUEST:ACCESS */
-		access = at;
-		at = NULL;
-	}
-	if (strncmp(value, "/dev/", 5))
-		return err_set(e, EINVAL, "'%s' is no device of the guest's: they are in /dev", value);
-	if (at && *at != '/')
-		return err_set(e, EINVAL, "'%s' is not an absolute path", at);
-	*d = (struct container_guest_device){value, 0};
-	for (const char *p = access ? access : "rwm"; *p; p++) {
-		const char *known = strchr("mrw", *p);
-
-		if (!known)
-			return err_set(e, EINVAL, "'%s' is not made of r, w and m", access);
-		d->access |= 1u << (known - "mrw");
-	}
-	if (!d->access)
-		return err_set(e, EINVAL, "no access to '%s'", value);
-	c->allowed_at[s->guest_device_count++] = at ? at : value;
-	return 0;
-}
-
 static int set_cpu(void *to, const char *value, struct err *e)
 {
 	enum cpuid_template *t = to;
@@ -367,8 +326,6 @@ static const struct opt run_options[] = {
 	 "its network, as --net of 'uvm help boot' has them (default none)", set_network, 0},
 	{"tmpfs", 0, "PATH[:OPTIONS]", "mount an empty file system in memory at PATH (size=64m,mode=700,exec,...)",
 	 set_tmpfs, 0},
-	{"device", 0, "GUEST[:PATH][:rwm]",
-	 "a device of the guest's, at PATH, to read, write or make; may be repeated", set_device, 0},
 	{"cap-add", 0, "CAPABILITY|ALL", "give it a capability; may be repeated", set_cap_add, 0},
 	{"cap-drop", 0, "CAPABILITY|ALL", "take one of the usual ones away; may be repeated",
 	 set_cap_drop, 0},
@@ -382,9 +339,6 @@ static const struct opt run_options[] = {
 	{"timeout", 0, "DURATION", "kill it after that long (90s, 30m, 24h), with status 124",
 	 opt_set_duration, AT(timeout)},
 	TEMPLATE_OPTIONS(AT(template)),
-	CGROUP_OPTIONS(AT(run.clone.config.cgroup)),
-	{"sandbox", 0, "on|none", "none: the VM's process keeps all rights of its user (default on)",
-	 confine_set, AT(run.clone.config.confine.none)},
 	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,
 	 AT(run.clone.timing)},
 	{0},
@@ -464,24 +418,6 @@ static int add_root(struct run_config *c, struct err *e)
 	root->upper_size = c->layer.size;
 	root->upper = c->layer.disk ? add_disk(c, c->layer.path, false, !c->layer.kept) : "tmpfs";
 	c->run.settle = c->layer.kept;
-	c->run.scratch = c->layer.kept ? c->layer.path : NULL;
-	return 0;
-}
-
-/* As they are in the guest, whatever their numbers. */
-static int add_devices(struct run_config *c, struct err *e)
-{
-	struct container_spec *s = &c->run.spec;
-
-	s->guest_devices = c->allowed;
-	for (size_t i = 0; i < s->guest_device_count; i++) {
-		if (s->mount_count == RUN_MOUNTS)
-			return err_set(e, EINVAL, "too many mounts");
-		c->mount[s->mount_count++] =
-			(struct container_mount){.source = c->allowed[i].path,
-						 .target = c->allowed_at[i],
-						 .flags = MS_BIND | MS_NOSUID | MS_NOEXEC};
-	}
 	return 0;
 }
 
@@ -515,8 +451,6 @@ static int add_parts(struct run_config *c, struct err *e)
 		c->mount[s->mount_count++] = c->tmpfs[i];
 	}
 	s->sysctls = c->sysctl;
-	if (!r)
-		r = add_devices(c, e);
 	return r ? r : add_dns(c, e);
 }
 
@@ -712,12 +646,12 @@ static void put_template(struct json_writer *w, const char *key, const struct sn
 	json_put_close(w);
 }
 
-static int show_template(void *ctx, const char *key, const char *path)
+static int show_template(void *ctx, int at, const char *key, const char *path)
 {
 	struct template_config *c = ctx;
 	struct snapshot *s = calloc(1, sizeof(*s));
 	struct err why;
-	bool good = template_current(key, path, &why);
+	bool good = template_current(at, key, path, &why);
 
 	if (!s || snapshot_read_manifest(s, path, &why)) {
 		if (!c->json)
@@ -755,12 +689,12 @@ static int list(struct template_config *c, struct err *e)
 	return r ? EXIT_FAIL : EXIT_OK;
 }
 
-static int prune_one(void *ctx, const char *key, const char *path)
+static int prune_one(void *ctx, int at, const char *key, const char *path)
 {
 	struct template_config *c = ctx;
 	struct err why;
 
-	if (!c->all && template_current(key, path, &why))
+	if (!c->all && template_current(at, key, path, &why))
 		return 0;
 	if (template_remove(key, &why))
 		fprintf(stderr, "uvm: %s\n", why.text);

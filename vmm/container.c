@@ -15,17 +15,15 @@
 
 #define NO_EXEC (MS_NOSUID | MS_NOEXEC | MS_NODEV)
 
-#define MOUNT(source, target, type, data, flags) {source, target, type, data, flags, false}
-
 static const struct container_mount default_mounts[] = {
-	MOUNT("proc", "/proc", "proc", NULL, NO_EXEC),
-	MOUNT("tmpfs", "/dev", "tmpfs", "mode=755,size=65536k", MS_NOSUID | MS_STRICTATIME),
-	MOUNT("devpts", "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
-	      MS_NOSUID | MS_NOEXEC),
-	MOUNT("sysfs", "/sys", "sysfs", NULL, NO_EXEC | MS_RDONLY),
-	MOUNT("cgroup", "/sys/fs/cgroup", "cgroup2", NULL, NO_EXEC | MS_RDONLY),
-	MOUNT("mqueue", "/dev/mqueue", "mqueue", NULL, NO_EXEC),
-	MOUNT("shm", "/dev/shm", "tmpfs", "mode=1777,size=65536k", NO_EXEC),
+	{"proc", "/proc", "proc", NULL, NO_EXEC},
+	{"tmpfs", "/dev", "tmpfs", "mode=755,size=65536k", MS_NOSUID | MS_STRICTATIME},
+	{"devpts", "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+	 MS_NOSUID | MS_NOEXEC},
+	{"sysfs", "/sys", "sysfs", NULL, NO_EXEC | MS_RDONLY},
+	{"cgroup", "/sys/fs/cgroup", "cgroup2", NULL, NO_EXEC | MS_RDONLY},
+	{"mqueue", "/dev/mqueue", "mqueue", NULL, NO_EXEC},
+	{"shm", "/dev/shm", "tmpfs", "mode=1777,size=65536k", NO_EXEC},
 };
 
 #define NODE(name, major, minor) {"/dev/" name, {'c', 0666, major, minor, 0, 0}}
@@ -138,10 +136,10 @@ static void put_struct(struct message *m, enum agent_record_type type, const voi
 	end(m);
 }
 
-static void put_text(struct message *m, enum agent_record_type type, const char *text)
+static void put_path(struct message *m, enum agent_record_type type, const char *path)
 {
 	begin(m, type);
-	put_string(m, text);
+	put_string(m, path);
 	end(m);
 }
 
@@ -172,8 +170,7 @@ static void put_root(struct message *m, const struct container_root *root)
 
 static void put_mount(struct message *m, const struct container_mount *mount)
 {
-	const struct agent_mount head = {.flags = mount->flags,
-					 .options = mount->copy_up ? AGENT_MOUNT_COPY_UP : 0};
+	const struct agent_mount head = {.flags = mount->flags};
 
 	begin(m, AGENT_R_MOUNT);
 	put(m, &head, sizeof(head));
@@ -192,16 +189,6 @@ static void put_device(struct message *m, const struct container_device *d)
 	end(m);
 }
 
-static void put_guest_device(struct message *m, const struct container_guest_device *d)
-{
-	const struct agent_guest_device head = {.access = d->access};
-
-	begin(m, AGENT_R_GUEST_DEVICE);
-	put(m, &head, sizeof(head));
-	put_string(m, d->path);
-	end(m);
-}
-
 static void put_hook(struct message *m, const struct container_hook *hook)
 {
 	struct agent_hook head = {.stage = hook->stage, .timeout_ms = hook->timeout_ms};
@@ -212,7 +199,7 @@ static void put_hook(struct message *m, const struct container_hook *hook)
 		head.envc++;
 	begin(m, AGENT_R_HOOK);
 	put(m, &head, sizeof(head));
-	put_string(m, hook->path);
+	put_string(m, head.argc ? hook->argv[0] : NULL);
 	for (uint32_t i = 0; i < head.argc; i++)
 		put_string(m, hook->argv[i]);
 	for (uint32_t i = 0; i < head.envc; i++)
@@ -229,12 +216,10 @@ static void put_records(struct message *m, const struct container_spec *s)
 		put_device(m, &s->devices[i]);
 	for (size_t i = 0; i < s->rule_count; i++)
 		put_struct(m, AGENT_R_DEVICE_RULE, &s->rules[i], sizeof(s->rules[i]));
-	for (size_t i = 0; i < s->guest_device_count; i++)
-		put_guest_device(m, &s->guest_devices[i]);
 	for (const char *const *p = s->masked; p && *p; p++)
-		put_text(m, AGENT_R_MASKED, *p);
+		put_path(m, AGENT_R_MASKED, *p);
 	for (const char *const *p = s->readonly; p && *p; p++)
-		put_text(m, AGENT_R_READONLY, *p);
+		put_path(m, AGENT_R_READONLY, *p);
 	for (size_t i = 0; i < s->sysctl_count; i++)
 		put_value(m, AGENT_R_SYSCTL, &s->sysctls[i]);
 	for (size_t i = 0; i < s->cgroup_count; i++)
@@ -243,8 +228,6 @@ static void put_records(struct message *m, const struct container_spec *s)
 		put_struct(m, AGENT_R_ID_MAP, &s->id_maps[i], sizeof(s->id_maps[i]));
 	for (size_t i = 0; i < s->hook_count; i++)
 		put_hook(m, &s->hooks[i]);
-	if (s->hook_state)
-		put_text(m, AGENT_R_HOOK_STATE, s->hook_state);
 }
 
 static int copy_name(char *to, size_t max, const char *name, const char *what, struct err *e)
@@ -331,18 +314,4 @@ int container_encode_update(const char *name, const struct container_value *cgro
 	*payload = m.data;
 	*size = m.len;
 	return 0;
-}
-
-int container_update(agent_dial_fn *dial, void *ctx, const char *name,
-		     const struct container_value *cgroup, size_t n, struct err *e)
-{
-	uint8_t *payload;
-	size_t size;
-	int r = container_encode_update(name, cgroup, n, &payload, &size, e);
-
-	if (r)
-		return r;
-	r = agent_order(dial, ctx, AGENT_UPDATE, payload, size, e);
-	free(payload);
-	return r;
 }

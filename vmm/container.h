@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 #include "guest/protocol.h"
-#include "vmm/agent.h"
 #include "vmm/err.h"
 
 struct exec_request;
@@ -34,17 +33,11 @@ struct container_root {
 struct container_mount {
 	const char *source, *target, *type, *data;
 	uint64_t flags; /* MS_* */
-	bool copy_up;	/* a tmpfs begins with what the root has there */
 };
 
 struct container_device {
 	const char *path;
 	struct agent_device node;
-};
-
-struct container_guest_device {
-	const char *path; /* in the guest */
-	uint32_t access;  /* as struct agent_device_rule */
 };
 
 struct container_value { /* of a sysctl, or of a file of the cgroup */
@@ -54,8 +47,7 @@ struct container_value { /* of a sysctl, or of a file of the cgroup */
 struct container_hook {
 	uint32_t stage; /* enum agent_hook_stage */
 	uint32_t timeout_ms;
-	const char *path;
-	char *const *argv; /* as execve's; NULL at the end */
+	char *const *argv; /* the program's path first; NULL at the end, as envp */
 	char *const *envp;
 };
 
@@ -72,8 +64,6 @@ struct container_spec {
 	size_t device_count;
 	const struct agent_device_rule *rules;
 	size_t rule_count;
-	const struct container_guest_device *guest_devices; /* that may be used; it needs mounts of them */
-	size_t guest_device_count;
 	const char *const *masked, *const *readonly; /* paths, NULL at the end */
 	const struct container_value *sysctls;
 	size_t sysctl_count;
@@ -83,7 +73,6 @@ struct container_spec {
 	size_t id_map_count;
 	const struct container_hook *hooks;
 	size_t hook_count;
-	const char *hook_state; /* what they get to read, in place of the agent's own */
 };
 
 /* A container as docker and podman make one that no option describes: namespaces, mounts, devices and
@@ -105,9 +94,5 @@ int container_encode(const struct container_spec *s, const struct exec_request *
 /* Makes the payload of the UPDATE that sets n files of a container's cgroup, likewise. */
 int container_encode_update(const char *name, const struct container_value *cgroup, size_t n,
 			    uint8_t **payload, size_t *size, struct err *e);
-
-/* Sends that to the agent. As agent_order. */
-int container_update(agent_dial_fn *dial, void *ctx, const char *name,
-		     const struct container_value *cgroup, size_t n, struct err *e);
 
 #endif

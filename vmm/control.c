@@ -24,9 +24,6 @@ static void client_close(struct control_client *cl)
 
 	loop_del(c->loop, &cl->source);
 	drop_passed(cl);
-	if (cl->traces)
-		c->trace(c->ctx, -1, NULL);
-	cl->traces = false;
 	cl->serial++;
 	close(cl->source.fd);
 	cl->source.fd = -1;
@@ -83,22 +80,14 @@ static void do_console(struct control_client *cl)
 	console_attach(c->console, fd);
 }
 
-/* After a request that was done at once, or was not: r is an error then. */
-static void conclude(struct control_client *cl, int r, const struct err *e)
-{
-	char text[sizeof(e->text) + 16] = "ok\n\n";
-
-	if (r)
-		snprintf(text, sizeof(text), "error %s\n\n", e->text);
-	answer(cl, text, strlen(text));
-}
-
 static void set_paused(struct control_client *cl, bool on)
 {
+	char text[sizeof(((struct err *)0)->text) + 16] = "ok\n\n";
 	struct err e;
-	int r = cl->control->pause(cl->control->ctx, on, &e);
 
-	conclude(cl, r, &e);
+	if (cl->control->pause(cl->control->ctx, on, &e))
+		snprintf(text, sizeof(text), "error %s\n\n", e.text);
+	answer(cl, text, strlen(text));
 }
 
 static void do_pause(struct control_client *cl)
@@ -111,29 +100,6 @@ static void do_resume(struct control_client *cl)
 	set_paused(cl, false);
 }
 
-static void do_trace(struct control_client *cl)
-{
-	struct err e;
-	int r = cl->control->trace(cl->control->ctx, cl->passed, &e);
-
-	cl->traces |= !r;
-	drop_passed(cl);
-	conclude(cl, r, &e);
-}
-
-static void do_balloon(struct control_client *cl, const char *argument)
-{
-	struct control *c = cl->control;
-	char *end;
-	unsigned long long bytes = strtoull(argument, &end, 10);
-	bool good = *argument >= '0' && *argument <= '9' && !*end;
-	struct err e;
-	int r = good ? c->balloon(c->ctx, bytes, &e)
-		     : err_set(&e, EINVAL, "balloon takes a number of bytes");
-
-	conclude(cl, r, &e);
-}
-
 static struct control_ticket ticket_of(const struct control_client *cl)
 {
 	return (struct control_ticket){(unsigned int)(cl - cl->control->client), cl->serial};
@@ -144,13 +110,15 @@ static struct control_ticket ticket_of(const struct control_client *cl)
  */
 static void refuse(struct control_client *cl, int r, const struct err *e)
 {
+	char text[sizeof(e->text) + 16];
+
 	if (!r)
 		return;
 	cl->waiting = false;
-	conclude(cl, r, e);
+	answer(cl, text, (size_t)snprintf(text, sizeof(text), "error %s\n\n", e->text));
 }
 
-static void snapshot(struct control_client *cl, const char *name, enum control_snapshot how)
+static void snapshot(struct control_client *cl, const char *name, bool stop)
 {
 	struct control *c = cl->control;
 	int at = cl->passed, r;
@@ -159,23 +127,18 @@ static void snapshot(struct control_client *cl, const char *name, enum control_s
 	cl->passed = -1;
 	cl->waiting = true;
 	r = at < 0 ? err_set(&e, EINVAL, "no directory came with the request")
-		   : c->snapshot(c->ctx, ticket_of(cl), at, name, how, &e);
+		   : c->snapshot(c->ctx, ticket_of(cl), at, name, stop, &e);
 	refuse(cl, r, &e);
 }
 
 static void do_snapshot(struct control_client *cl, const char *argument)
 {
-	snapshot(cl, argument, CONTROL_GO_ON);
+	snapshot(cl, argument, false);
 }
 
 static void do_snapshot_stop(struct control_client *cl, const char *argument)
 {
-	snapshot(cl, argument, CONTROL_STOP);
-}
-
-static void do_template(struct control_client *cl, const char *argument)
-{
-	snapshot(cl, argument, CONTROL_TEMPLATE);
+	snapshot(cl, argument, true);
 }
 
 static void do_fork(struct control_client *cl, const char *argument)
@@ -203,12 +166,9 @@ static const struct {
 	{"pause", do_pause, NULL},
 	{"resume", do_resume, NULL},
 	{"poweroff", do_poweroff, NULL},
-	{"balloon", NULL, do_balloon},
 	{"console", do_console, NULL},
-	{"trace", do_trace, NULL},
 	{"snapshot", NULL, do_snapshot},
 	{"snapshot-stop", NULL, do_snapshot_stop},
-	{"template", NULL, do_template},
 	{"fork", NULL, do_fork},
 };
 
@@ -320,7 +280,7 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 		loop_watch(c->loop, l, 0); /* until one of them goes */
 		return;
 	}
-	fd = sock_accept(l->fd);
+	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
 	c->client[i] = (struct control_client){.control = c,

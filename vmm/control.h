@@ -5,30 +5,23 @@
  * A client sends one line and reads the answer: "ok" or "error <reason>" on a line, then for
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
- *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, sandbox, and
- *              net.N, mac.N, mtu.N, link.N (of network device N)
+ *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, and net.N, mac.N,
+ *              mtu.N, link.N (of network device N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
- *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it),
- *              vsock_received_bytes, vsock_sent_bytes, vsock_connections, balloon_target,
- *              balloon_size, and, as the guest told when that was last asked for, balloon_age_ms
- *              and what docs/control-socket.md lists
+ *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it), vsock_received_bytes, vsock_sent_bytes, vsock_connections
  *   pause      no vCPU runs and no disk is served until "resume", which undoes it; both may come
  *   resume     twice. A VM that is paused cannot be saved or forked
  *   poweroff   ends the VM at once, as if its power were cut, disks in order
- *   balloon N  the guest is to have given N bytes of its memory back, by and by
  *   console    the connection becomes the serial console, both ways, after the empty line
  *   snapshot NAME        writes a snapshot called NAME into the directory whose descriptor came
- *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it, and the
- *   template NAME        third has a container prepared before. Key paused_us. Lines "progress <bytes
- *                        done> <bytes in all>" come before "ok".
- *   trace      what vCPUs and devices do is written, as long as the connection lasts, into the memory
- *              whose descriptor came along (vmm/trace.h)
+ *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it. Key
+ *                        paused_us. Lines "progress <bytes done> <bytes in all>" come before "ok".
  *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
  *
  * The connection stays open for further requests, each sent after the answer to the one before,
- * and closes when the VM ends, so that a client can wait for that by reading. Only the
- * monitor's user and root are served; others are hung up on.
+ * and closes when the VM ends, so that a client can wait for that by reading. The socket belongs to
+ * the monitor's user only.
  */
 #ifndef UVM_VMM_CONTROL_H
 #define UVM_VMM_CONTROL_H
@@ -39,14 +32,13 @@
 
 #define CONTROL_CLIENTS 32
 #define CONTROL_LINE	512  /* the longest request, newline included */
-#define CONTROL_ANSWER	16384 /* the longest answer: stats of as many disks as there can be */
+#define CONTROL_ANSWER	8192 /* the longest answer */
 
 struct control_client {
 	struct control *control; /* NULL: free */
 	struct loop_source source;
 	int passed;		   /* a descriptor that came with the line; -1: none */
 	bool waiting;		   /* for an answer that takes its time */
-	bool traces;
 	uint32_t serial;	   /* of those that had this place */
 	char line[CONTROL_LINE];
 	size_t len;
@@ -58,13 +50,6 @@ struct control_ticket {
 	uint32_t serial;
 };
 
-/* What becomes of a VM that is saved. */
-enum control_snapshot {
-	CONTROL_GO_ON,
-	CONTROL_STOP,	  /* it ends */
-	CONTROL_TEMPLATE, /* so it does; a container was prepared in it before */
-};
-
 struct control {
 	struct loop *loop;
 	struct end *end;
@@ -74,16 +59,13 @@ struct control {
 	size_t (*stats)(void *ctx, char *text, size_t size);
 	/* Returns 0, or -errno with a message. */
 	int (*pause)(void *ctx, bool on, struct err *e);
-	int (*balloon)(void *ctx, uint64_t bytes, struct err *e);
 	/* Begin what takes its time, and return 0; control_answer follows, or has been called from
 	 * in here. Or -errno with a message, and no answer. at becomes theirs.
 	 */
 	int (*snapshot)(void *ctx, struct control_ticket ticket, int at, const char *name,
-			enum control_snapshot how, struct err *e);
+			bool stop, struct err *e);
 	int (*fork)(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
 		    struct err *e);
-	/* Begins a trace into the memory in fd, which stays the caller's; or ends it: -1. */
-	int (*trace)(void *ctx, int fd, struct err *e);
 	void *ctx;
 	struct loop_source listener;
 	struct control_client client[CONTROL_CLIENTS];

@@ -286,7 +286,6 @@ static _Noreturn void save_and_exit(struct freeze *f, struct snapshot_disk *disk
 		r = err_set(&e, ENOMEM, "out of memory");
 	else {
 		describe(f->m, manifest);
-		manifest->unsummed = f->stop && f->m->config.sum_later;
 		r = snapshot_fill(&f->draft, manifest, disk, &f->state, &f->m->mem, parent,
 				  parent_there(parent), tell_progress, &progress, &e);
 	}
@@ -302,7 +301,6 @@ static void become(struct clone *c, struct freeze *f, const struct state_reader 
 	c->config = f->m->config;
 	c->config.agent = has_agent(f->m);
 	c->config.no_signals = false;
-	c->config.cgroup = (struct cgroup_config){NULL}; /* it is in its parent's */
 	c->config.fills = c->config.share_fills = 0; /* they are, if its parent was a clone */
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG};
 	/* Its networks stay the parent's alone. */
@@ -518,23 +516,6 @@ void freeze_init(struct freeze *f, struct machine *m)
 	signal(SIGCHLD, SIG_IGN); /* children report through their pipes, and leave no zombie */
 }
 
-static int freeze_guest(struct freeze *f, struct err *e)
-{
-	return link_request(&f->m->link, AGENT_FREEZE, NULL, 0, FREEZE_TIMEOUT_MS, frozen, f, e);
-}
-
-static void prepared(void *ctx, int result, struct err *e)
-{
-	struct freeze *f = ctx;
-
-	if (result)
-		err_set(&f->failed, 0, "no container can be prepared: %s", e->text);
-	else if (freeze_guest(f, e))
-		f->failed = *e;
-	if (*f->failed.text)
-		finish(f);
-}
-
 static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 {
 	struct machine *m = f->m;
@@ -547,12 +528,9 @@ static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 	*f->failed.text = 0;
 	if (m->config.agent && !m->mark[MARK_READY])
 		return err_set(e, EAGAIN, "the guest's agent is not ready yet");
-	if (!has_agent(m))
-		return f->prepare ? err_set(e, ENOTSUP, "the guest has no agent") : 0;
-	if (!f->prepare)
-		return freeze_guest(f, e);
-	/* A share is for containers of the OCI runtime, which are each made in another way. */
-	return warmup_container(&f->warmup, &m->link, !m->config.shares, prepared, f, e);
+	if (has_agent(m))
+		return link_request(&m->link, AGENT_FREEZE, NULL, 0, FREEZE_TIMEOUT_MS, frozen, f, e);
+	return 0;
 }
 
 static int busy(struct err *e)
@@ -561,7 +539,7 @@ static int busy(struct err *e)
 }
 
 int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *name,
-		    enum control_snapshot how, struct err *e)
+		    bool stop, struct err *e)
 {
 	int r = f->busy ? busy(e) : snapshot_draft(&f->draft, at, name, e);
 
@@ -570,8 +548,7 @@ int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, cons
 		return r;
 	}
 	f->snapshot = true;
-	f->stop = how != CONTROL_GO_ON;
-	f->prepare = how == CONTROL_TEMPLATE;
+	f->stop = stop;
 	r = begin(f, ticket, e);
 	if (r) {
 		snapshot_drop(&f->draft);
@@ -593,7 +570,7 @@ int freeze_fork(struct freeze *f, struct control_ticket ticket, const char *name
 		return busy(e);
 	if (n < 1 || n > FREEZE_FORKS || (*name && n > 1))
 		return err_set(e, EINVAL, "1 to %u forks, and a name for one only", FREEZE_FORKS);
-	f->snapshot = f->stop = f->prepare = false;
+	f->snapshot = f->stop = false;
 	f->forks = n;
 	snprintf(f->name, sizeof(f->name), "%s", name);
 	f->draft.at = -1;

@@ -14,7 +14,6 @@
 #include "guest/image.h"
 #include "vmm/boot.h"
 #include "vmm/journal.h"
-#include "vmm/log.h"
 #include "vmm/machine_state.h"
 #include "vmm/vcpu_state.h"
 
@@ -51,21 +50,13 @@ static uint64_t slot_base(unsigned int slot)
 	return LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
 }
 
-/* Makes a virtio device reachable: its registers on the bus, not its doorbell in KVM, which for some would
- * cost each VM more at its start than it could save.
- */
-static int plug_quiet(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
-{
-	for (unsigned int i = 0; i < VIRTIO_MAX_QUEUES; i++)
-		d->queue[i].tap = (struct trace_tap){&m->trace, TRACE_WHO(slot, i)};
-	return bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
-}
-
+/* Makes a virtio device reachable: its registers on the bus, its doorbell in KVM. */
 static int plug_virtio(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
 {
-	int r = plug_quiet(m, d, slot, e);
+	uint64_t base = slot_base(slot);
+	int r = bus_add(&m->mmio, base, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
 
-	return r ? r : kvm_bind_doorbell(&m->kvm, slot_base(slot) + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
+	return r ? r : kvm_bind_doorbell(&m->kvm, base + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
 }
 
 static int open_disk(struct machine *m, const struct machine_source *src, unsigned int i,
@@ -120,6 +111,12 @@ static int add_disk(struct machine *m, unsigned int i, struct err *e)
 	if (!r)
 		r = disk_init(d, &m->config.disk[i], i, m->config.cpus, &m->mem, irq, e);
 	return r ? r : plug_virtio(m, &d->blk.dev, i + 1, e);
+}
+
+/* Without a doorbell in KVM, which would cost each VM more at its start than it could save. */
+static int plug_quiet(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
+{
+	return bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
 }
 
 /* Its driver notifies a few times every two seconds at most. */
@@ -326,9 +323,9 @@ static int compose_cmdline(const struct machine *m, char *text, size_t size, str
 	n = snprintf(text, size, "%s%s uvm.hostname=%s%s%s", CMDLINE_BASE, root, m->rundir->id,
 		     cfg->cmdline ? " " : "", cfg->cmdline ? cfg->cmdline : "");
 	for (unsigned int i = 0; i < cfg->nets && n < (int)size; i++) {
-		char words[LAYOUT_CMDLINE_MAX];
+		char words[NET_WORDS];
 
-		if (net_words(&cfg->net[i], i, NULL, words, sizeof(words)))
+		if (net_words(&cfg->net[i], i, NULL, words))
 			n += snprintf(text + n, size - (size_t)n, " uvm.net=%s", words);
 	}
 	if (n >= (int)size)
@@ -400,48 +397,17 @@ static size_t status(void *ctx, char *text, size_t size)
 	pid_t pid = rundir_pid(m->rundir, &none); /* which others know us by */
 	int n = snprintf(text, size,
 			 "id %s\npid %d\nstate %s\nagent %s\ncpus %u\nmemory %" PRIu64
-			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\nsandbox %s\n",
+			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\n",
 			 m->rundir->id, (int)(pid > 0 ? pid : getpid()), m->paused ? "paused" : "running",
 			 m->mark[MARK_READY] ? "ready" : "no",
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
-			 console[m->config.console.mode], m->confine.on ? "on" : "none");
+			 console[m->config.console.mode]);
 	size_t len = MIN((size_t)MAX(n, 0), size - 1);
 
 	for (unsigned int i = 0; i < m->config.nets && size - len > NET_DESCRIBED; i++)
 		len += net_describe(&m->net[i], i, text + len, size - len);
 	return len;
-}
-
-/* Asks the guest for new figures, too: the next answer has them. */
-static size_t balloon_stats(struct virtio_balloon *b, char *text, size_t size)
-{
-	static const char *const key[BALLOON_STATS] = {
-		[BALLOON_SWAP_IN] = "swap_in",
-		[BALLOON_SWAP_OUT] = "swap_out",
-		[BALLOON_MAJOR_FAULTS] = "major_faults",
-		[BALLOON_MINOR_FAULTS] = "minor_faults",
-		[BALLOON_FREE] = "free",
-		[BALLOON_TOTAL] = "total",
-		[BALLOON_AVAILABLE] = "available",
-		[BALLOON_CACHES] = "caches",
-		[BALLOON_HUGE_PAGES] = "huge_pages",
-		[BALLOON_HUGE_FAILURES] = "huge_failures",
-	};
-	struct balloon_figures f;
-	size_t n;
-
-	virtio_balloon_figures(b, &f);
-	n = (size_t)snprintf(text, size, "balloon_target %" PRIu64 "\nballoon_size %" PRIu64 "\n",
-			     f.target, f.size);
-	if (f.told_ns && n < size)
-		n += (size_t)snprintf(text + n, size - n, "balloon_age_ms %" PRIu64 "\n",
-				      (now_ns() - f.told_ns) / 1000000u);
-	for (unsigned int i = 0; i < BALLOON_STATS && f.told_ns && n < size; i++)
-		if (f.stat[i] != BALLOON_UNTOLD)
-			n += (size_t)snprintf(text + n, size - n, "balloon_%s %" PRIu64 "\n", key[i],
-					      f.stat[i]);
-	return n;
 }
 
 static size_t stats(void *ctx, char *text, size_t size)
@@ -478,8 +444,6 @@ static size_t stats(void *ctx, char *text, size_t size)
 				      stat_get(&s->rx_dropped), i, stat_get(&s->tx_frames), i,
 				      stat_get(&s->tx_bytes), i, stat_get(&s->tx_dropped));
 	}
-	if (m->config.balloon && n < size)
-		n += balloon_stats(&m->balloon, text + n, size - n);
 	if (n < size)
 		n += (size_t)snprintf(text + n, size - n,
 				      "vsock_received_bytes %" PRIu64 "\nvsock_sent_bytes %" PRIu64
@@ -506,14 +470,6 @@ static int set_paused(void *ctx, bool on, struct err *e)
 	return 0;
 }
 
-static int set_balloon(void *ctx, uint64_t bytes, struct err *e)
-{
-	struct machine *m = ctx;
-
-	return m->config.balloon ? virtio_balloon_set_target(&m->balloon, bytes, e)
-				 : err_set(e, ENODEV, "its snapshot is from before there were balloons");
-}
-
 static void signalled(struct loop_source *s, uint32_t events)
 {
 	struct machine *m = CONTAINER_OF(s, struct machine, signals);
@@ -524,21 +480,12 @@ static void signalled(struct loop_source *s, uint32_t events)
 		end_set(&m->end, END_STOPPED, "ended by signal %u", info.ssi_signo);
 }
 
-/* A device touched a page of the guest's, as a vCPU may (vcpu.c). Nothing can go on from there. */
-static void bus_error(int sig)
-{
-	(void)sig;
-	log_line(MEM_LOST);
-	_exit(EXIT_FAILURE);
-}
-
 /* Before any thread is made, so that all inherit the mask and only the loop hears of them. */
 static int watch_signals(struct machine *m, struct err *e)
 {
 	sigset_t set;
 	int r;
 
-	sigaction(SIGBUS, &(struct sigaction){.sa_handler = bus_error}, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
@@ -552,12 +499,12 @@ static int watch_signals(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch signals: %s", strerror(-r)) : 0;
 }
 
-static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *name,
-		       enum control_snapshot how, struct err *e)
+static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, bool stop,
+		       struct err *e)
 {
 	struct machine *m = ctx;
 
-	return freeze_snapshot(&m->freeze, ticket, at, name, how, e);
+	return freeze_snapshot(&m->freeze, ticket, at, name, stop, e);
 }
 
 static int do_fork(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
@@ -568,49 +515,17 @@ static int do_fork(void *ctx, struct control_ticket ticket, const char *name, un
 	return freeze_fork(&m->freeze, ticket, name, n, e);
 }
 
-static void device_name(void *ctx, unsigned int slot, char name[TRACE_NAME])
-{
-	const struct machine *m = ctx;
-	const unsigned int net = machine_net_slot(m), share = machine_share_slot(m, 0);
-
-	*name = 0;
-	if (!slot)
-		snprintf(name, TRACE_NAME, "vsock");
-	else if (slot <= m->config.disks)
-		snprintf(name, TRACE_NAME, "disk%u", slot - 1);
-	else if (slot >= share && slot < virtio_devices(m))
-		snprintf(name, TRACE_NAME, "share%u", slot - share);
-	else if (slot >= net && slot < share)
-		snprintf(name, TRACE_NAME, "net%u", slot - net);
-	else if (m->config.rng && slot == machine_rng_slot(m))
-		snprintf(name, TRACE_NAME, "rng");
-	else if (m->config.balloon && slot == machine_balloon_slot(m))
-		snprintf(name, TRACE_NAME, "balloon");
-}
-
-static int do_trace(void *ctx, int fd, struct err *e)
-{
-	struct machine *m = ctx;
-
-	if (fd >= 0)
-		return trace_begin(&m->trace, fd, device_name, m, e);
-	trace_end(&m->trace);
-	return 0;
-}
-
 static int open_control(struct machine *m, struct err *e)
 {
 	freeze_init(&m->freeze, m);
 	m->control.snapshot = do_snapshot;
 	m->control.fork = do_fork;
-	m->control.trace = do_trace;
 	m->control.loop = &m->loop;
 	m->control.end = &m->end;
 	m->control.console = &m->console;
 	m->control.status = status;
 	m->control.stats = stats;
 	m->control.pause = set_paused;
-	m->control.balloon = set_balloon;
 	m->control.ctx = m;
 	return control_init(&m->control, m->rundir->dir, e);
 }
@@ -689,8 +604,7 @@ static int build(struct machine *m, struct err *e)
 	if (!r)
 		r = add_devices(m, e);
 	m->vcpu_host = (struct vcpu_host){
-		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .mem = &m->mem, .end = &m->end,
-		.trace = &m->trace, .confine = &m->confine};
+		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .end = &m->end};
 	return r ? r : add_doors(m, e);
 }
 
@@ -741,7 +655,6 @@ static int map_memory(struct machine *m, const struct machine_source *src, struc
 	if (src->parent) { /* inherited by fork(2), copy-on-write */
 		m->mem = src->parent->mem;
 		m->recorded = true;
-		m->confine = src->parent->confine;
 		return 0;
 	}
 	r = memfile_map(&m->mem, m->config.memory, layer, snapshot_layers(src->snapshot, layer), e);
@@ -811,12 +724,6 @@ static void stop_threads(struct machine *m)
 		worker_stop(&m->share[i].worker);
 }
 
-static void confine_worker(struct machine *m, struct worker *w, enum confine_role role)
-{
-	w->confine = &m->confine;
-	w->role = role;
-}
-
 static int start_threads(struct machine *m, struct err *e)
 {
 	int r = 0;
@@ -830,26 +737,6 @@ static int start_threads(struct machine *m, struct err *e)
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)
 		r = vcpu_start(&m->vcpu[i], e);
 	return r;
-}
-
-/* The last that is done before the guest runs. */
-static int give_up(struct machine *m, struct err *e)
-{
-	int r;
-
-	for (unsigned int i = 0; i < m->config.disks; i++) {
-		if (!m->confine.on && !m->config.confine.none)
-			disk_prepare(&m->disk[i]);
-		confine_worker(m, &m->disk[i].worker, CONFINE_DISK);
-	}
-	for (unsigned int i = 0; i < m->config.nets; i++)
-		confine_worker(m, &m->net[i].worker, CONFINE_NET);
-	for (unsigned int i = 0; i < m->config.shares; i++)
-		confine_worker(m, &m->share[i].worker, CONFINE_SHARE);
-	m->config.confine.shares = m->config.shares;
-	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
-	r = cgroup_join(&m->config.cgroup, e);
-	return r ? r : confine(&m->confine, &m->config.confine, e);
 }
 
 bool machine_pause(struct machine *m)
@@ -872,11 +759,9 @@ int machine_run(struct machine *m, struct err *e)
 {
 	int r;
 
-	r = give_up(m, e);
 	mark(m, MARK_RUN);
 	timerfd_settime(m->doors.fd, 0, &(struct itimerspec){.it_value.tv_nsec = DOORS_NS}, NULL);
-	if (!r)
-		r = start_threads(m, e);
+	r = start_threads(m, e);
 	if (!r) {
 		r = loop_run(&m->loop);
 		if (r)

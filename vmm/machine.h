@@ -17,8 +17,6 @@
 #include "devices/virtio_vsock.h"
 #include "devices/vmgenid.h"
 #include "devices/vsock_unix.h"
-#include "vmm/cgroup.h"
-#include "vmm/confine.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/cpuid.h"
@@ -56,13 +54,10 @@ struct machine_config {
 	struct net_config net[NET_MAX]; /* of a clone: what its devices are connected to, in order */
 	unsigned int nets;
 	uint64_t memory; /* bytes */
-	bool sum_later;	 /* a snapshot with which it ends is completed by whoever had it taken */
 	bool huge_pages; /* ask the host for them, for all of it; of a VM that boots */
 	uint32_t cpus;
 	enum cpuid_template cpu_template;
 	struct console_config console;
-	struct cgroup_config cgroup;
-	struct confine_needs confine; /* shares: machine_run knows */
 	bool no_signals; /* SIGINT, SIGTERM and SIGHUP are taken elsewhere, and blocked already */
 };
 
@@ -94,9 +89,7 @@ struct machine {
 	struct link link;
 	struct vsock_service link_service;
 	struct control control;
-	struct trace trace;
 	struct freeze freeze;
-	struct confine confine;
 	struct disk *disk; /* config.disks of them */
 	struct virtio_balloon balloon;
 	struct virtio_rng rng;

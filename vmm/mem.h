@@ -48,12 +48,6 @@ struct mem {
 	uint64_t size; /* of all regions together, bytes */
 };
 
-/* What the guest has, bytes. */
-static inline uint64_t mem_size(const struct mem *m)
-{
-	return m->size;
-}
-
 /* Maps size bytes (a multiple of the page size, MEM_MIN to MEM_MAX) of zeroed, private,
  * anonymous memory that core dumps leave out, each region aligned to a huge page. Returns 0, or
  * -errno with e set.
@@ -77,11 +71,6 @@ void *mem_span(const struct mem *m, gpa_t at, uint64_t len);
  * there, also where they are given to those only who ask. A hint: nothing depends on it.
  */
 void mem_expect(const struct mem *m, gpa_t at, uint64_t len);
-
-/* What to say where a page of the guest's cannot be had: it is a file's, and there was no room. */
-#define MEM_LOST                                                                                   \
-	"the guest's memory cannot be had: its snapshot's file system is full, or the file was "   \
-	"made shorter"
 
 /* Gives the whole pages inside [host, host+len), as mem_span gave it, back to this host. The guest
  * keeps the memory: what is touched again holds zeros, or, where the guest's memory was mapped from

@@ -5,10 +5,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/file.h"
+#include "vmm/util.h"
 
 static int begin(struct journal_line *l, char now[JOURNAL_TIME])
 {
@@ -19,8 +20,8 @@ static int begin(struct journal_line *l, char now[JOURNAL_TIME])
 	return journal_begin(l);
 }
 
-int record_create(const struct rundir *vm, const char *image, char *const *argv,
-		  const char *scratch, bool remove, struct err *e)
+int record_create(const struct rundir *vm, const char *image, char *const *argv, bool remove,
+		  struct err *e)
 {
 	struct journal_line l;
 	char now[JOURNAL_TIME];
@@ -30,7 +31,6 @@ int record_create(const struct rundir *vm, const char *image, char *const *argv,
 		return err_set(e, ENOMEM, "out of memory");
 	json_put_string(&l.w, "image", image);
 	json_put_strings(&l.w, "command", (const char *const *)argv);
-	json_put_string(&l.w, "scratch", scratch);
 	json_put_bool(&l.w, "remove", remove);
 	json_put_string(&l.w, "created", now);
 	r = journal_add(&l, vm, RUNDIR_RECORD);
@@ -102,8 +102,6 @@ static int take_first(struct record *r, const char *line, size_t len, struct err
 	if (!error)
 		error = json_array(r->doc.root, "command", &r->command, e);
 	if (!error)
-		error = json_string(r->doc.root, "scratch", &r->scratch, e);
-	if (!error)
 		error = json_bool(r->doc.root, "remove", &r->remove, e);
 	if (!error)
 		error = copy_time(r->doc.root, "created", r->created, e);
@@ -130,15 +128,21 @@ static int take_event(struct record *r, const char *line, size_t len, struct err
 
 int record_read(int fd, struct record *r, struct err *e)
 {
+	struct stat st;
 	char *text;
-	size_t len;
-	int error = file_read(fd, "a container's record", JSON_SIZE_MAX, &text, &len, e);
+	int error;
 
 	*r = (struct record){.container = true, .status = -1};
+	if (fstat(fd, &st) || st.st_size > JSON_SIZE_MAX)
+		return err_set(e, EINVAL, "a record that makes no sense");
+	text = malloc((size_t)st.st_size + 1);
+	if (!text)
+		return err_set(e, ENOMEM, "out of memory");
+	error = pread_all(fd, text, (size_t)st.st_size, 0);
 	if (error)
-		return error;
+		err_set(e, -error, "cannot read a record: %s", strerror(-error));
 	/* A line without its end is being written. */
-	for (char *p = text, *end = text + len, *nl;
+	for (char *p = text, *end = text + st.st_size, *nl;
 	     !error && (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1)
 		error = r->image ? take_event(r, p, (size_t)(nl - p), e)
 				 : take_first(r, p, (size_t)(nl - p), e);
@@ -161,12 +165,8 @@ int record_load(const struct rundir *vm, struct record *r, struct err *e)
 	int fd = record_open(vm, e), error;
 
 	*r = (struct record){.status = -1};
-	if (fd == -ENOENT) {
-		*e->text = 0;
-		return 0;
-	}
 	if (fd < 0)
-		return fd;
+		return fd == -ENOENT ? 0 : fd;
 	error = record_read(fd, r, e);
 	close(fd);
 	return error;

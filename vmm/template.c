@@ -6,16 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,11 +22,12 @@
 #include "snapshot/sum.h"
 #include "vmm/cache.h"
 #include "vmm/client.h"
+#include "vmm/container.h"
 #include "vmm/control.h"
+#include "vmm/exec.h"
 #include "vmm/launch.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
-#include "vmm/machine_state.h"
 #include "vmm/stamp.h"
 #include "vmm/util.h"
 
@@ -39,8 +37,6 @@
 
 #define KERNEL_NAME "vmlinux"
 #define LOCK	    "lock"
-#define KERNEL_SUM  "xxh64" /* as cache_recall has it */
-#define SUM_DIGITS  16
 
 /* --- the kernel --- */
 
@@ -81,14 +77,16 @@ static int read_kernel(int fd, struct stamp *stamp, uint64_t *sum)
 	return sum_file(fd, (uint64_t)st.st_size, sum);
 }
 
-/* The sum of the kernel's content: remembered, or found out now. Not the SHA-256 of images: that takes a
- * second, for which people would wait, to protect from damage only.
+/* The sum of the kernel's content: remembered, as the target of a link that is named by the file's
+ * stamp, or found out now. Not the cache's SHA-256: that takes a second, for which people would wait,
+ * to protect from damage only.
  */
-static int kernel_sum(const char *path, int files, uint64_t *sum, struct err *e)
+static int kernel_sum(const char *path, int at, uint64_t *sum, struct err *e)
 {
-	char text[SUM_DIGITS + 1];
+	char name[32], text[24], *end;
 	struct stamp stamp;
 	struct stat st;
+	ssize_t n;
 	int fd, r;
 
 	if (stat(path, &st))
@@ -96,18 +94,21 @@ static int kernel_sum(const char *path, int files, uint64_t *sum, struct err *e)
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, EINVAL, "kernel %s: not a regular file", path);
 	stamp = stamp_of(&st);
-	if (cache_recall(files, KERNEL_SUM, &stamp, text, SUM_DIGITS)) {
-		*sum = strtoull(text, NULL, 16);
+	snprintf(name, sizeof(name), "kernel-%016" PRIx64, sum_bytes(&stamp, sizeof(stamp), 0));
+	n = readlinkat(at, name, text, sizeof(text) - 1);
+	text[MAX(n, 0)] = 0;
+	*sum = strtoull(text, &end, 16);
+	if (n == 16 && !*end)
 		return 0;
-	}
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	r = fd < 0 ? -errno : read_kernel(fd, &stamp, sum);
 	if (fd >= 0)
 		close(fd);
 	if (r)
 		return err_set(e, -r, "kernel %s: %s", path, strerror(-r));
-	snprintf(text, sizeof(text), "%0*" PRIx64, SUM_DIGITS, *sum);
-	cache_remember(files, KERNEL_SUM, &stamp, text);
+	snprintf(name, sizeof(name), "kernel-%016" PRIx64, sum_bytes(&stamp, sizeof(stamp), 0));
+	snprintf(text, sizeof(text), "%016" PRIx64, *sum);
+	(void)!symlinkat(text, at, name); /* else it is read again the next time */
 	return 0;
 }
 
@@ -144,21 +145,17 @@ static void see_host(struct host *h)
 		snprintf(h->release, sizeof(h->release), "%s", name.release);
 }
 
-int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct err *e)
+int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], struct err *e)
 {
 	struct {
 		struct host host;
 		char version[64];
-		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, nets, offload;
+		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, net;
 	} all;
-	char dir[PATH_MAX];
-	int files = cache_open_dir(CACHE_FILES, dir, e), r;
+	int r;
 
-	if (files < 0)
-		return files;
 	memset(&all, 0, sizeof(all));
-	r = kernel_sum(t->kernel, files, &all.kernel, e);
-	close(files);
+	r = kernel_sum(t->kernel, at, &all.kernel, e);
 	if (r)
 		return r;
 	see_host(&all.host);
@@ -170,8 +167,7 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 	all.cpu = t->cpu;
 	all.drives = t->drives;
 	all.share = t->share;
-	all.nets = t->nets;
-	all.offload = t->offload;
+	all.net = t->net;
 	snprintf(key, TEMPLATE_KEY + 1, "%016" PRIx64, sum_bytes(&all, sizeof(all), 0));
 	return 0;
 }
@@ -181,8 +177,6 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 struct vm {
 	struct launch launch;
 	struct rundir rundir;
-	const char *path; /* the template's */
-	int lock;
 };
 
 static void ready(void *ctx)
@@ -190,39 +184,6 @@ static void ready(void *ctx)
 	struct vm *vm = ctx;
 
 	launch_ready(&vm->launch, &vm->rundir);
-}
-
-/* What nobody waits for, but who wants the same template and waits for the lock, which has lasted in this
- * process: a template that has not come to this is made anew.
- */
-static void complete(const struct vm *vm)
-{
-	struct snapshot *s = malloc(sizeof(*s));
-	struct err e;
-
-	setpriority(PRIO_PROCESS, 0, 19); /* also for the end of the VM, which is work for the kernel */
-	if (s && !snapshot_open(s, vm->path, SNAPSHOT_JUST_SAVED, &e))
-		(void)snapshot_complete(s, &e);
-	close(vm->lock);
-}
-
-/* What else its starter has open must not last as long as this process, which outlives it: locks, and pipes
- * whose end somebody waits for.
- */
-static void close_others(const struct vm *vm)
-{
-	const int own[] = {vm->rundir.root, vm->rundir.dir, vm->rundir.lock, vm->launch.fd, vm->lock};
-	int from = STDERR_FILENO + 1, next;
-
-	do {
-		next = INT_MAX;
-		for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-			if (own[i] >= from && own[i] < next)
-				next = own[i];
-		if (next > from)
-			syscall(SYS_close_range, from, next == INT_MAX ? ~0u : next - 1u, 0u);
-		from = next == INT_MAX ? next : next + 1;
-	} while (next != INT_MAX);
 }
 
 /* The VM's process. */
@@ -235,17 +196,14 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 				     .disks = t->drives,
 				     .memory = t->memory,
 				     .cpus = t->cpus,
-				     .sum_later = true,
 				     .cpu_template = t->cpu,
 				     .console = {.mode = CONSOLE_LOG, .dir = vm->rundir.dir}};
 	struct err e = {{0}};
-	int status = EXIT_FAILURE;
+	int status = 1;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
-	close_others(vm);
-	cfg.nets = t->nets;
-	for (unsigned int i = 0; i < t->nets; i++)
-		cfg.net[i] = (struct net_config){.offload = t->offload, .mtu = NET_MTU_MAX};
+	cfg.nets = t->net != TEMPLATE_NO_NET;
+	cfg.net[0].offload = t->net == TEMPLATE_NET_TAP;
 	for (unsigned int i = 0; i < t->drives; i++)
 		cfg.disk[i] = (struct disk_config){.path = DISK_PLACEHOLDER, .read_only = !i};
 	if (t->share)
@@ -259,9 +217,33 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	}
 	if (*e.text)
 		log_line("%s", e.text);
-	if (!status)
-		complete(vm);
 	_exit(status);
+}
+
+/* Has the guest do once what it does for each container, before it is frozen: its kernel reads code,
+ * makes caches, fills lists of free pages. There is no program in there but the agent's own, which as
+ * the first process of a container would be an agent; so a container is made for a program that is
+ * missing, and a program is run in none.
+ */
+static int warm_up(struct rundir *vm, struct err *e)
+{
+	static char missing[] = "/missing", *nothing[] = {missing, NULL};
+	static char init[] = "/init", word[] = "exit", *agent[] = {init, word, NULL};
+	static const int none[3] = {-1, -1, -1};
+	struct exec_request process = {.argv = nothing, .caps = &container_caps, .fds = none};
+	struct container_spec spec;
+	int status, r;
+
+	container_defaults(&spec, "warm-up");
+	spec.start = true;
+	process.create = &spec;
+	r = exec_run(&process, client_dial_agent, vm, &status, e);
+	if (status != EXEC_NOT_FOUND)
+		return r ? r : err_set(e, EPROTO, "a container without a program has run");
+	process.argv = agent;
+	process.create = NULL;
+	*e->text = 0;
+	return exec_run(&process, client_dial_agent, vm, &status, e);
 }
 
 /* Has the running VM frozen into the directory `at` under this key, after which it ends by itself. */
@@ -272,7 +254,7 @@ static int freeze(const struct rundir *vm, int at, const char *key, struct err *
 
 	if (fd < 0)
 		return fd;
-	snprintf(request, sizeof(request), "template %s", key);
+	snprintf(request, sizeof(request), "snapshot-stop %s", key);
 	r = client_request_long(fd, request, at, NULL, NULL, answer, sizeof(answer), e);
 	close(fd);
 	return r;
@@ -291,10 +273,9 @@ static void end_vm(pid_t pid, int r)
 		;
 }
 
-static int build(const struct template *t, int at, int lock, const char *key, const char *path,
-		 struct err *e)
+static int build(const struct template *t, int at, const char *key, struct err *e)
 {
-	struct vm vm = {.launch = {.fd = -1}, .path = path, .lock = lock};
+	struct vm vm = {.launch = {.fd = -1}};
 	char now[TEMPLATE_KEY + 1];
 	int r = rundir_create(&vm.rundir, NULL, e);
 
@@ -310,13 +291,15 @@ static int build(const struct template *t, int at, int lock, const char *key, co
 	*e->text = 0;
 	r = launch_await(&vm.launch, e) ? -EIO : 0;
 	if (!r) {
-		r = freeze(&vm.rundir, at, key, e);
+		r = warm_up(&vm.rundir, e);
+		if (!r)
+			r = freeze(&vm.rundir, at, key, e);
 		end_vm(vm.launch.pid, r);
 	}
 	rundir_release(&vm.rundir);
 	if (r)
 		return *e->text ? r : err_set(e, -r, "no template could be made: its VM did not start");
-	r = template_key(t, now, e);
+	r = template_key(t, at, now, e);
 	if (r || !strcmp(now, key))
 		return r;
 	snapshot_discard(at, key);
@@ -350,13 +333,11 @@ static int open_there(const struct template *t, const char *path, enum snapshot_
 }
 
 /* Under the lock. Somebody else may have made it meanwhile. */
-static int make_locked(const struct template *t, int at, int lock, const char *key, const char *path,
+static int make_locked(const struct template *t, int at, const char *key, const char *path,
 		       struct snapshot *s, struct err *e)
 {
-	int r;
+	int r = open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e);
 
-	*e->text = 0; /* why it was not there before the lock was had */
-	r = open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e);
 	if (!r)
 		return 0;
 	if (r == -ENOENT)
@@ -366,8 +347,12 @@ static int make_locked(const struct template *t, int at, int lock, const char *k
 	else
 		log_line("a template cannot be used and is made anew: %s", e->text);
 	snapshot_discard(at, key);
-	r = build(t, at, lock, key, path, e);
-	return r ? r : open_there(t, path, SNAPSHOT_JUST_SAVED, s, e);
+	r = build(t, at, key, e);
+	if (!r)
+		r = open_there(t, path, SNAPSHOT_JUST_SAVED, s, e);
+	if (!r)
+		snapshot_seal(s); /* this host has just run it */
+	return r;
 }
 
 static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], struct snapshot *s,
@@ -378,12 +363,12 @@ static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], st
 
 	if (at < 0)
 		return at;
-	r = template_key(t, key, e);
+	r = template_key(t, at, key, e);
 	snprintf(path, sizeof(path), "%s/%s", dir, key);
 	if (!r && open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e)) {
 		r = lock = lock_templates(at, e);
 		if (lock >= 0) {
-			r = make_locked(t, at, lock, key, path, s, e);
+			r = make_locked(t, at, key, path, s, e);
 			close(lock);
 		}
 	}
@@ -416,7 +401,7 @@ static bool is_key(const char *name)
 	return strlen(name) == TEMPLATE_KEY && strspn(name, "0123456789abcdef") == TEMPLATE_KEY;
 }
 
-int template_each(int (*visit)(void *ctx, const char *key, const char *path), void *ctx,
+int template_each(int (*visit)(void *ctx, int at, const char *key, const char *path), void *ctx,
 		  struct err *e)
 {
 	char dir[PATH_MAX], path[PATH_MAX + TEMPLATE_KEY + 1];
@@ -431,7 +416,7 @@ int template_each(int (*visit)(void *ctx, const char *key, const char *path), vo
 	for (int i = 0; i < n; i++) {
 		if (!r && is_key(names[i]->d_name)) {
 			snprintf(path, sizeof(path), "%s/%.*s", dir, TEMPLATE_KEY, names[i]->d_name);
-			r = visit(ctx, names[i]->d_name, path);
+			r = visit(ctx, at, names[i]->d_name, path);
 		}
 		free(names[i]);
 	}
@@ -441,48 +426,24 @@ int template_each(int (*visit)(void *ctx, const char *key, const char *path), vo
 	return r;
 }
 
-/* Opens one, which may be about to be completed, under the lock. */
-static int open_settled(struct snapshot *s, const char *path, struct err *e)
-{
-	int at, lock, r = snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, e);
-	char dir[PATH_MAX];
-
-	if (!r)
-		return 0;
-	at = cache_open_dir(TEMPLATE_DIR, dir, e);
-	if (at < 0)
-		return at;
-	lock = lock_templates(at, e);
-	close(at);
-	if (lock < 0)
-		return lock;
-	r = snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, e);
-	close(lock);
-	return r;
-}
-
-bool template_current(const char *key, const char *path, struct err *why)
+bool template_current(int at, const char *key, const char *path, struct err *why)
 {
 	static const enum cpuid_template cpus[] = {CPUID_HOST, CPUID_BASELINE};
 	struct snapshot *s = calloc(1, sizeof(*s));
-	struct machine_config *cfg = calloc(1, sizeof(*cfg));
-	int r = s && cfg ? open_settled(s, path, why) : err_set(why, ENOMEM, "out of memory");
+	int r = s ? snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, why) : err_set(why, ENOMEM, "out of memory");
 	char now[TEMPLATE_KEY + 1];
 	bool current = false;
 
-	if (!r)
-		r = machine_load_config(&s->state, cfg, why);
-	for (size_t i = 0; i < 2 * ARRAY_SIZE(cpus) && !r && !current; i++) {
+	for (size_t i = 0; i < 2 * TEMPLATE_NETS * ARRAY_SIZE(cpus) && !r && !current; i++) {
 		struct template t = {.kernel = s->m.kernel.s,
 				     .memory = s->m.memory,
 				     .cpus = s->m.cpus,
-				     .cpu = cpus[i / 2],
+				     .cpu = cpus[i / TEMPLATE_NETS / 2],
 				     .drives = s->m.disks,
-				     .share = cfg->shares,
-				     .nets = cfg->nets,
-				     .offload = i % 2};
+				     .share = i / TEMPLATE_NETS % 2,
+				     .net = i % TEMPLATE_NETS};
 
-		r = template_key(&t, now, why);
+		r = template_key(&t, at, now, why);
 		current = !r && !strcmp(now, key);
 	}
 	if (!r && !current)
@@ -490,7 +451,6 @@ bool template_current(const char *key, const char *path, struct err *why)
 	if (s && s->dir >= 0)
 		snapshot_close(s);
 	free(s);
-	free(cfg);
 	return current;
 }
 

@@ -9,12 +9,11 @@
  * never out of date; one that nobody's key leads to any more is only in the way (template_prune).
  * What snapshot_open refuses, damaged by whatever, is not used but made anew.
  *
- * A key has the sum of the kernel's content in it, which the cache remembers for the file's stamp.
+ * A key has the sum of the kernel's content in it, which is remembered for the file's stamp beside the
+ * templates.
  *
  * Making one boots a VM in a process of its own and takes a snapshot of it as "uvm snapshot" does,
- * under a lock of the directory, so that of two who need it at the same instant one makes it. The one who
- * does goes on when it has its name; the VM's process completes it (snapshot_complete), and keeps the lock
- * until then, so that others wait for that.
+ * under a lock of the directory, so that of two who need it at the same instant one makes it.
  */
 #ifndef UVM_VMM_TEMPLATE_H
 #define UVM_VMM_TEMPLATE_H
@@ -33,6 +32,16 @@
 #define TEMPLATE_DRIVES	    8u
 #define TEMPLATE_SHARE	    "root"
 
+/* A placeholder for a network device, which a guest that may have none does better without. What its driver
+ * takes for given is settled when it begins.
+ */
+enum template_net {
+	TEMPLATE_NO_NET,
+	TEMPLATE_NET,	  /* for frames as they are: passt and sockets */
+	TEMPLATE_NET_TAP, /* for offloads, too */
+	TEMPLATE_NETS,
+};
+
 struct template {
 	const char *kernel; /* path */
 	uint64_t memory;    /* bytes */
@@ -40,11 +49,7 @@ struct template {
 	enum cpuid_template cpu;
 	unsigned int drives;
 	bool share; /* also a placeholder for a directory, with the tag TEMPLATE_SHARE */
-	/* Placeholders for network devices, which a guest that may have none does better without. What
-	 * their drivers take for given is settled when they begin: the MTU is the largest that there is.
-	 */
-	unsigned int nets;
-	bool offload; /* for tap devices; else frames as they are: passt and sockets */
+	enum template_net net;
 };
 
 /* How many drives the template has that so many disks want. */
@@ -61,8 +66,8 @@ int template_check(const struct template *t, struct err *e);
  */
 int template_kernel(char path[PATH_MAX], const char *asked, struct err *e);
 
-/* The key of t. Returns 0, or -errno with a message. */
-int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct err *e);
+/* The key of t. at: the directory of templates. Returns 0, or -errno with a message. */
+int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], struct err *e);
 
 /* Opens t's template, making it if it is not there or is damaged, which a line on standard error says.
  * The descriptors are the caller's, and snapshot_close's. Returns 0 or -errno.
@@ -75,13 +80,13 @@ int template_make(const struct template *t, char key[TEMPLATE_KEY + 1], struct e
 /* Calls visit for each directory among the templates, in the order of their keys, with its path, until
  * it returns something else than 0, and returns that.
  */
-int template_each(int (*visit)(void *ctx, const char *key, const char *path), void *ctx,
+int template_each(int (*visit)(void *ctx, int at, const char *key, const char *path), void *ctx,
 		  struct err *e);
 
 /* Whether what is there under this key could be opened and is what somebody who names the same kernel
  * file, memory, CPUs and drives would get now. If not, why says so.
  */
-bool template_current(const char *key, const char *path, struct err *why);
+bool template_current(int at, const char *key, const char *path, struct err *why);
 
 /* Removes one; -EBUSY while snapshots of its clones need it. */
 int template_remove(const char *key, struct err *e);

@@ -117,8 +117,7 @@ static void serve_io(struct vcpu *v)
 	}
 }
 
-/* Returns false when the vCPU is not to run again. */
-static bool serve_mmio(struct vcpu *v)
+static void serve_mmio(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	uint64_t addr = run->mmio.phys_addr;
@@ -128,20 +127,10 @@ static bool serve_mmio(struct vcpu *v)
 		answered = bus_write(v->host->mmio, addr, run->mmio.data, run->mmio.len);
 	else
 		answered = bus_read(v->host->mmio, addr, run->mmio.data, run->mmio.len);
-	if (answered)
-		return true;
-	/* A KVM that emulates the instruction takes a page that cannot be had for a device's; one that
-	 * does not fails KVM_RUN. To go on would lose the store.
-	 */
-	if (mem_span(v->host->mem, gpa(addr), 1)) {
-		end_set(v->host->end, END_FAULT, MEM_LOST);
-		return false;
-	}
-	if (!__atomic_exchange_n(&v->host->stray_told, true, __ATOMIC_RELAXED))
+	if (!answered && !__atomic_exchange_n(&v->host->stray_told, true, __ATOMIC_RELAXED))
 		log_line("guest accesses address 0x%" PRIx64
 			 ", where there is nothing: reads give ones, writes do nothing",
 			 addr);
-	return true;
 }
 
 /* KVM gave up on an instruction. Say which, and the likely cause. */
@@ -194,7 +183,7 @@ static bool serve_exit(struct vcpu *v)
 {
 	switch (v->run->exit_reason) {
 	case KVM_EXIT_IO: serve_io(v); return true;
-	case KVM_EXIT_MMIO: return serve_mmio(v);
+	case KVM_EXIT_MMIO: serve_mmio(v); return true;
 	case KVM_EXIT_INTR: return true;
 	case KVM_EXIT_SHUTDOWN:
 		/* A triple fault, which on a PC resets the machine. Kernels use it as their last
@@ -204,23 +193,6 @@ static bool serve_exit(struct vcpu *v)
 		return false;
 	default: end_unknown(v); return false;
 	}
-}
-
-static void trace_exit(const struct vcpu *v, uint64_t began)
-{
-	const struct kvm_run *run = v->run;
-	uint32_t detail = run->exit_reason & 0xffff;
-	uint64_t what = 0;
-
-	if (run->exit_reason == KVM_EXIT_IO) {
-		what = run->io.port;
-		detail |= (uint32_t)run->io.size << 16 |
-			  (run->io.direction == KVM_EXIT_IO_OUT ? TRACE_WRITE : 0);
-	} else if (run->exit_reason == KVM_EXIT_MMIO) {
-		what = run->mmio.phys_addr;
-		detail |= (run->mmio.len & 0xff) << 16 | (run->mmio.is_write ? TRACE_WRITE : 0);
-	}
-	trace_put(v->host->trace, TRACE_EXIT, (uint16_t)v->id, what, detail, began, now_ns() - began);
 }
 
 static void note_first_exit(struct vcpu *v)
@@ -238,10 +210,7 @@ static void note_first_exit(struct vcpu *v)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
-	uint64_t began;
-	bool go_on;
 
-	confine_thread(v->host->confine, CONFINE_VCPU);
 	for (;;) {
 		int r = ioctl(v->fd, KVM_RUN, NULL);
 
@@ -251,21 +220,14 @@ static void *vcpu_thread(void *arg)
 			continue;
 		}
 		if (r < 0) {
-			if (errno == EFAULT)
-				end_set(v->host->end, END_FAULT, MEM_LOST);
-			else
-				end_set(v->host->end, END_FAULT, "KVM_RUN failed for vCPU %u: %s",
-					v->id, strerror(errno));
+			end_set(v->host->end, END_FAULT, "KVM_RUN failed for vCPU %u: %s", v->id,
+				strerror(errno));
 			break;
 		}
 		stat_add(&v->exits, 1);
 		if (!v->first_exit)
 			note_first_exit(v);
-		began = trace_on(v->host->trace) ? now_ns() : 0;
-		go_on = serve_exit(v);
-		if (began)
-			trace_exit(v, began);
-		if (!go_on)
+		if (!serve_exit(v))
 			break;
 	}
 	return NULL;

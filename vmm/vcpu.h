@@ -12,11 +12,8 @@
 #include <pthread.h>
 
 #include "vmm/bus.h"
-#include "vmm/confine.h"
 #include "vmm/end.h"
 #include "vmm/kvm.h"
-#include "vmm/mem.h"
-#include "vmm/trace.h"
 
 #define VCPU_MAX 32
 
@@ -40,11 +37,8 @@ struct boot_entry {
 struct vcpu_host {
 	const struct kvm *kvm;
 	const struct bus *pio, *mmio;
-	const struct mem *mem;
 	struct end *end;
-	const struct confine *confine;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
-	struct trace *trace;
 	int first_exit;  /* a timer, set to VCPU_FIRST_EXIT_NS by each vCPU's first exit */
 	bool tsc_known;	 /* restoring: the offset below is known, one for all vCPUs */
 	uint64_t tsc_offset;

@@ -9,7 +9,6 @@ int worker_init(struct worker *w, struct err *e)
 {
 	w->running = false;
 	w->last = NULL;
-	w->confine = NULL;
 	return loop_init(&w->loop, e);
 }
 
@@ -17,8 +16,6 @@ static void *run(void *arg)
 {
 	struct worker *w = arg;
 
-	if (w->confine)
-		confine_thread(w->confine, w->role);
 	loop_run(&w->loop);
 	if (w->last)
 		w->last(w);

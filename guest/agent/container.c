@@ -11,11 +11,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
+
 #include "guest/agent/cgroup.h"
 #include "guest/agent/contain.h"
 #include "guest/agent/dump.h"
 #include "guest/agent/stats.h"
 #include "guest/agent/text.h"
+
+/* How long what was killed may take to be gone. */
+#define END_MS 2000
 
 struct container *container_find(struct agent *a, const char *name)
 {
@@ -60,38 +65,9 @@ static int check_pod(struct agent *a, const struct create *c, const char **why)
 	return pod->pidfd < 0 || pod->state == AGENT_CONTAINER_STOPPED ? -ESRCH : 0;
 }
 
-/* The rules about devices, in their order: the last that fits decides. Returns how many there are, or -errno
- * with *why.
- */
-static int take_rules(struct agent *a, const struct create *c, struct agent_device_rule *rules,
-		      const char **why)
-{
-	struct records records = c->records;
-	struct record r;
-	int n = 0;
-
-	while (n < REQUEST_DEVICE_RULES && record_next(&records, AGENT_R_DEVICE_RULE, &r))
-		memcpy(&rules[n++], r.body, sizeof(rules[0]));
-	records = c->records;
-	while (record_next(&records, AGENT_R_GUEST_DEVICE, &r)) {
-		const struct agent_guest_device *d = r.body;
-		const char *path = record_string(&r, sizeof(*d));
-
-		*why = "too many rules about devices";
-		if (n == REQUEST_DEVICE_RULES)
-			return -E2BIG;
-		if (cgroup_device_rule(path, d->access, &rules[n++])) {
-			*why = explain(a, "the guest has no device", path);
-			return -ENODEV;
-		}
-	}
-	return n;
-}
-
 int container_begin(struct agent *a, struct session *s, void *payload, uint32_t length,
 		    const char **why)
 {
-	struct agent_device_rule rules[REQUEST_DEVICE_RULES];
 	struct container *c = a->containers;
 	struct create create;
 	int r;
@@ -102,9 +78,7 @@ int container_begin(struct agent *a, struct session *s, void *payload, uint32_t 
 	r = check_features(&create, why);
 	if (!r)
 		r = check_pod(a, &create, why);
-	if (!r)
-		r = take_rules(a, &create, rules, why);
-	if (r < 0)
+	if (r)
 		return r;
 	*why = explain(a, "there is a container with this name already:", create.head.name);
 	if (container_find(a, create.head.name))
@@ -152,7 +126,7 @@ static int apply_cgroup(struct agent *a, const struct container *c, struct recor
 	return 0;
 }
 
-int container_group(struct agent *a, const char *name, const char **why)
+static int make_group(struct agent *a, struct container *c, const char **why)
 {
 	*why = "cannot set up the cgroup of containers";
 	if (a->cgroups < 0)
@@ -160,7 +134,10 @@ int container_group(struct agent *a, const char *name, const char **why)
 	if (a->cgroups < 0)
 		return a->cgroups;
 	*why = "cannot make the container's cgroup";
-	return cgroup_make(a->cgroups, name);
+	c->group = cgroup_make(a->cgroups, c->name.name);
+	if (c->group < 0)
+		return c->group;
+	return apply_cgroup(a, c, c->create.records, why);
 }
 
 /* Forks into a cgroup, with the PID namespace of a process unless that is -1: what the agent's children
@@ -186,58 +163,41 @@ static pid_t fork_beside(struct agent *a, int group, int pidfd, uint64_t namespa
 	return pid;
 }
 
-static int fork_first(struct agent *a, struct container *c, struct spawn *sp, const char **why)
+/* The agent is a process that it sees and must not trace. */
+static uint64_t denied_caps(const struct container *c)
+{
+	return c->own & AGENT_NS_PID ? 0 : UINT64_C(1) << CAP_SYS_PTRACE;
+}
+
+pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
 {
 	static struct contain_create where; /* for the child, which has a copy */
 	static char number[NUMBER_SIZE];
 	const struct agent_create *head = &c->create.head;
 	struct container *pod = *head->pod ? container_find(a, head->pod) : NULL;
+	int r = check_pod(a, &c->create, why); /* again: it may have ended */
 
+	if (!r)
+		r = make_group(a, c, why);
+	if (r)
+		return r;
 	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1, .pid = number};
-	contain_spawn(sp, &where);
+	sp->enter = contain_create;
+	sp->begin = contain_begin;
+	sp->denied = denied_caps(c);
+	sp->where = &where;
+	sp->wait = true;
 	c->pid = fork_beside(a, c->group,
 			     head->pod_namespaces & AGENT_NS_PID ? where.pod : -1,
 			     contain_clone_flags(head->new_namespaces), &c->pidfd);
 	*why = "cannot make the container's process";
 	if (c->pid < 0) {
+		r = -errno;
 		c->pid = 0;
 		c->pidfd = -1;
-		return -errno;
+		return r;
 	}
 	return c->pid;
-}
-
-/* What is prepared becomes the container. Returns whether it does; if not, its name is free. */
-static bool take_prepared(struct agent *a, struct container *c, const struct spawn *sp)
-{
-	struct prepared *p = &a->prepared;
-
-	c->pid = prepare_fits(p, &c->create) ? prepare_order(p, &c->create, sp) : 0;
-	if (c->pid) {
-		c->group = p->group;
-		c->pidfd = p->pidfd;
-		return true;
-	}
-	if (p->pid && !strcmp(p->create.head.name, c->name.name))
-		prepare_drop(a);
-	return false;
-}
-
-pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
-{
-	int r = check_pod(a, &c->create, why); /* again: it may have ended */
-
-	if (r)
-		return r;
-	if (take_prepared(a, c, sp)) {
-		r = apply_cgroup(a, c, c->create.records, why);
-		return r ? r : c->pid;
-	}
-	c->group = container_group(a, c->name.name, why);
-	if (c->group < 0)
-		return c->group;
-	r = apply_cgroup(a, c, c->create.records, why);
-	return r ? r : fork_first(a, c, sp, why);
 }
 
 int container_check(struct agent *a, const char *name, const char **why)
@@ -275,7 +235,7 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 		sp->upper = c->upper;
 		group = a->config->freezer->home;
 	} else {
-		sp->denied = contain_denied(c->own);
+		sp->denied = denied_caps(c);
 		sp->caps = c->limited_caps ? &c->caps : NULL;
 	}
 	pid = fork_beside(a, group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
@@ -314,15 +274,17 @@ void container_event(struct agent *a, struct container *c)
 int container_ready(struct agent *a, struct container *c, const char **why)
 {
 	struct agent_device_rule rules[REQUEST_DEVICE_RULES];
-	int n = take_rules(a, &c->create, rules, why);
+	struct records records = c->create.records;
+	struct record r;
+	size_t n = 0;
 
 	watch_memory(a, c);
-	if (n < 0)
-		return n;
+	while (n < REQUEST_DEVICE_RULES && record_next(&records, AGENT_R_DEVICE_RULE, &r))
+		memcpy(&rules[n++], r.body, sizeof(rules[0]));
 	c->create = (struct create){0}; /* its memory may be given back */
 	c->state = AGENT_CONTAINER_CREATED;
 	*why = "cannot set the rules about devices";
-	return cgroup_devices(c->group, rules, (size_t)n);
+	return cgroup_devices(c->group, rules, n);
 }
 
 void container_layer(struct container *c, int fd)
@@ -364,7 +326,7 @@ int container_free(struct agent *a, struct container *c)
 	if (c->group >= 0) {
 		cgroup_write(c->group, "cgroup.freeze", "0");
 		cgroup_kill(c->group, SIGKILL);
-		if (!cgroup_await_empty(c->group, CONTAINER_END_MS))
+		if (!cgroup_await_empty(c->group, END_MS))
 			return -EBUSY;
 		close(c->group);
 		r = cgroup_remove(a->cgroups, c->name.name);

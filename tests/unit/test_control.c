@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest/protocol.h"
@@ -34,8 +33,7 @@ static struct end end;
 static struct {
 	struct control_ticket ticket;
 	int at, result;
-	enum control_snapshot how;
-	bool at_once;
+	bool stop, at_once;
 	unsigned int n, calls;
 	char name[CONTROL_LINE];
 } begun;
@@ -50,7 +48,7 @@ static int begin(struct control_ticket ticket, const char *name)
 	return begun.result ? err_set(&e, -begun.result, "not today") : 0;
 }
 
-static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, enum control_snapshot how,
+static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, bool stop,
 		    struct err *why)
 {
 	int r = begin(ticket, name);
@@ -58,7 +56,7 @@ static int snapshot(void *ctx, struct control_ticket ticket, int at, const char 
 	(void)ctx;
 	*why = e;
 	begun.at = at;
-	begun.how = how;
+	begun.stop = stop;
 	ck_that(fcntl(at, F_GETFD) == FD_CLOEXEC);
 	close(at);
 	return r;
@@ -73,15 +71,6 @@ static int make_fork(void *ctx, struct control_ticket ticket, const char *name, 
 	*why = e;
 	begun.n = n;
 	return r;
-}
-
-static uint64_t ordered; /* bytes of a balloon */
-
-static int set_balloon(void *ctx, uint64_t bytes, struct err *why)
-{
-	(void)ctx;
-	ordered = bytes;
-	return bytes > 4096 ? err_set(why, EINVAL, "too much") : 0;
 }
 
 static size_t status(void *ctx, char *text, size_t size)
@@ -105,7 +94,7 @@ static void setup(void)
 	serial_init(&serial, irq, &host);
 	control =
 		(struct control){.loop = &loop, .end = &end, .console = &console, .status = status,
-				 .balloon = set_balloon, .snapshot = snapshot, .fork = make_fork};
+				 .snapshot = snapshot, .fork = make_fork};
 	ck_ok(control_init(&control, tmp_dir, &e));
 }
 
@@ -138,39 +127,6 @@ static unsigned int clients(void)
 		n += control.client[i].control != NULL;
 	return n;
 }
-
-/* The socket's mode keeps others out; if somebody has changed it, the monitor does. */
-START_TEST(others_are_hung_up_on)
-{
-	char byte, path[64];
-	pid_t pid;
-	int status, fd;
-
-	if (geteuid())
-		ck_skip("only root can be somebody else");
-	ck_ok(fchmodat(tmp_dir, RUNDIR_CONTROL, 0777, 0));
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", tmp_dir);
-	ck_ok(chmod(path, 0711));
-	pid = fork();
-	if (!pid) {
-		if (seteuid(65534))
-			_exit(2);
-		fd = sock_connect(tmp_dir, RUNDIR_CONTROL, 0);
-		_exit(fd < 0 ? 3 : recv(fd, &byte, 1, 0) != 0); /* 0: it is hung up */
-	}
-	for (int i = 0; i < 500 && !waitpid(pid, &status, WNOHANG); i++) {
-		loop_settle(&loop);
-		usleep(10000);
-	}
-	ck_that(WIFEXITED(status));
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
-	ck_assert_uint_eq(clients(), 0);
-	fd = connect_control();
-	put(fd, "status\n");
-	ck_assert_str_eq(get(fd), "ok\nid vm\nstate running\n\n");
-	close(fd);
-}
-END_TEST
 
 START_TEST(status_again_and_again)
 {
@@ -234,28 +190,6 @@ START_TEST(connection_becomes_the_console)
 		ck_assert_int_eq(byte, *p);
 	}
 	ck_assert_str_eq(get(fd), "");
-}
-END_TEST
-
-START_TEST(balloons)
-{
-	static const char *const none[] = {"balloon \n", "balloon -1\n", "balloon 1M\n", "balloon  1\n",
-					   "balloon 0x1\n"};
-	int fd = connect_control();
-
-	put(fd, "balloon 4096\n");
-	ck_assert_str_eq(get(fd), "ok\n\n");
-	ck_assert_uint_eq(ordered, 4096);
-	put(fd, "balloon 18446744073709551616\n");
-	ck_assert_str_eq(get(fd), "error too much\n\n");
-	ck_assert_uint_eq(ordered, UINT64_MAX);
-	for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
-		put(fd, none[i]);
-		ck_assert_str_eq(get(fd), "error balloon takes a number of bytes\n\n");
-	}
-	put(fd, "balloon\n");
-	ck_assert_str_eq(get(fd), "error unknown request\n\n");
-	close(fd);
 }
 END_TEST
 
@@ -378,7 +312,7 @@ START_TEST(answer_that_comes_later)
 
 	put_with(fd, "snapshot a name\n", &tmp_dir, 1);
 	ck_assert_str_eq(begun.name, "a name");
-	ck_assert_int_eq(begun.how, CONTROL_GO_ON);
+	ck_assert(!begun.stop);
 	ck_assert_str_eq(get(fd), "");
 	control_progress(&control, begun.ticket, "progress 1 2\n", 13);
 	ck_assert_str_eq(get(fd), "progress 1 2\n");
@@ -388,11 +322,7 @@ START_TEST(answer_that_comes_later)
 	control_progress(&control, begun.ticket, "progress 2 2\n", 13);
 	ck_assert_str_eq(get(fd), "");
 	put_with(fd, "snapshot-stop b\n", &tmp_dir, 1);
-	ck_assert_int_eq(begun.how, CONTROL_STOP);
-	control_answer(&control, begun.ticket, "ok\n\n", 4);
-	ck_assert_str_eq(get(fd), "ok\n\n");
-	put_with(fd, "template c\n", &tmp_dir, 1);
-	ck_assert_int_eq(begun.how, CONTROL_TEMPLATE);
+	ck_assert(begun.stop);
 	control_answer(&control, begun.ticket, "ok\n\n", 4);
 	ck_assert_str_eq(get(fd), "ok\n\n");
 	put(fd, "fork 7 child\n");
@@ -756,11 +686,10 @@ int main(void)
 	const TTest *const monitor[] = {
 		status_again_and_again,
 		socket_is_the_owners,
-		others_are_hung_up_on,
 		request_in_fragments,
 		poweroff,
 		connection_becomes_the_console,
-		unknown_requests,	balloons,
+		unknown_requests,
 		lines_that_are_too_long,
 		clients_that_leave,
 		many_clients,
