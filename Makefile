@@ -37,7 +37,7 @@ help:
 	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make bench-io   what an operation of a disk, socket, network or share costs, in the lab'
-	@echo 'make install    uvm and the guest kernel into $$(DESTDIR)$$(PREFIX)'
+	@echo 'make install    uvm, its manual page and completion, and the guest kernel into $$(DESTDIR)$$(PREFIX)'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
 # --- the monitor ---
@@ -63,6 +63,9 @@ $(addsuffix /vmm/seccomp.o,$B $B/san $B/tsan): $B/syscalls.inc
 # From the tables that parse the command line. Written beside, so that none is half there.
 $B/uvm.1: $B/uvm
 	$(Q)$B/uvm help --man >$@.new && mv $@.new $@
+
+$B/uvm.bash $B/uvm.zsh $B/uvm.fish: $B/uvm
+	$(Q)$B/uvm completion $(subst .,,$(suffix $@)) >$@.new && mv $@.new $@
 
 $B/vmm/%.o: vmm/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
@@ -140,10 +143,13 @@ bench-clone bench-run bench-io: bench-%: setup-bench
 	@$(MAKE) --no-print-directory all bench
 	@tests/bench/$*
 
-install: $B/uvm $B/uvm.1 $B/vmlinux
+install: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
 	install -D -m 644 $B/vmlinux $(DESTDIR)$(PREFIX)/lib/uvm/vmlinux
 	install -D -m 644 $B/uvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/uvm.1
+	install -D -m 644 $B/uvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/uvm
+	install -D -m 644 $B/uvm.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_uvm
+	install -D -m 644 $B/uvm.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/uvm.fish
 
 clean:
 	rm -rf $B

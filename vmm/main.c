@@ -11,6 +11,7 @@
 #include "shim/cli.h"
 #include "shim/config.h"
 #include "vmm/cmd.h"
+#include "vmm/completion.h"
 #include "vmm/man.h"
 #include "vmm/util.h"
 
@@ -19,11 +20,11 @@
 #endif
 
 static const struct cmd *const commands[] = {
-	&cmd_run,     &cmd_exec,    &cmd_ps,	    &cmd_logs,	   &cmd_stop,	  &cmd_kill,
-	&cmd_wait,    &cmd_cp,	    &cmd_diff,	    &cmd_top,	   &cmd_pause,	  &cmd_resume,
-	&cmd_update,  &cmd_inspect, &cmd_stats,	    &cmd_metrics,  &cmd_events,	  &cmd_rm,
-	&cmd_image,   &cmd_template, &cmd_check,    &cmd_boot,	   &cmd_console,  &cmd_snapshot,
-	&cmd_clone,   &cmd_fork,    &cmd_dump,
+	&cmd_run,    &cmd_exec,	    &cmd_ps,	&cmd_logs,    &cmd_stop,    &cmd_kill,
+	&cmd_wait,   &cmd_cp,	    &cmd_diff,	&cmd_top,     &cmd_pause,   &cmd_resume,
+	&cmd_update, &cmd_inspect,  &cmd_stats, &cmd_metrics, &cmd_events,  &cmd_rm,
+	&cmd_image,  &cmd_template, &cmd_check, &cmd_boot,    &cmd_console, &cmd_snapshot,
+	&cmd_clone,  &cmd_fork,	    &cmd_dump,
 };
 
 #define DESCRIPTORS  8192
@@ -41,7 +42,9 @@ static void print_usage(FILE *out)
 	fprintf(out, "\nAs an OCI runtime, for podman, containerd and docker:\n ");
 	for (size_t i = 0; i < shim_commands_count; i++)
 		fprintf(out, " %s", shim_commands[i]->name);
-	fprintf(out, "\n\n'uvm help COMMAND' tells more about each; 'uvm --version' the version.\n");
+	fprintf(out, "\n\n'uvm help COMMAND' tells more about each; 'uvm --version' the version.\n"
+		     "'uvm completion bash|zsh|fish' prints what the shell completes uvm's "
+		     "commands with.\n");
 }
 
 static void print_help(const struct cmd *c)
@@ -118,6 +121,15 @@ static int help(int argc, char **argv, struct err *e)
 	return EXIT_OK;
 }
 
+static int completion(int argc, char **argv, struct err *e)
+{
+	if (argc != 3) {
+		err_set(e, 0, "usage: uvm completion bash|zsh|fish");
+		return EXIT_USAGE;
+	}
+	return completion_print(argv[2], commands, ARRAY_SIZE(commands), e) ? EXIT_USAGE : EXIT_OK;
+}
+
 static int dispatch(int argc, char **argv, struct err *e)
 {
 	const struct cmd *c;
@@ -128,6 +140,8 @@ static int dispatch(int argc, char **argv, struct err *e)
 	}
 	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
 		return help(argc, argv, e);
+	if (!strcmp(argv[1], "completion"))
+		return completion(argc, argv, e);
 	if (!strcmp(argv[1], "--version")) {
 		printf("uvm version %s\nspec: " OCI_VERSION "\n", UVM_VERSION);
 		return EXIT_OK;
