@@ -25,7 +25,7 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test bench-boot bench-clone bench-run bench-io clean install
+.PHONY: all help demo test bench-boot bench-clone bench-run bench-io clean deb install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make bench-io   what an operation of a disk, socket, network or share costs, in the lab'
 	@echo 'make install    uvm, its manual page and completion, and the guest kernel into $$(DESTDIR)$$(PREFIX)'
+	@echo 'make deb        a Debian package of the same under build/'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
 # --- the monitor ---
@@ -150,6 +151,9 @@ install: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
 	install -D -m 644 $B/uvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/uvm
 	install -D -m 644 $B/uvm.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_uvm
 	install -D -m 644 $B/uvm.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/uvm.fish
+
+deb: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
+	@tools/deb $(VERSION) $B/uvm_$(VERSION)_amd64.deb
 
 clean:
 	rm -rf $B
