@@ -432,26 +432,32 @@ static void head(struct ring *r, uint64_t value, uint64_t b)
 	r->head = (uint16_t)value;
 }
 
-/* The index is a when the request has been added (it is 1 then). */
-/* At once and for good: a device that is slow to begin would take an index on the way there for one
- * that is meant.
+/* Sets the available index at once and for good: a device that looks while it is on the way there would
+ * take what it sees for what is meant.
  */
 static bool index_is_set;
 
+static void set_index(struct ring *r, uint16_t value)
+{
+	__atomic_store_n(&r->q->avail.idx, value, __ATOMIC_RELEASE);
+	index_is_set = true;
+}
+
+/* The index is a when the request has been added (it is 1 then). */
 static void index_is(struct ring *r, uint64_t value, uint64_t b)
 {
 	(void)b;
 	r->q->avail.ring[0] = r->head;
-	__atomic_store_n(&r->q->avail.idx, (uint16_t)value, __ATOMIC_RELEASE);
-	index_is_set = true;
+	set_index(r, (uint16_t)value);
 }
 
 /* The request is n times in the ring. */
 static void repeated(struct ring *r, uint64_t n, uint64_t b)
 {
 	(void)b;
-	for (uint64_t i = 1; i < n; i++)
-		vq_put(r->q, 0);
+	for (unsigned int i = 0; i < r->q->size; i++)
+		r->q->avail.ring[i] = r->head;
+	set_index(r, (uint16_t)n);
 }
 
 /* The request moves into an indirect table: a is its length in bytes, or 0 for the right one; b
@@ -945,7 +951,7 @@ static void reset_in_flight(const struct target *t)
 
 		if (!t->start(&r, 0))
 			return;
-		repeated(&r, QUEUE_SIZE + 1, 0); /* a full ring */
+		repeated(&r, QUEUE_SIZE, 0); /* a full ring */
 		t->kick(&r);
 		write32(r.dev->base + R_STATUS, 0);
 		kick_queue(&r);
@@ -965,7 +971,7 @@ static void unready_in_flight(const struct target *t)
 	for (unsigned int i = 0; i < 10 && !failed(); i++) {
 		if (!t->start(&r, 0))
 			return;
-		repeated(&r, QUEUE_SIZE + 1, 0);
+		repeated(&r, QUEUE_SIZE, 0);
 		t->kick(&r);
 		write32(r.dev->base + R_QUEUE_SEL, r.index);
 		write32(r.dev->base + R_QUEUE_READY, 0);
