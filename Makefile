@@ -25,7 +25,7 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test bench-boot bench-clone bench-run bench-io clean deb install
+.PHONY: all help demo test soak bench-boot bench-clone bench-run bench-io clean deb install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo 'make demo       install what is missing, build, and show the main job'
 	@echo 'make test       install what is missing, build, and run every test this machine can'
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
+	@echo 'make soak       SECONDS=n: VMs that come and go at random, and what is left of them'
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
@@ -135,6 +136,10 @@ demo: setup-demo
 test: setup-test
 	@$(MAKE) --no-print-directory all unit tiny $(LINUX_PROGS) $B/san/uvm
 	@tests/run all
+
+soak: setup-test
+	@$(MAKE) --no-print-directory $B/uvm tiny
+	@tests/soak $(if $(SECONDS),--seconds $(SECONDS))
 
 bench-boot: setup-bench
 	@$(MAKE) --no-print-directory all

@@ -14,6 +14,7 @@
 #include "guest/image.h"
 #include "vmm/boot.h"
 #include "vmm/journal.h"
+#include "vmm/log.h"
 #include "vmm/machine_state.h"
 #include "vmm/vcpu_state.h"
 
@@ -480,12 +481,21 @@ static void signalled(struct loop_source *s, uint32_t events)
 		end_set(&m->end, END_STOPPED, "ended by signal %u", info.ssi_signo);
 }
 
+/* A device touched a page of the guest's, as a vCPU may (vcpu.c). Nothing can go on from there. */
+static void bus_error(int sig)
+{
+	(void)sig;
+	log_line(MEM_LOST);
+	_exit(EXIT_FAILURE);
+}
+
 /* Before any thread is made, so that all inherit the mask and only the loop hears of them. */
 static int watch_signals(struct machine *m, struct err *e)
 {
 	sigset_t set;
 	int r;
 
+	sigaction(SIGBUS, &(struct sigaction){.sa_handler = bus_error}, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
@@ -604,7 +614,7 @@ static int build(struct machine *m, struct err *e)
 	if (!r)
 		r = add_devices(m, e);
 	m->vcpu_host = (struct vcpu_host){
-		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .end = &m->end};
+		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .mem = &m->mem, .end = &m->end};
 	return r ? r : add_doors(m, e);
 }
 

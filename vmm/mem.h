@@ -72,6 +72,11 @@ void *mem_span(const struct mem *m, gpa_t at, uint64_t len);
  */
 void mem_expect(const struct mem *m, gpa_t at, uint64_t len);
 
+/* What to say where a page of the guest's cannot be had: it is a file's, and there was no room. */
+#define MEM_LOST                                                                                   \
+	"the guest's memory cannot be had: its snapshot's file system is full, or the file was "   \
+	"made shorter"
+
 /* Gives the whole pages inside [host, host+len), as mem_span gave it, back to this host. The guest
  * keeps the memory: what is touched again holds zeros, or, where the guest's memory was mapped from
  * a file (mem_init_file, a snapshot's layers), the file's page again. Whoever shares the old pages

@@ -117,7 +117,8 @@ static void serve_io(struct vcpu *v)
 	}
 }
 
-static void serve_mmio(struct vcpu *v)
+/* Returns false when the vCPU is not to run again. */
+static bool serve_mmio(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	uint64_t addr = run->mmio.phys_addr;
@@ -127,10 +128,20 @@ static void serve_mmio(struct vcpu *v)
 		answered = bus_write(v->host->mmio, addr, run->mmio.data, run->mmio.len);
 	else
 		answered = bus_read(v->host->mmio, addr, run->mmio.data, run->mmio.len);
-	if (!answered && !__atomic_exchange_n(&v->host->stray_told, true, __ATOMIC_RELAXED))
+	if (answered)
+		return true;
+	/* A KVM that emulates the instruction takes a page that cannot be had for a device's; one that
+	 * does not fails KVM_RUN. To go on would lose the store.
+	 */
+	if (mem_span(v->host->mem, gpa(addr), 1)) {
+		end_set(v->host->end, END_FAULT, MEM_LOST);
+		return false;
+	}
+	if (!__atomic_exchange_n(&v->host->stray_told, true, __ATOMIC_RELAXED))
 		log_line("guest accesses address 0x%" PRIx64
 			 ", where there is nothing: reads give ones, writes do nothing",
 			 addr);
+	return true;
 }
 
 /* KVM gave up on an instruction. Say which, and the likely cause. */
@@ -183,7 +194,7 @@ static bool serve_exit(struct vcpu *v)
 {
 	switch (v->run->exit_reason) {
 	case KVM_EXIT_IO: serve_io(v); return true;
-	case KVM_EXIT_MMIO: serve_mmio(v); return true;
+	case KVM_EXIT_MMIO: return serve_mmio(v);
 	case KVM_EXIT_INTR: return true;
 	case KVM_EXIT_SHUTDOWN:
 		/* A triple fault, which on a PC resets the machine. Kernels use it as their last
@@ -220,8 +231,11 @@ static void *vcpu_thread(void *arg)
 			continue;
 		}
 		if (r < 0) {
-			end_set(v->host->end, END_FAULT, "KVM_RUN failed for vCPU %u: %s", v->id,
-				strerror(errno));
+			if (errno == EFAULT)
+				end_set(v->host->end, END_FAULT, MEM_LOST);
+			else
+				end_set(v->host->end, END_FAULT, "KVM_RUN failed for vCPU %u: %s",
+					v->id, strerror(errno));
 			break;
 		}
 		stat_add(&v->exits, 1);

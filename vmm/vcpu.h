@@ -14,6 +14,7 @@
 #include "vmm/bus.h"
 #include "vmm/end.h"
 #include "vmm/kvm.h"
+#include "vmm/mem.h"
 
 #define VCPU_MAX 32
 
@@ -37,6 +38,7 @@ struct boot_entry {
 struct vcpu_host {
 	const struct kvm *kvm;
 	const struct bus *pio, *mmio;
+	const struct mem *mem;
 	struct end *end;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
 	int first_exit;  /* a timer, set to VCPU_FIRST_EXIT_NS by each vCPU's first exit */
