@@ -15,6 +15,7 @@
 #include "shim/commands.h"
 #include "shim/init.h"
 #include "shim/state.h"
+#include "vmm/file.h"
 #include "vmm/record.h"
 #include "vmm/util.h"
 
@@ -22,7 +23,8 @@
 
 /* --- what both need --- */
 
-static int read_all(int fd, char **text, size_t *len)
+/* A pipe has no size. */
+static int read_input(char **text, size_t *len)
 {
 	size_t room = 0;
 
@@ -38,7 +40,7 @@ static int read_all(int fd, char **text, size_t *len)
 				return -ENOMEM;
 			*text = more;
 		}
-		n = read(fd, *text + *len, room - *len);
+		n = read(STDIN_FILENO, *text + *len, room - *len);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -51,18 +53,16 @@ static int read_all(int fd, char **text, size_t *len)
 
 int shim_read_file(const char *path, char **text, size_t *len, struct err *e)
 {
-	bool input = !strcmp(path, "-");
-	int fd = input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r;
+	int r;
 
-	if (fd < 0)
-		return err_sys(e, "%s", path);
-	r = read_all(fd, text, len);
-	if (!input)
-		close(fd);
+	if (strcmp(path, "-"))
+		return file_load(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), path,
+				 JSON_SIZE_MAX, text, len, e);
+	r = read_input(text, len);
 	if (!r)
 		return 0;
 	free(*text);
-	return err_set(e, -r, "%s: %s", path, strerror(-r));
+	return err_set(e, -r, "standard input: %s", strerror(-r));
 }
 
 int shim_write_pid(const char *path, pid_t pid, struct err *e)

@@ -191,22 +191,14 @@ static const struct opt update_options[] = {
 
 static int update(struct oci_state *s, const struct oci_resources *r, struct err *e)
 {
-	uint8_t *payload;
-	size_t size;
-	int error;
-
 	if (s->status == OCI_STOPPED)
 		return err_set(e, ESRCH, "container not running");
 	if (r->cpus || r->mems)
 		return err_set(e, EINVAL, "resources: cpu.cpus and cpu.mems cannot be changed");
 	if (!r->values)
 		return 0;
-	error = container_encode_update(RECORD_CONTAINER, r->value, r->values, &payload, &size, e);
-	if (error)
-		return error;
-	error = agent_order(client_dial_agent, &s->vm, AGENT_UPDATE, payload, size, e);
-	free(payload);
-	return error;
+	return container_update(client_dial_agent, &s->vm, RECORD_CONTAINER, r->value, r->values,
+				e);
 }
 
 static int run_update(void *cfg, int argc, char **argv, struct err *e)

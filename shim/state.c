@@ -5,12 +5,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shim/config.h"
+#include "vmm/file.h"
 #include "vmm/record.h"
-#include "vmm/util.h"
 
 #define FORMAT	 1u
 #define SIZE_MAX_STATE (1u << 20)
@@ -72,25 +71,18 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 /* Reads the file whole. Returns 0 or -errno; -ENOENT without a message. */
 static int load(struct oci_state *s, struct err *e)
 {
-	int fd = openat(s->vm.dir, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), r;
-	struct stat st;
-	char *text;
+	char what[RUNDIR_ID_MAX + 64], *text;
+	size_t len;
+	int fd, r;
 
-	if (fd < 0)
-		return errno == ENOENT ? -ENOENT : err_sys(e, "container '%s': " STATE_FILE, s->vm.id);
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > SIZE_MAX_STATE) {
-		close(fd);
-		return err_set(e, EINVAL, "container '%s': " STATE_FILE " is no such file",
-			       s->vm.id);
-	}
-	text = malloc((size_t)st.st_size + 1);
-	r = text ? pread_all(fd, text, (size_t)st.st_size, 0) : -ENOMEM;
-	if (r)
-		err_set(e, -r, "container '%s': " STATE_FILE ": %s", s->vm.id, strerror(-r));
-	else
-		r = oci_state_parse(s, text, (size_t)st.st_size, e);
+	snprintf(what, sizeof(what), "container '%s': " STATE_FILE, s->vm.id);
+	fd = openat(s->vm.dir, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	r = file_load(fd, what, SIZE_MAX_STATE, &text, &len, e);
+	if (!r)
+		r = oci_state_parse(s, text, len, e);
 	free(text);
-	close(fd);
 	return r;
 }
 

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,7 +102,7 @@ int cache_open(struct cache *c, bool make, struct err *e)
 	c->images = open_own(top, "images", make, c->path, e);
 	r = c->images;
 	if (r >= 0)
-		r = c->files = open_own(top, "files", make, c->path, e);
+		r = c->files = open_own(top, CACHE_FILES, make, c->path, e);
 	close(top);
 	if (r < 0)
 		cache_close(c);
@@ -337,38 +338,39 @@ int cache_each(const struct cache *c, int (*visit)(void *ctx, const struct cache
 	return r;
 }
 
-/* --- digests of files --- */
+/* --- sums of files --- */
 
-static void stamp_name(const struct stamp *stamp, char name[SHA256_HEX + 1])
+#define SUM_NAME 160
+
+/* All of the stamp, so that no two files have one name. */
+static void sum_name(const char *kind, const struct stamp *s, char name[SUM_NAME])
 {
-	struct sha256 sum;
-
-	sha256_begin(&sum);
-	sha256_add(&sum, stamp, sizeof(*stamp));
-	sha256_end(&sum, name);
+	snprintf(name, SUM_NAME,
+		 "%s-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64 ".%" PRIx64 "-%" PRIx64
+		 ".%" PRIx64,
+		 kind, s->device, s->inode, s->size, s->mtime_s, s->mtime_ns, s->ctime_s,
+		 s->ctime_ns);
 }
 
-bool cache_recall(const struct cache *c, const struct stamp *stamp, char digest[SHA256_HEX + 1])
+bool cache_recall(int files, const char *kind, const struct stamp *stamp, char *sum, size_t len)
 {
-	char name[SHA256_HEX + 1];
-	ssize_t n;
+	char name[SUM_NAME];
 
-	stamp_name(stamp, name);
-	n = readlinkat(c->files, name, digest, SHA256_HEX + 1);
-	if (n != SHA256_HEX)
+	sum_name(kind, stamp, name);
+	if (readlinkat(files, name, sum, len + 1) != (ssize_t)len)
 		return false;
-	digest[n] = 0;
-	utimensat(c->files, name, NULL, AT_SYMLINK_NOFOLLOW);
-	return is_key(digest);
+	sum[len] = 0;
+	utimensat(files, name, NULL, AT_SYMLINK_NOFOLLOW);
+	return strspn(sum, "0123456789abcdef") == len;
 }
 
-void cache_remember(const struct cache *c, const struct stamp *stamp, const char *digest)
+void cache_remember(int files, const char *kind, const struct stamp *stamp, const char *sum)
 {
-	char name[SHA256_HEX + 1];
+	char name[SUM_NAME];
 
-	stamp_name(stamp, name);
-	unlinkat(c->files, name, 0);
-	symlinkat(digest, c->files, name); /* whole at once; without it the file is read again */
+	sum_name(kind, stamp, name);
+	unlinkat(files, name, 0);
+	(void)!symlinkat(sum, files, name); /* whole at once; without it the file is read again */
 }
 
 void cache_sweep(const struct cache *c, int64_t before)
@@ -380,8 +382,8 @@ void cache_sweep(const struct cache *c, int64_t before)
 
 	claim_sweep(c->images, PREFIX, sweep_one);
 	while (d && (entry = readdir(d)))
-		if (is_key(entry->d_name) &&
-		    !fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && st.st_mtime < before)
+		if (!fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
+		    S_ISLNK(st.st_mode) && st.st_mtime < before)
 			unlinkat(fd, entry->d_name, 0);
 	if (d)
 		closedir(d);

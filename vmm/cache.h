@@ -9,7 +9,7 @@
  *   images/.uvm-KEY/       one that is being made, see vmm/claim.h
  *   templates/             see vmm/template.h
  *   scratch/SIZE.ext4      see vmm/scratch.h
- *   files/STAMP            a link whose target is the digest of a file that had this stamp; nothing
+ *   files/KIND-STAMP       a link whose target is the sum of a file that had this stamp; nothing
  *                          follows it
  * The directory must be the user's own and writable by nobody else: what is in it is trusted.
  *
@@ -29,6 +29,7 @@
 
 #define CACHE_IMAGE "image"
 #define CACHE_ABOUT "image.json"
+#define CACHE_FILES "files"
 
 struct cache {
 	int images, files;	   /* descriptors */
@@ -57,9 +58,11 @@ typedef int cache_fill(void *ctx, int dir, const char *path, struct err *e);
 int cache_get_or_make(const struct cache *c, const char *key, cache_fill *fill, void *ctx,
 		      bool *made, struct err *e);
 
-/* The digest that is remembered of a file, if it was. */
-bool cache_recall(const struct cache *c, const struct stamp *stamp, char digest[SHA256_HEX + 1]);
-void cache_remember(const struct cache *c, const struct stamp *stamp, const char *digest);
+/* The sum of a file's content that is remembered for its stamp, if one is: len hexadecimal digits, and a
+ * NUL. kind: how it was made, a short word. files: the directory CACHE_FILES.
+ */
+bool cache_recall(int files, const char *kind, const struct stamp *stamp, char *sum, size_t len);
+void cache_remember(int files, const char *kind, const struct stamp *stamp, const char *sum);
 
 struct cache_entry {
 	char key[SHA256_HEX + 1];
@@ -77,7 +80,7 @@ int cache_each(const struct cache *c, int (*visit)(void *ctx, const struct cache
 /* Removes an entry. -EBUSY: it is in use. */
 int cache_remove(const struct cache *c, const char *key, struct err *e);
 
-/* Removes what dead processes have left, and remembered digests that nobody asked for since
+/* Removes what dead processes have left, and remembered sums that nobody asked for since
  * `before` (seconds since 1970).
  */
 void cache_sweep(const struct cache *c, int64_t before);

@@ -246,8 +246,6 @@ static const struct opt update_options[] = {
 static int update_one(const struct update_config *c, const char *id, struct err *e)
 {
 	struct rundir vm;
-	uint8_t *payload;
-	size_t size;
 	int r = rundir_open(&vm, id, e);
 
 	if (r)
@@ -255,11 +253,7 @@ static int update_one(const struct update_config *c, const char *id, struct err 
 	if (!record_is_container(&vm))
 		r = err_set(e, EINVAL, "VM '%s' is not a container's", id);
 	if (!r)
-		r = container_encode_update(RECORD_CONTAINER, c->value, c->count, &payload, &size, e);
-	if (!r) {
-		r = agent_order(client_dial_agent, &vm, AGENT_UPDATE, payload, size, e);
-		free(payload);
-	}
+		r = container_update(client_dial_agent, &vm, RECORD_CONTAINER, c->value, c->count, e);
 	rundir_close(&vm);
 	return r;
 }

@@ -646,12 +646,12 @@ static void put_template(struct json_writer *w, const char *key, const struct sn
 	json_put_close(w);
 }
 
-static int show_template(void *ctx, int at, const char *key, const char *path)
+static int show_template(void *ctx, const char *key, const char *path)
 {
 	struct template_config *c = ctx;
 	struct snapshot *s = calloc(1, sizeof(*s));
 	struct err why;
-	bool good = template_current(at, key, path, &why);
+	bool good = template_current(key, path, &why);
 
 	if (!s || snapshot_read_manifest(s, path, &why)) {
 		if (!c->json)
@@ -689,12 +689,12 @@ static int list(struct template_config *c, struct err *e)
 	return r ? EXIT_FAIL : EXIT_OK;
 }
 
-static int prune_one(void *ctx, int at, const char *key, const char *path)
+static int prune_one(void *ctx, const char *key, const char *path)
 {
 	struct template_config *c = ctx;
 	struct err why;
 
-	if (!c->all && template_current(at, key, path, &why))
+	if (!c->all && template_current(key, path, &why))
 		return 0;
 	if (template_remove(key, &why))
 		fprintf(stderr, "uvm: %s\n", why.text);

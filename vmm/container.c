@@ -315,3 +315,17 @@ int container_encode_update(const char *name, const struct container_value *cgro
 	*size = m.len;
 	return 0;
 }
+
+int container_update(agent_dial_fn *dial, void *ctx, const char *name,
+		     const struct container_value *cgroup, size_t n, struct err *e)
+{
+	uint8_t *payload;
+	size_t size;
+	int r = container_encode_update(name, cgroup, n, &payload, &size, e);
+
+	if (r)
+		return r;
+	r = agent_order(dial, ctx, AGENT_UPDATE, payload, size, e);
+	free(payload);
+	return r;
+}

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "guest/protocol.h"
+#include "vmm/agent.h"
 #include "vmm/err.h"
 
 struct exec_request;
@@ -94,5 +95,9 @@ int container_encode(const struct container_spec *s, const struct exec_request *
 /* Makes the payload of the UPDATE that sets n files of a container's cgroup, likewise. */
 int container_encode_update(const char *name, const struct container_value *cgroup, size_t n,
 			    uint8_t **payload, size_t *size, struct err *e);
+
+/* Sends that to the agent. As agent_order. */
+int container_update(agent_dial_fn *dial, void *ctx, const char *name,
+		     const struct container_value *cgroup, size_t n, struct err *e);
 
 #endif

@@ -14,16 +14,17 @@
 
 #include "vmm/cache.h"
 #include "vmm/decompress.h"
+#include "vmm/file.h"
 #include "vmm/log.h"
 #include "vmm/oci_image.h"
 #include "vmm/tar.h"
 #include "vmm/tool.h"
 #include "vmm/tree.h"
 #include "vmm/unpack.h"
-#include "vmm/util.h"
 
 #define TREE	 "tree"	  /* in an entry that is being made: what becomes the image */
 #define LAYOUT	 "layout" /* ... and a layout that was in a tar */
+#define TAR_SUM  "sha256"
 #define ATTEMPTS 3u	  /* at a tree that changes while it is read */
 
 /* Goes into every key: another way to make images makes other ones. */
@@ -131,19 +132,13 @@ static void free_config(struct image_config *c)
 
 int image_about(int dir, struct json_doc *doc, struct err *e)
 {
-	int fd = openat(dir, CACHE_ABOUT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), r;
-	struct stat st;
+	int fd = openat(dir, CACHE_ABOUT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	char *text;
+	size_t len;
+	int r = file_load(fd, CACHE_ABOUT, JSON_SIZE_MAX, &text, &len, e);
 
-	if (fd < 0)
-		return err_sys(e, CACHE_ABOUT);
-	r = fstat(fd, &st) ? -errno : st.st_size > JSON_SIZE_MAX ? -EFBIG : 0;
-	text = r ? NULL : malloc((size_t)st.st_size + 1);
 	if (!r)
-		r = text ? pread_all(fd, text, (size_t)st.st_size, 0) : -ENOMEM;
-	close(fd);
-	r = r ? err_set(e, -r, CACHE_ABOUT ": %s", strerror(-r))
-	      : json_parse(doc, text, (size_t)st.st_size, CACHE_ABOUT, e);
+		r = json_parse(doc, text, len, CACHE_ABOUT, e);
 	free(text);
 	return r;
 }
@@ -376,7 +371,7 @@ static int digest_tar(struct source *s, const struct cache *c, struct err *e)
 	if (fstat(s->fd, &st))
 		return err_sys(e, "%s", s->req->root);
 	s->stamp = stamp_of(&st);
-	if (cache_recall(c, &s->stamp, s->digest))
+	if (cache_recall(c->files, TAR_SUM, &s->stamp, s->digest, SHA256_HEX))
 		return 0;
 	stamp_settle((int64_t)(s->stamp.ctime_s * 1000000000 + s->stamp.ctime_ns));
 	meter_set(s->req->meter, "reading %s", s->req->root);
@@ -385,7 +380,7 @@ static int digest_tar(struct source *s, const struct cache *c, struct err *e)
 		return err_set(e, -r, "%s: %s", s->req->root, strerror(-r));
 	if (changed(s))
 		return err_set(e, ESTALE, "%s: it changed while it was read", s->req->root);
-	cache_remember(c, &s->stamp, s->digest);
+	cache_remember(c->files, TAR_SUM, &s->stamp, s->digest);
 	return 0;
 }
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/decompress.h"
-#include "vmm/util.h"
+#include "vmm/file.h"
 
 #define LAYOUT	  "oci-layout"
 #define INDEX	  "index.json"
@@ -85,28 +85,15 @@ static int wrong_digest(const char *what, const char *path, struct err *e)
 static int read_json(int dir, const char *what, const char *path, const struct descriptor *is,
 		     char *digest, struct json_doc *doc, struct err *e)
 {
-	char name[512], hex[SHA256_HEX + 1], *text = NULL;
-	int fd = open_beneath(dir, path), r = 0;
+	char name[512], hex[SHA256_HEX + 1], *text;
 	struct sha256 sum;
-	struct stat st;
-	size_t len = 0;
+	size_t len;
+	int r;
 
-	if (fd < 0)
-		return err_sys(e, "%s: %s", what, path);
-	if (fstat(fd, &st))
-		r = err_sys(e, "%s: %s", what, path);
-	else if (is && (uint64_t)st.st_size != is->size)
+	snprintf(name, sizeof(name), "%s: %s", what, path);
+	r = file_load(open_beneath(dir, path), name, JSON_SIZE_MAX, &text, &len, e);
+	if (!r && is && len != is->size)
 		r = wrong_size(what, path, e);
-	else if (st.st_size > JSON_SIZE_MAX)
-		r = err_set(e, E2BIG, "%s: %s: too large", what, path);
-	if (!r) {
-		len = (size_t)st.st_size;
-		text = malloc(len + 1);
-		r = text ? pread_all(fd, text, len, 0) : -ENOMEM;
-		if (r)
-			err_set(e, -r, "%s: %s: %s", what, path, strerror(-r));
-	}
-	close(fd);
 	if (!r) {
 		sha256_begin(&sum);
 		sha256_add(&sum, text, len);
@@ -116,7 +103,6 @@ static int read_json(int dir, const char *what, const char *path, const struct d
 		if (is && strcmp(hex, is->digest))
 			r = wrong_digest(what, path, e);
 	}
-	snprintf(name, sizeof(name), "%s: %s", what, path);
 	if (!r)
 		r = json_parse(doc, text, len, name, e);
 	free(text);

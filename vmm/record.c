@@ -5,11 +5,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/util.h"
+#include "vmm/file.h"
 
 static int begin(struct journal_line *l, char now[JOURNAL_TIME])
 {
@@ -128,21 +127,15 @@ static int take_event(struct record *r, const char *line, size_t len, struct err
 
 int record_read(int fd, struct record *r, struct err *e)
 {
-	struct stat st;
 	char *text;
-	int error;
+	size_t len;
+	int error = file_read(fd, "a container's record", JSON_SIZE_MAX, &text, &len, e);
 
 	*r = (struct record){.container = true, .status = -1};
-	if (fstat(fd, &st) || st.st_size > JSON_SIZE_MAX)
-		return err_set(e, EINVAL, "a record that makes no sense");
-	text = malloc((size_t)st.st_size + 1);
-	if (!text)
-		return err_set(e, ENOMEM, "out of memory");
-	error = pread_all(fd, text, (size_t)st.st_size, 0);
 	if (error)
-		err_set(e, -error, "cannot read a record: %s", strerror(-error));
+		return error;
 	/* A line without its end is being written. */
-	for (char *p = text, *end = text + st.st_size, *nl;
+	for (char *p = text, *end = text + len, *nl;
 	     !error && (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1)
 		error = r->image ? take_event(r, p, (size_t)(nl - p), e)
 				 : take_first(r, p, (size_t)(nl - p), e);

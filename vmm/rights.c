@@ -3,15 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <linux/seccomp.h>
 
+#include "vmm/file.h"
 #include "vmm/json.h"
 #include "vmm/seccomp.h"
 #include "vmm/util.h"
@@ -126,29 +124,6 @@ int rights_take_limit(struct agent_rlimit list[AGENT_RLIMITS_MAX], size_t *n, co
 	return 0;
 }
 
-static int read_profile(const char *file, char **text, size_t *size, struct err *e)
-{
-	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK), r = 0;
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st))
-		r = err_sys(e, "%s", file);
-	else if (!S_ISREG(st.st_mode) || st.st_size > PROFILE_MAX)
-		r = err_set(e, EINVAL, "%s: not a regular file of at most %u bytes", file, PROFILE_MAX);
-	*text = r ? NULL : malloc((size_t)st.st_size + 1);
-	*size = r ? 0 : (size_t)st.st_size;
-	if (!r && !*text)
-		r = err_set(e, ENOMEM, "out of memory");
-	if (!r) {
-		r = pread_all(fd, *text, *size, 0);
-		if (r)
-			err_set(e, -r, "%s: %s", file, strerror(-r));
-	}
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 /* How many strings of a list fit the capabilities, or this architecture; *all: of how many. */
 static size_t count(const struct json *list, const struct agent_caps *caps_or_arch, size_t *all)
 {
@@ -200,7 +175,9 @@ int rights_load_profile(struct exec_request *rq, const char *file, struct err *e
 	uint32_t flags = 0;
 	size_t size;
 	char *text;
-	int r = read_profile(file, &text, &size, e), n;
+	int r = file_load(open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK), file, PROFILE_MAX, &text,
+			  &size, e),
+	    n;
 
 	_Static_assert(SECCOMP_FILTER_MAX <= AGENT_FILTER_MAX, "it fits");
 	if (!r && !filter)

@@ -37,6 +37,8 @@
 
 #define KERNEL_NAME "vmlinux"
 #define LOCK	    "lock"
+#define KERNEL_SUM  "xxh64" /* as cache_recall has it */
+#define SUM_DIGITS  16
 
 /* --- the kernel --- */
 
@@ -77,16 +79,14 @@ static int read_kernel(int fd, struct stamp *stamp, uint64_t *sum)
 	return sum_file(fd, (uint64_t)st.st_size, sum);
 }
 
-/* The sum of the kernel's content: remembered, as the target of a link that is named by the file's
- * stamp, or found out now. Not the cache's SHA-256: that takes a second, for which people would wait,
- * to protect from damage only.
+/* The sum of the kernel's content: remembered, or found out now. Not the SHA-256 of images: that takes a
+ * second, for which people would wait, to protect from damage only.
  */
-static int kernel_sum(const char *path, int at, uint64_t *sum, struct err *e)
+static int kernel_sum(const char *path, int files, uint64_t *sum, struct err *e)
 {
-	char name[32], text[24], *end;
+	char text[SUM_DIGITS + 1];
 	struct stamp stamp;
 	struct stat st;
-	ssize_t n;
 	int fd, r;
 
 	if (stat(path, &st))
@@ -94,21 +94,18 @@ static int kernel_sum(const char *path, int at, uint64_t *sum, struct err *e)
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, EINVAL, "kernel %s: not a regular file", path);
 	stamp = stamp_of(&st);
-	snprintf(name, sizeof(name), "kernel-%016" PRIx64, sum_bytes(&stamp, sizeof(stamp), 0));
-	n = readlinkat(at, name, text, sizeof(text) - 1);
-	text[MAX(n, 0)] = 0;
-	*sum = strtoull(text, &end, 16);
-	if (n == 16 && !*end)
+	if (cache_recall(files, KERNEL_SUM, &stamp, text, SUM_DIGITS)) {
+		*sum = strtoull(text, NULL, 16);
 		return 0;
+	}
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	r = fd < 0 ? -errno : read_kernel(fd, &stamp, sum);
 	if (fd >= 0)
 		close(fd);
 	if (r)
 		return err_set(e, -r, "kernel %s: %s", path, strerror(-r));
-	snprintf(name, sizeof(name), "kernel-%016" PRIx64, sum_bytes(&stamp, sizeof(stamp), 0));
-	snprintf(text, sizeof(text), "%016" PRIx64, *sum);
-	(void)!symlinkat(text, at, name); /* else it is read again the next time */
+	snprintf(text, sizeof(text), "%0*" PRIx64, SUM_DIGITS, *sum);
+	cache_remember(files, KERNEL_SUM, &stamp, text);
 	return 0;
 }
 
@@ -145,17 +142,21 @@ static void see_host(struct host *h)
 		snprintf(h->release, sizeof(h->release), "%s", name.release);
 }
 
-int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], struct err *e)
+int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct err *e)
 {
 	struct {
 		struct host host;
 		char version[64];
 		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, net;
 	} all;
-	int r;
+	char dir[PATH_MAX];
+	int files = cache_open_dir(CACHE_FILES, dir, e), r;
 
+	if (files < 0)
+		return files;
 	memset(&all, 0, sizeof(all));
-	r = kernel_sum(t->kernel, at, &all.kernel, e);
+	r = kernel_sum(t->kernel, files, &all.kernel, e);
+	close(files);
 	if (r)
 		return r;
 	see_host(&all.host);
@@ -299,7 +300,7 @@ static int build(const struct template *t, int at, const char *key, struct err *
 	rundir_release(&vm.rundir);
 	if (r)
 		return *e->text ? r : err_set(e, -r, "no template could be made: its VM did not start");
-	r = template_key(t, at, now, e);
+	r = template_key(t, now, e);
 	if (r || !strcmp(now, key))
 		return r;
 	snapshot_discard(at, key);
@@ -363,7 +364,7 @@ static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], st
 
 	if (at < 0)
 		return at;
-	r = template_key(t, at, key, e);
+	r = template_key(t, key, e);
 	snprintf(path, sizeof(path), "%s/%s", dir, key);
 	if (!r && open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e)) {
 		r = lock = lock_templates(at, e);
@@ -401,7 +402,7 @@ static bool is_key(const char *name)
 	return strlen(name) == TEMPLATE_KEY && strspn(name, "0123456789abcdef") == TEMPLATE_KEY;
 }
 
-int template_each(int (*visit)(void *ctx, int at, const char *key, const char *path), void *ctx,
+int template_each(int (*visit)(void *ctx, const char *key, const char *path), void *ctx,
 		  struct err *e)
 {
 	char dir[PATH_MAX], path[PATH_MAX + TEMPLATE_KEY + 1];
@@ -416,7 +417,7 @@ int template_each(int (*visit)(void *ctx, int at, const char *key, const char *p
 	for (int i = 0; i < n; i++) {
 		if (!r && is_key(names[i]->d_name)) {
 			snprintf(path, sizeof(path), "%s/%.*s", dir, TEMPLATE_KEY, names[i]->d_name);
-			r = visit(ctx, at, names[i]->d_name, path);
+			r = visit(ctx, names[i]->d_name, path);
 		}
 		free(names[i]);
 	}
@@ -426,7 +427,7 @@ int template_each(int (*visit)(void *ctx, int at, const char *key, const char *p
 	return r;
 }
 
-bool template_current(int at, const char *key, const char *path, struct err *why)
+bool template_current(const char *key, const char *path, struct err *why)
 {
 	static const enum cpuid_template cpus[] = {CPUID_HOST, CPUID_BASELINE};
 	struct snapshot *s = calloc(1, sizeof(*s));
@@ -443,7 +444,7 @@ bool template_current(int at, const char *key, const char *path, struct err *why
 				     .share = i / TEMPLATE_NETS % 2,
 				     .net = i % TEMPLATE_NETS};
 
-		r = template_key(&t, at, now, why);
+		r = template_key(&t, now, why);
 		current = !r && !strcmp(now, key);
 	}
 	if (!r && !current)

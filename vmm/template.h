@@ -9,8 +9,7 @@
  * never out of date; one that nobody's key leads to any more is only in the way (template_prune).
  * What snapshot_open refuses, damaged by whatever, is not used but made anew.
  *
- * A key has the sum of the kernel's content in it, which is remembered for the file's stamp beside the
- * templates.
+ * A key has the sum of the kernel's content in it, which the cache remembers for the file's stamp.
  *
  * Making one boots a VM in a process of its own and takes a snapshot of it as "uvm snapshot" does,
  * under a lock of the directory, so that of two who need it at the same instant one makes it.
@@ -66,8 +65,8 @@ int template_check(const struct template *t, struct err *e);
  */
 int template_kernel(char path[PATH_MAX], const char *asked, struct err *e);
 
-/* The key of t. at: the directory of templates. Returns 0, or -errno with a message. */
-int template_key(const struct template *t, int at, char key[TEMPLATE_KEY + 1], struct err *e);
+/* The key of t. Returns 0, or -errno with a message. */
+int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct err *e);
 
 /* Opens t's template, making it if it is not there or is damaged, which a line on standard error says.
  * The descriptors are the caller's, and snapshot_close's. Returns 0 or -errno.
@@ -80,13 +79,13 @@ int template_make(const struct template *t, char key[TEMPLATE_KEY + 1], struct e
 /* Calls visit for each directory among the templates, in the order of their keys, with its path, until
  * it returns something else than 0, and returns that.
  */
-int template_each(int (*visit)(void *ctx, int at, const char *key, const char *path), void *ctx,
+int template_each(int (*visit)(void *ctx, const char *key, const char *path), void *ctx,
 		  struct err *e);
 
 /* Whether what is there under this key could be opened and is what somebody who names the same kernel
  * file, memory, CPUs and drives would get now. If not, why says so.
  */
-bool template_current(int at, const char *key, const char *path, struct err *why);
+bool template_current(const char *key, const char *path, struct err *why);
 
 /* Removes one; -EBUSY while snapshots of its clones need it. */
 int template_remove(const char *key, struct err *e);
