@@ -72,7 +72,7 @@ int virtqueue_resume(struct virtqueue *q, const struct mem *m, uint64_t features
 
 void virtqueue_reset(struct virtqueue *q)
 {
-	memset(q, 0, sizeof(*q));
+	*q = (struct virtqueue){.tap = q->tap};
 }
 
 static uint16_t avail_idx(const struct virtqueue *q)
@@ -178,6 +178,8 @@ int virtqueue_pop(struct virtqueue *q, struct vq_chain *c)
 	if (follow(q, q->desc, q->size, c->head, false, c))
 		return -EINVAL;
 	q->next_avail++;
+	if (trace_on(q->tap.trace))
+		trace_put(q->tap.trace, TRACE_POP, q->tap.who, c->read_len, c->head, now_ns(), 0);
 	return 1;
 }
 
@@ -194,6 +196,9 @@ void virtqueue_push_all(struct virtqueue *q, const struct vq_used *used, unsigne
 		mem_store_le32(elem, used[i].head);
 		mem_store_le32(elem + 4, used[i].written);
 		q->next_used++;
+		if (trace_on(q->tap.trace))
+			trace_put(q->tap.trace, TRACE_PUSH, q->tap.who, used[i].written, used[i].head,
+				  now_ns(), 0);
 	}
 	__atomic_store_n((uint16_t *)(q->used + RING_IDX), q->next_used, __ATOMIC_RELEASE);
 }

@@ -18,6 +18,7 @@
 
 #include "snapshot/state.h"
 #include "vmm/mem.h"
+#include "vmm/trace.h"
 
 #define VIRTQUEUE_MAX 256 /* entries; also the longest chain */
 
@@ -39,6 +40,7 @@ struct virtqueue {
 	uint8_t *avail, *used;
 	uint16_t next_avail, next_used;
 	uint16_t signalled_used; /* next_used when the driver was last told */
+	struct trace_tap tap;	 /* stays over a reset */
 };
 
 /* A chain: first what the device may read, then what it may write (2.7.4.2). */

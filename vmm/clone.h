@@ -14,7 +14,7 @@
 #include "vmm/launch.h"
 #include "vmm/machine.h"
 
-#define CLONE_IDENTITY_MS 10000 /* how long the agent may take */
+#define CLONE_IDENTITY_MS 20000 /* how long the agent may take, also where many start at once */
 
 struct clone {
 	struct machine_config config;

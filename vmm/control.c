@@ -24,6 +24,9 @@ static void client_close(struct control_client *cl)
 
 	loop_del(c->loop, &cl->source);
 	drop_passed(cl);
+	if (cl->traces)
+		c->trace(c->ctx, -1, NULL);
+	cl->traces = false;
 	cl->serial++;
 	close(cl->source.fd);
 	cl->source.fd = -1;
@@ -100,6 +103,19 @@ static void do_resume(struct control_client *cl)
 	set_paused(cl, false);
 }
 
+static void do_trace(struct control_client *cl)
+{
+	char text[sizeof(((struct err *)0)->text) + 16] = "ok\n\n";
+	struct err e;
+
+	if (cl->control->trace(cl->control->ctx, cl->passed, &e))
+		snprintf(text, sizeof(text), "error %s\n\n", e.text);
+	else
+		cl->traces = true;
+	drop_passed(cl);
+	answer(cl, text, strlen(text));
+}
+
 static struct control_ticket ticket_of(const struct control_client *cl)
 {
 	return (struct control_ticket){(unsigned int)(cl - cl->control->client), cl->serial};
@@ -167,6 +183,7 @@ static const struct {
 	{"resume", do_resume, NULL},
 	{"poweroff", do_poweroff, NULL},
 	{"console", do_console, NULL},
+	{"trace", do_trace, NULL},
 	{"snapshot", NULL, do_snapshot},
 	{"snapshot-stop", NULL, do_snapshot_stop},
 	{"fork", NULL, do_fork},

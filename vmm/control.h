@@ -17,6 +17,8 @@
  *   snapshot NAME        writes a snapshot called NAME into the directory whose descriptor came
  *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it. Key
  *                        paused_us. Lines "progress <bytes done> <bytes in all>" come before "ok".
+ *   trace      what vCPUs and devices do is written, as long as the connection lasts, into the memory
+ *              whose descriptor came along (vmm/trace.h)
  *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
  *
  * The connection stays open for further requests, each sent after the answer to the one before,
@@ -39,6 +41,7 @@ struct control_client {
 	struct loop_source source;
 	int passed;		   /* a descriptor that came with the line; -1: none */
 	bool waiting;		   /* for an answer that takes its time */
+	bool traces;
 	uint32_t serial;	   /* of those that had this place */
 	char line[CONTROL_LINE];
 	size_t len;
@@ -66,6 +69,8 @@ struct control {
 			bool stop, struct err *e);
 	int (*fork)(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
 		    struct err *e);
+	/* Begins a trace into the memory in fd, which stays the caller's; or ends it: -1. */
+	int (*trace)(void *ctx, int fd, struct err *e);
 	void *ctx;
 	struct loop_source listener;
 	struct control_client client[CONTROL_CLIENTS];

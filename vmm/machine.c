@@ -51,13 +51,21 @@ static uint64_t slot_base(unsigned int slot)
 	return LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
 }
 
-/* Makes a virtio device reachable: its registers on the bus, its doorbell in KVM. */
+/* Makes a virtio device reachable: its registers on the bus, not its doorbell in KVM, which for some would
+ * cost each VM more at its start than it could save.
+ */
+static int plug_quiet(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
+{
+	for (unsigned int i = 0; i < VIRTIO_MAX_QUEUES; i++)
+		d->queue[i].tap = (struct trace_tap){&m->trace, TRACE_WHO(slot, i)};
+	return bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
+}
+
 static int plug_virtio(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
 {
-	uint64_t base = slot_base(slot);
-	int r = bus_add(&m->mmio, base, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
+	int r = plug_quiet(m, d, slot, e);
 
-	return r ? r : kvm_bind_doorbell(&m->kvm, base + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
+	return r ? r : kvm_bind_doorbell(&m->kvm, slot_base(slot) + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
 }
 
 static int open_disk(struct machine *m, const struct machine_source *src, unsigned int i,
@@ -112,12 +120,6 @@ static int add_disk(struct machine *m, unsigned int i, struct err *e)
 	if (!r)
 		r = disk_init(d, &m->config.disk[i], i, m->config.cpus, &m->mem, irq, e);
 	return r ? r : plug_virtio(m, &d->blk.dev, i + 1, e);
-}
-
-/* Without a doorbell in KVM, which would cost each VM more at its start than it could save. */
-static int plug_quiet(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
-{
-	return bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
 }
 
 /* Its driver notifies a few times every two seconds at most. */
@@ -525,11 +527,42 @@ static int do_fork(void *ctx, struct control_ticket ticket, const char *name, un
 	return freeze_fork(&m->freeze, ticket, name, n, e);
 }
 
+static void device_name(void *ctx, unsigned int slot, char name[TRACE_NAME])
+{
+	const struct machine *m = ctx;
+	const unsigned int net = machine_net_slot(m), share = machine_share_slot(m, 0);
+
+	*name = 0;
+	if (!slot)
+		snprintf(name, TRACE_NAME, "vsock");
+	else if (slot <= m->config.disks)
+		snprintf(name, TRACE_NAME, "disk%u", slot - 1);
+	else if (slot >= share && slot < virtio_devices(m))
+		snprintf(name, TRACE_NAME, "share%u", slot - share);
+	else if (slot >= net && slot < share)
+		snprintf(name, TRACE_NAME, "net%u", slot - net);
+	else if (m->config.rng && slot == machine_rng_slot(m))
+		snprintf(name, TRACE_NAME, "rng");
+	else if (m->config.balloon && slot == machine_balloon_slot(m))
+		snprintf(name, TRACE_NAME, "balloon");
+}
+
+static int do_trace(void *ctx, int fd, struct err *e)
+{
+	struct machine *m = ctx;
+
+	if (fd >= 0)
+		return trace_begin(&m->trace, fd, device_name, m, e);
+	trace_end(&m->trace);
+	return 0;
+}
+
 static int open_control(struct machine *m, struct err *e)
 {
 	freeze_init(&m->freeze, m);
 	m->control.snapshot = do_snapshot;
 	m->control.fork = do_fork;
+	m->control.trace = do_trace;
 	m->control.loop = &m->loop;
 	m->control.end = &m->end;
 	m->control.console = &m->console;
@@ -614,7 +647,8 @@ static int build(struct machine *m, struct err *e)
 	if (!r)
 		r = add_devices(m, e);
 	m->vcpu_host = (struct vcpu_host){
-		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .mem = &m->mem, .end = &m->end};
+		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .mem = &m->mem, .end = &m->end,
+		.trace = &m->trace};
 	return r ? r : add_doors(m, e);
 }
 

@@ -89,6 +89,7 @@ struct machine {
 	struct link link;
 	struct vsock_service link_service;
 	struct control control;
+	struct trace trace;
 	struct freeze freeze;
 	struct disk *disk; /* config.disks of them */
 	struct virtio_balloon balloon;

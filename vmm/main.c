@@ -24,7 +24,7 @@ static const struct cmd *const commands[] = {
 	&cmd_wait,   &cmd_cp,	    &cmd_diff,	&cmd_top,     &cmd_pause,   &cmd_resume,
 	&cmd_update, &cmd_inspect,  &cmd_stats, &cmd_metrics, &cmd_events,  &cmd_rm,
 	&cmd_image,  &cmd_template, &cmd_check, &cmd_boot,    &cmd_console, &cmd_snapshot,
-	&cmd_clone,  &cmd_fork,	    &cmd_dump,
+	&cmd_clone,  &cmd_fork,	    &cmd_trace, &cmd_dump,
 };
 
 #define DESCRIPTORS  8192

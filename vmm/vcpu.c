@@ -206,6 +206,23 @@ static bool serve_exit(struct vcpu *v)
 	}
 }
 
+static void trace_exit(const struct vcpu *v, uint64_t began)
+{
+	const struct kvm_run *run = v->run;
+	uint32_t detail = run->exit_reason & 0xffff;
+	uint64_t what = 0;
+
+	if (run->exit_reason == KVM_EXIT_IO) {
+		what = run->io.port;
+		detail |= (uint32_t)run->io.size << 16 |
+			  (run->io.direction == KVM_EXIT_IO_OUT ? TRACE_WRITE : 0);
+	} else if (run->exit_reason == KVM_EXIT_MMIO) {
+		what = run->mmio.phys_addr;
+		detail |= (run->mmio.len & 0xff) << 16 | (run->mmio.is_write ? TRACE_WRITE : 0);
+	}
+	trace_put(v->host->trace, TRACE_EXIT, (uint16_t)v->id, what, detail, began, now_ns() - began);
+}
+
 static void note_first_exit(struct vcpu *v)
 {
 	static const struct itimerspec soon = {.it_value.tv_nsec = VCPU_FIRST_EXIT_NS};
@@ -221,6 +238,8 @@ static void note_first_exit(struct vcpu *v)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
+	uint64_t began;
+	bool go_on;
 
 	for (;;) {
 		int r = ioctl(v->fd, KVM_RUN, NULL);
@@ -241,7 +260,11 @@ static void *vcpu_thread(void *arg)
 		stat_add(&v->exits, 1);
 		if (!v->first_exit)
 			note_first_exit(v);
-		if (!serve_exit(v))
+		began = trace_on(v->host->trace) ? now_ns() : 0;
+		go_on = serve_exit(v);
+		if (began)
+			trace_exit(v, began);
+		if (!go_on)
 			break;
 	}
 	return NULL;

@@ -15,6 +15,7 @@
 #include "vmm/end.h"
 #include "vmm/kvm.h"
 #include "vmm/mem.h"
+#include "vmm/trace.h"
 
 #define VCPU_MAX 32
 
@@ -41,6 +42,7 @@ struct vcpu_host {
 	const struct mem *mem;
 	struct end *end;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
+	struct trace *trace;
 	int first_exit;  /* a timer, set to VCPU_FIRST_EXIT_NS by each vCPU's first exit */
 	bool tsc_known;	 /* restoring: the offset below is known, one for all vCPUs */
 	uint64_t tsc_offset;
