@@ -226,6 +226,7 @@ enum agent_record_type {
 		9, /* file of the container's cgroup, value; e.g. "memory.max", "1048576" */
 	AGENT_R_ID_MAP = 10, /* struct agent_id_map, of the new user namespace */
 	AGENT_R_HOOK = 11,   /* struct agent_hook and strings: a program of the container */
+	AGENT_R_HOOK_STATE = 12, /* a text, what hooks get to read; at most one. None: the agent's */
 };
 
 enum agent_root_flags {
@@ -280,7 +281,8 @@ enum agent_hook_stage {
 };
 
 /* Followed by 1 + argc + envc strings: the program's path, arguments, environment. Its standard
- * input is the container's state as the OCI runtime specification has it.
+ * input is the container's state as the OCI runtime specification has it: AGENT_R_HOOK_STATE's, or what the
+ * agent knows of it.
  */
 struct agent_hook {
 	uint32_t stage;	     /* enum agent_hook_stage */

@@ -115,14 +115,44 @@ static int make(const char *path)
 	return dir;
 }
 
-int oci_cgroup_join(const char *path, const struct oci_resources *res, struct err *e)
+/* CPUs and nodes must be had. The rest is in force inside as well: where the host has no such controller for
+ * us, that is all.
+ */
+static int set(int dir, const struct oci_resources *res)
+{
+	static const char *const files[] = {"cpu.weight", "cpu.idle", "cpu.max", "cpu.max.burst"};
+	int r = res->cpus ? write_file(dir, "cpuset.cpus", res->cpus) : 0;
+
+	if (!r && res->mems)
+		r = write_file(dir, "cpuset.mems", res->mems);
+	for (size_t i = 0; i < ARRAY_SIZE(files) && !r; i++)
+		for (size_t k = 0; k < res->values; k++)
+			if (!strcmp(res->value[k].name, files[i]))
+				write_file(dir, files[i], res->value[k].value);
+	return r;
+}
+
+int oci_cgroup_set(const char *path, const struct oci_resources *res, struct err *e)
+{
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r = dir < 0 ? -errno : set(dir, res);
+
+	if (dir >= 0)
+		close(dir);
+	return r ? err_set(e, -r, "cgroup %s: %s", path, strerror(-r)) : 0;
+}
+
+int oci_cgroup_join(const char *path, const struct oci_resources *res, uint64_t memory,
+		    struct err *e)
 {
 	int dir = make(path), r = dir < 0 ? dir : 0;
+	char text[32];
 
-	if (!r && res && res->cpus)
-		r = write_file(dir, "cpuset.cpus", res->cpus);
-	if (!r && res && res->mems)
-		r = write_file(dir, "cpuset.mems", res->mems);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)memory);
+	if (!r && memory)
+		write_file(dir, "memory.max", text);
+	if (!r && res)
+		r = set(dir, res);
 	if (!r)
 		r = write_file(dir, "cgroup.procs", "0");
 	if (dir >= 0)
@@ -130,7 +160,31 @@ int oci_cgroup_join(const char *path, const struct oci_resources *res, struct er
 	return r ? err_set(e, -r, "cgroup %s: %s", path, strerror(-r)) : 0;
 }
 
+int oci_cgroup_of(pid_t pid, char path[PATH_MAX])
+{
+	char name[32], line[PATH_MAX / 2];
+	FILE *in;
+	int r = -ENOENT;
+
+	snprintf(name, sizeof(name), "/proc/%d/cgroup", (int)pid);
+	in = fopen(name, "re");
+	if (!in)
+		return -errno;
+	while (r && fgets(line, sizeof(line), in)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!strncmp(line, "0::/", 4) && line[4])
+			r = snprintf(path, PATH_MAX, ROOT "%s", line + 3) < PATH_MAX ? 0 : -EINVAL;
+	}
+	fclose(in);
+	return r;
+}
+
+/* The processes of execs may be about to end. */
+#define REMOVE_TRIES   200u
+#define REMOVE_WAIT_US 10000u
+
 void oci_cgroup_remove(const char *path)
 {
-	rmdir(path);
+	for (unsigned int i = 0; rmdir(path) && errno == EBUSY && i < REMOVE_TRIES; i++)
+		usleep(REMOVE_WAIT_US);
 }

@@ -11,6 +11,7 @@
 #define UVM_SHIM_CGROUP_H
 
 #include <limits.h>
+#include <sys/types.h>
 
 #include "shim/resources.h"
 #include "vmm/err.h"
@@ -21,9 +22,16 @@
 int oci_cgroup_path(char path[PATH_MAX], const char *cgroups_path, struct err *e);
 
 /* Puts this process into it, which is made if it is missing. res: what it is to be restricted to, or
- * NULL. Returns 0; -ENOTSUP where the host has no such cgroups; or another -errno.
+ * NULL; memory: bytes, or 0. Returns 0; -ENOTSUP where the host has no such cgroups; or another -errno.
  */
-int oci_cgroup_join(const char *path, const struct oci_resources *res, struct err *e);
+int oci_cgroup_join(const char *path, const struct oci_resources *res, uint64_t memory,
+		    struct err *e);
+
+/* Changes what one that is there is restricted to. */
+int oci_cgroup_set(const char *path, const struct oci_resources *res, struct err *e);
+
+/* The one that a process is in. Returns 0 or -errno. */
+int oci_cgroup_of(pid_t pid, char path[PATH_MAX]);
 
 /* Removes it, if nothing is in it. What cannot be removed stays. */
 void oci_cgroup_remove(const char *path);

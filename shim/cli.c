@@ -9,6 +9,7 @@
 #include "shim/commands.h"
 #include "shim/log.h"
 #include "shim/state.h"
+#include "vmm/log.h"
 #include "vmm/util.h"
 
 #define AT(member)  offsetof(struct shim, member)
@@ -162,6 +163,18 @@ bool shim_wanted(int argc, char **argv)
 	return wanted;
 }
 
+static bool is_json(const struct shim *s)
+{
+	return s->log_format && !strcmp(s->log_format, "json");
+}
+
+void shim_warn(const struct shim *s, const struct err *e)
+{
+	log_line("%s", e->text);
+	if (s->log)
+		shim_log(s->log, is_json(s), "warning", e->text);
+}
+
 int shim_run(int argc, char **argv, struct err *e)
 {
 	struct shim s = {0};
@@ -173,6 +186,6 @@ int shim_run(int argc, char **argv, struct err *e)
 		status = c->run(&s, argc - first, argv + first, e);
 	}
 	if (*e->text && s.log)
-		shim_log(s.log, s.log_format && !strcmp(s.log_format, "json"), "error", e->text);
+		shim_log(s.log, is_json(&s), "error", e->text);
 	return status;
 }

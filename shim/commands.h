@@ -17,6 +17,9 @@ extern const struct cmd shim_create, shim_delete, shim_events, shim_exec, shim_f
  */
 int shim_read_file(const char *path, char **text, size_t *len, struct err *e);
 
+/* Says what went wrong and is no failure, on standard error and in the log. */
+void shim_warn(const struct shim *s, const struct err *e);
+
 /* Writes a pid file, whole or not at all. */
 int shim_write_pid(const char *path, pid_t pid, struct err *e);
 

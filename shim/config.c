@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#include "shim/config_parts.h"
 #include "shim/options.h"
 #include "vmm/util.h"
 
@@ -36,16 +37,14 @@ static int refuse_all(const struct json *v, struct err *e)
 		{"windows", "this is Linux"},
 		{"vm", "the virtual machine is this runtime's own"},
 		{"zos", "this is Linux"},
-		{"linux.uidMappings", "user namespaces in the VM"},
-		{"linux.gidMappings", "user namespaces in the VM"},
+		{"process.ioPriority", "the disks are the host's"},
+		{"process.scheduler", "the guest's kernel has its default alone"},
+		{"process.execCPUAffinity", "the guest's CPUs are the VM's"},
+		{"process.commandLine", "this is Linux"},
 		{"linux.intelRdt", "the guest has no such controller"},
-		{"linux.personality", "the guest's kernel knows one only"},
-		{"hooks.createContainer", "hooks inside of the VM"},
-		{"hooks.startContainer", "hooks inside of the VM"},
-		{"hooks.prestart", "hooks"},
-		{"hooks.createRuntime", "hooks"},
-		{"hooks.poststart", "hooks"},
-		{"hooks.poststop", "hooks"},
+		{"linux.timeOffsets", "the guest's clocks are the VM's"},
+		{"linux.netDevices", "devices of the host's are not the VM's"},
+		{"linux.memoryPolicy", "the guest has one node"},
 	};
 	int r = 0;
 
@@ -70,8 +69,7 @@ static int parse_version(const struct json *v, struct err *e)
 
 /* --- paths --- */
 
-/* In the container: absolute, and leads nowhere but down. */
-static bool path_ok(const char *p)
+bool oci_path_ok(const char *p)
 {
 	if (*p != '/')
 		return false;
@@ -88,7 +86,7 @@ static int parse_paths(const struct json *v, const char *path, const char ***to,
 	int r = json_strings(v, path, to, e);
 
 	for (size_t i = 0; !r && *to && (*to)[i]; i++)
-		if (!path_ok((*to)[i]))
+		if (!oci_path_ok((*to)[i]))
 			r = json_bad(e, json_get(v, path), "has '%s' in it, which is no path",
 				     (*to)[i]);
 	return r;
@@ -152,7 +150,7 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 		r = refuse(v, "gidMappings", "mounts with ids of their own", e);
 	if (r)
 		return r;
-	if (!path_ok(target) || !target[strspn(target, "/")])
+	if (!oci_path_ok(target) || !target[strspn(target, "/")])
 		return json_bad(e, v, "has the destination '%s', which is none", target);
 	if (!strcmp(type, "bind"))
 		o.flags |= MS_BIND;
@@ -165,6 +163,8 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 	}
 	if (!source || !*source)
 		return json_bad(e, v, "has no source");
+	if (o.flags & MS_SHARED)
+		return json_bad(e, v, "is shared: what is mounted in a virtual machine cannot reach the host");
 	if (*o.data)
 		return json_bad(e, v, "has options that a bind mount cannot have: '%s'", o.data);
 	c->bind[c->binds++] = (struct oci_bind){source, target, o.flags};
@@ -215,206 +215,6 @@ static int parse_mounts(struct oci_config *c, const struct json *v, struct err *
 	return check_order(c, list, e);
 }
 
-/* --- devices --- */
-
-#define NODE(name, major, minor) {"/dev/" name, {'c', 0666, major, minor, 0, 0}}
-
-/* The specification's default devices. What is the same in every Linux can be the guest's; a device of
- * the host's can't.
- */
-static const struct container_device own_devices[] = {
-	NODE("null", 1, 3),   NODE("zero", 1, 5),    NODE("full", 1, 7),
-	NODE("random", 1, 8), NODE("urandom", 1, 9), NODE("tty", 5, 0),
-};
-
-static bool is_guests_device(const struct agent_device *d)
-{
-	if (d->type != 'c')
-		return d->type == 'p';
-	for (size_t i = 0; i < ARRAY_SIZE(own_devices); i++)
-		if (own_devices[i].node.major == d->major && own_devices[i].node.minor == d->minor)
-			return true;
-	return d->major == 5 && d->minor <= 2; /* console, ptmx */
-}
-
-static int parse_device(struct oci_config *c, const struct json *v, struct err *e)
-{
-	struct container_device *d = &c->device[c->spec.device_count];
-	uint64_t major = 0, minor = 0, mode = 0666, uid = 0, gid = 0;
-	const char *type = "", *path = "";
-	int r = json_string(v, "path", &path, e);
-
-	if (!r)
-		r = json_string(v, "type", &type, e);
-	if (!r)
-		r = json_uint(v, "major", 0xfff, &major, e);
-	if (!r)
-		r = json_uint(v, "minor", 0xfffff, &minor, e);
-	if (!r)
-		r = json_uint(v, "fileMode", UINT32_MAX, &mode, e);
-	if (!r)
-		r = json_uint(v, "uid", UINT32_MAX - 1, &uid, e);
-	if (!r)
-		r = json_uint(v, "gid", UINT32_MAX - 1, &gid, e);
-	if (r)
-		return r;
-	if (!path_ok(path) || !path[strspn(path, "/")] || strlen(type) != 1 || !strchr("cubp", *type))
-		return json_bad(e, v, "is no device");
-	*d = (struct container_device){path,
-				       {(uint32_t)(*type == 'u' ? 'c' : *type), mode & 07777,
-					(uint32_t)major, (uint32_t)minor, (uint32_t)uid,
-					(uint32_t)gid}};
-	if (!is_guests_device(&d->node))
-		return json_bad(e, v, "is %s: a device of the host's cannot be in a virtual machine",
-				path);
-	if (c->spec.device_count == OCI_DEVICES_MAX - 1)
-		return json_bad(e, v->parent, "has more than %u devices", OCI_DEVICES_MAX - 1);
-	c->spec.device_count++;
-	return 0;
-}
-
-static int parse_devices(struct oci_config *c, const struct json *v, struct err *e)
-{
-	const struct json *list = NULL;
-	int r = json_array(v, "linux.devices", &list, e);
-
-	memcpy(c->device, own_devices, sizeof(own_devices));
-	c->spec.devices = c->device;
-	c->spec.device_count = ARRAY_SIZE(own_devices);
-	json_each(d, list) {
-		if (!r)
-			r = parse_device(c, d, e);
-	}
-	return r;
-}
-
-static int parse_rule(struct oci_config *c, const struct json *v, struct err *e)
-{
-	int64_t major = -1, minor = -1;
-	const char *type = "a", *access = "";
-	struct agent_device_rule rule = {0};
-	bool allow = false;
-	int r = json_bool(v, "allow", &allow, e);
-
-	if (!r)
-		r = json_string(v, "type", &type, e);
-	if (!r)
-		r = json_string(v, "access", &access, e);
-	if (!r)
-		r = json_int(v, "major", -1, INT32_MAX, &major, e);
-	if (!r)
-		r = json_int(v, "minor", -1, INT32_MAX, &minor, e);
-	if (r)
-		return r;
-	rule.allow = allow;
-	rule.type = *type == 'u' ? 'c' : (uint32_t)*type;
-	rule.major = (int32_t)major;
-	rule.minor = (int32_t)minor;
-	for (const char *p = access; *p; p++)
-		rule.access |= *p == 'm' ? 1 : *p == 'r' ? 2 : *p == 'w' ? 4 : 8;
-	if (!rule.access) /* as runc has it: all */
-		rule.access = 7;
-	if (!*type || type[1] || !strchr("acub", *type) || rule.access > 7)
-		return json_bad(e, v, "is no rule about devices");
-	if (c->spec.rule_count == OCI_RULES_MAX)
-		return json_bad(e, v->parent, "has more than %u rules", OCI_RULES_MAX);
-	c->rule[c->spec.rule_count++] = rule;
-	return 0;
-}
-
-/* The devices that every container has may be used, whatever the rules say before. */
-static int add_own_rules(struct oci_config *c, const struct json *list, struct err *e)
-{
-	static const struct agent_device_rule more[] = {
-		{1, 'c', 5, 1, 7, 0}, {1, 'c', 5, 2, 7, 0}, {1, 'c', 136, -1, 7, 0}};
-
-	if (!c->spec.rule_count)
-		return 0;
-	if (c->spec.rule_count + ARRAY_SIZE(own_devices) + ARRAY_SIZE(more) > OCI_RULES_MAX)
-		return json_bad(e, list, "has too many rules");
-	for (size_t i = 0; i < ARRAY_SIZE(own_devices); i++) {
-		const struct agent_device *d = &own_devices[i].node;
-
-		c->rule[c->spec.rule_count++] = (struct agent_device_rule){
-			1, d->type, (int32_t)d->major, (int32_t)d->minor, 7, 0};
-	}
-	memcpy(c->rule + c->spec.rule_count, more, sizeof(more));
-	c->spec.rule_count += ARRAY_SIZE(more);
-	return 0;
-}
-
-static int parse_rules(struct oci_config *c, const struct json *v, struct err *e)
-{
-	const struct json *list = NULL;
-	int r = json_array(v, "linux.resources.devices", &list, e);
-
-	c->spec.rules = c->rule;
-	json_each(d, list) {
-		if (!r)
-			r = parse_rule(c, d, e);
-	}
-	return r ? r : add_own_rules(c, list, e);
-}
-
-/* --- namespaces --- */
-
-static const struct {
-	const char *name;
-	uint32_t bit;
-	bool must; /* be the container's own */
-} namespaces[] = {
-	{"mount", AGENT_NS_MOUNT, true},     {"pid", AGENT_NS_PID, true},
-	{"network", AGENT_NS_NET, true},     {"ipc", AGENT_NS_IPC, true},
-	{"uts", AGENT_NS_UTS, true},	     {"cgroup", AGENT_NS_CGROUP, false},
-	{"time", AGENT_NS_TIME, false},
-};
-
-static int parse_namespace(struct oci_config *c, const struct json *v, struct err *e)
-{
-	const char *type = "", *path = NULL;
-	int r = json_string(v, "type", &type, e);
-
-	if (!r)
-		r = json_string(v, "path", &path, e);
-	if (r)
-		return r;
-	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++) {
-		if (strcmp(type, namespaces[i].name))
-			continue;
-		if (c->spec.new_namespaces & namespaces[i].bit)
-			return json_bad(e, v, "is a second namespace of the type '%s'", type);
-		c->spec.new_namespaces |= namespaces[i].bit;
-		if (!path || !*path)
-			return 0;
-		if (namespaces[i].bit != AGENT_NS_NET)
-			return json_bad(e, v,
-					"joins a namespace of the host's at %s: a virtual machine "
-					"cannot",
-					path);
-		c->network = path;
-		return 0;
-	}
-	return json_bad(e, v, "is of the type '%s', which is not supported", type);
-}
-
-static int parse_namespaces(struct oci_config *c, const struct json *v, struct err *e)
-{
-	const struct json *list = NULL;
-	int r = json_array(v, "linux.namespaces", &list, e);
-
-	json_each(n, list) {
-		if (!r)
-			r = parse_namespace(c, n, e);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(namespaces) && !r; i++)
-		if (namespaces[i].must && !(c->spec.new_namespaces & namespaces[i].bit))
-			r = err_set(e, EINVAL,
-				    "config.json: linux.namespaces has none of the type '%s': the host's "
-				    "cannot be shared with a virtual machine",
-				    namespaces[i].name);
-	return r;
-}
-
 /* --- the rest --- */
 
 static int parse_sysctls(struct oci_config *c, const struct json *v, struct err *e)
@@ -452,20 +252,70 @@ static int parse_annotations(struct oci_config *c, const struct json *v, struct 
 	return r;
 }
 
-static int check_propagation(const struct json *v, struct err *e)
+static int parse_hooks(struct oci_config *c, const struct json *v, struct err *e)
 {
-	static const char *const known[] = {"",	      "private",  "rprivate", "slave",
-					    "rslave", "shared",	  "rshared",  "unbindable",
-					    "runbindable"};
+	int r = json_object(v, "hooks", &c->hooks, e);
+
+	if (!r)
+		r = oci_hooks_check(c->hooks, e);
+	if (!r)
+		r = oci_hooks_guest(c->hooks, &c->hook, &c->spec.hook_count, e);
+	c->spec.hooks = c->hook;
+	return r;
+}
+
+/* Of the root's mount in the guest, where there is nobody else. */
+static int parse_propagation(struct oci_config *c, const struct json *v, struct err *e)
+{
+	static const struct {
+		const char *word;
+		uint32_t flag;
+	} known[] = {
+		{"", MS_PRIVATE},	 {"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE},
+		{"slave", MS_SLAVE},	 {"rslave", MS_SLAVE},	  {"shared", MS_SHARED},
+		{"rshared", MS_SHARED},	 {"unbindable", MS_UNBINDABLE},
+		{"runbindable", MS_UNBINDABLE},
+	};
 	const char *word = "";
 	int r = json_string(v, "linux.rootfsPropagation", &word, e);
 
 	if (r)
 		return r;
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (!strcmp(word, known[i]))
-			return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (strcmp(word, known[i].word))
+			continue;
+		c->spec.root.propagation = known[i].flag;
+		return 0;
+	}
 	return json_bad(e, json_get(v, "linux.rootfsPropagation"), "is not known");
+}
+
+/* What has a meaning for a process of the host's alone, and is in configurations of every day: it is said
+ * that there is nothing to it here.
+ */
+static const char *const without_effect[] = {
+	"process.apparmorProfile", "process.selinuxLabel", "linux.mountLabel", NULL};
+
+static int check_personality(const struct json *v, struct err *e)
+{
+	const char *domain = "LINUX";
+	int r = json_string(v, "linux.personality.domain", &domain, e);
+
+	if (!r && strcmp(domain, "LINUX"))
+		r = json_bad(e, json_get(v, "linux.personality.domain"),
+			     "is not 'LINUX', which is the only one that the guest's kernel knows");
+	return r ? r : refuse(v, "linux.personality.flags", "there are none", e);
+}
+
+const char *oci_config_ignored(const struct oci_config *c, size_t *i)
+{
+	for (; without_effect[*i]; ++*i) {
+		const struct json *v = json_get(c->doc.root, without_effect[*i]);
+
+		if (v && v->type == JSON_STRING && v->len)
+			return without_effect[(*i)++];
+	}
+	return NULL;
 }
 
 static int parse_names(struct oci_config *c, const struct json *v, struct err *e)
@@ -504,8 +354,8 @@ static int parse_process(struct oci_config *c, const struct json *v, struct err 
 static int parse(struct oci_config *c, const struct json *v, struct err *e)
 {
 	static int (*const parts[])(struct oci_config *c, const struct json *v, struct err *e) = {
-		parse_names,   parse_process, parse_namespaces, parse_mounts,	  parse_devices,
-		parse_rules,   parse_sysctls, parse_annotations,
+		parse_names,   parse_process, oci_namespaces_parse, parse_mounts, oci_devices_parse,
+		   parse_sysctls, parse_annotations, parse_hooks,
 	};
 	int r = v->type == JSON_OBJECT ? parse_version(v, e)
 				       : err_set(e, EINVAL, "config.json is no JSON object");
@@ -515,7 +365,9 @@ static int parse(struct oci_config *c, const struct json *v, struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(parts) && !r; i++)
 		r = parts[i](c, v, e);
 	if (!r)
-		r = check_propagation(v, e);
+		r = parse_propagation(c, v, e);
+	if (!r)
+		r = check_personality(v, e);
 	if (!r)
 		r = parse_paths(v, "linux.maskedPaths", &c->masked, e);
 	if (!r)
@@ -545,6 +397,7 @@ void oci_config_free(struct oci_config *c)
 	free(c->masked);
 	free(c->readonly);
 	free(c->sysctl);
+	oci_hooks_free(c->hook, c->spec.hook_count);
 	oci_process_free(&c->process);
 	json_free(&c->doc);
 	*c = (struct oci_config){0};

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shim/hooks.h"
 #include "shim/process.h"
 #include "shim/resources.h"
 #include "vmm/container.h"
@@ -21,6 +22,7 @@
 #define OCI_VERSION	"1.0.2"
 #define OCI_DEVICES_MAX 64u
 #define OCI_RULES_MAX	128u
+#define OCI_ID_MAPS_MAX 340u /* of users and groups; each can have as many lines as a page holds */
 
 /* A mount of something of the host's: it is made on the host, in the tree that the guest sees. */
 struct oci_bind {
@@ -32,20 +34,24 @@ struct oci_config {
 	struct json_doc doc;
 	const char *root;  /* path, perhaps relative to the bundle's */
 	bool read_only;
+	bool image; /* the caller's: the guest has an image of the root, and not the root itself */
 	struct oci_process process;
-	struct container_spec spec; /* all but its root */
+	struct container_spec spec; /* all but what its root is */
 	struct oci_bind *bind;	    /* in their order */
 	size_t binds;
 	const char *cgroup;  /* or NULL */
 	const char *network; /* the path of a network namespace; NULL: a new one */
 	struct oci_resources resources;
 	const struct json *annotations; /* an object of strings, or NULL */
+	const struct json *hooks;	/* checked, or NULL */
 
 	struct container_mount *mount;
 	const char **masked, **readonly;
 	struct container_value *sysctl;
+	struct container_hook *hook;
 	struct container_device device[OCI_DEVICES_MAX];
 	struct agent_device_rule rule[OCI_RULES_MAX];
+	struct agent_id_map id_map[OCI_ID_MAPS_MAX];
 };
 
 /* Parses a text into c, which is zeroed. Returns 0, or -EINVAL, -E2BIG or -ENOMEM with the message set.
@@ -53,5 +59,10 @@ struct oci_config {
  */
 int oci_config_parse(struct oci_config *c, const char *text, size_t len, struct err *e);
 void oci_config_free(struct oci_config *c);
+
+/* Goes through the fields that are there and have no effect in a VM, *i being 0 at first: returns the next
+ * one's path, or NULL.
+ */
+const char *oci_config_ignored(const struct oci_config *c, size_t *i);
 
 #endif

@@ -91,7 +91,9 @@ static int check_streams(const struct shim *s, struct err *e)
 {
 	if (s->preserve_fds)
 		return err_set(e, EINVAL,
-			       "--preserve-fds: descriptors cannot be passed into a virtual machine");
+			       "--preserve-fds: descriptors 3 to %llu cannot be passed into a virtual "
+			       "machine: what they are open on is this host's",
+			       2ull + s->preserve_fds);
 	syscall(SYS_close_range, 3u, ~0u, 0u);
 	return 0;
 }
@@ -154,6 +156,17 @@ static void make_root(void)
 	}
 }
 
+static void warn_ignored(const struct shim *s, const struct oci_config *c)
+{
+	const char *field;
+	struct err e;
+
+	for (size_t i = 0; (field = oci_config_ignored(c, &i));) {
+		err_set(&e, 0, "config.json: %s has no effect in a virtual machine", field);
+		shim_warn(s, &e);
+	}
+}
+
 static int run_create(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct shim *s = cfg;
@@ -176,6 +189,8 @@ static int run_create(void *cfg, int argc, char **argv, struct err *e)
 		r = load_config(c, e);
 	if (!r)
 		r = check_terminal(s, c->config.process.terminal, e);
+	if (!r)
+		warn_ignored(s, &c->config);
 	make_root();
 	if (!r)
 		r = oci_create(c, &pid, e);

@@ -10,9 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shim/cgroup.h"
 #include "shim/commands.h"
 #include "shim/config.h"
+#include "shim/hooks.h"
 #include "shim/options.h"
+#include "shim/settings.h"
 #include "shim/state.h"
 #include "vmm/agent.h"
 #include "vmm/client.h"
@@ -28,7 +31,7 @@
 /* --- ps --- */
 
 static const struct opt ps_options[] = {
-	{"format", 'f', "table|json", "a line for each, or an array (default table)", opt_set_str,
+	{"format", 'f', "table|json", "those of the guest, or the host's numbers (default table)", opt_set_str,
 	 AT(format)},
 	{0},
 };
@@ -46,29 +49,35 @@ static FILE *open_pids(const struct oci_state *s)
 	return fopen(path, "re");
 }
 
-static void print_pids(const struct oci_state *s, bool json)
+/* For those who look the processes up on the host. */
+static void print_pids(const struct oci_state *s)
 {
 	FILE *in = open_pids(s);
 	struct json_writer w = {.out = stdout};
 	bool any = false;
 	int pid;
 
-	if (json)
-		json_put_open(&w, NULL, '[');
-	else
-		printf("PID\n");
+	json_put_open(&w, NULL, '[');
 	while (in && fscanf(in, "%d", &pid) == 1) {
 		any = true;
-		json ? json_put_int(&w, NULL, pid) : (void)printf("%d\n", pid);
+		json_put_int(&w, NULL, pid);
 	}
 	if (!any && s->pid)
-		json ? json_put_int(&w, NULL, s->pid) : (void)printf("%d\n", (int)s->pid);
-	if (json) {
-		json_put_close(&w);
-		putchar('\n');
-	}
+		json_put_int(&w, NULL, s->pid);
+	json_put_close(&w);
+	putchar('\n');
 	if (in)
 		fclose(in);
+}
+
+/* For people: the processes of the guest, as the container sees them. */
+static int print_guests(char *id, struct err *e)
+{
+	void *cfg = calloc(1, cmd_top.cfg_size);
+	int status = cfg ? cmd_top.run(cfg, 1, &id, e) : EXIT_FAIL;
+
+	free(cfg);
+	return status;
 }
 
 static int run_ps(void *cfg, int argc, char **argv, struct err *e)
@@ -84,15 +93,16 @@ static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 		       EXIT_FAIL;
 	if (oci_state_open(&s, argv[0], e))
 		return EXIT_FAIL;
-	print_pids(&s, json);
+	if (json)
+		print_pids(&s);
 	oci_state_close(&s);
-	return EXIT_OK;
+	return json ? EXIT_OK : print_guests(argv[0], e);
 }
 
 const struct cmd shim_ps = {
 	.name = "ps",
 	.args = "ID",
-	.summary = "OCI runtime: list the host's processes of a container",
+	.summary = "OCI runtime: list the processes of a container",
 	.options = ps_options,
 	.run = run_ps,
 	.cfg_size = sizeof(struct shim),
@@ -189,14 +199,40 @@ static const struct opt update_options[] = {
 	{0},
 };
 
-static int update(struct oci_state *s, const struct oci_resources *r, struct err *e)
+/* The VM's size stays. */
+static int check_size(const struct shim *c, const struct oci_state *s,
+		      const struct oci_resources *r, struct err *e)
 {
+	struct err why;
+
+	if (r->memory > s->memory - MIN(s->memory, OCI_OVERHEAD))
+		return err_set(e, EINVAL,
+			       "resources: memory.limit is more than this container's VM can give, "
+			       "which has %llu MiB and keeps %llu of them; its size cannot be changed",
+			       (unsigned long long)s->memory >> 20, OCI_OVERHEAD >> 20);
+	if (r->cpu_count > s->cpus) {
+		err_set(&why, 0, "resources: cpu.quota is more than the %u CPUs of this container's VM",
+			(unsigned int)s->cpus);
+		shim_warn(c, &why);
+	}
+	return 0;
+}
+
+static int update(const struct shim *c, struct oci_state *s, const struct oci_resources *r,
+		  struct err *e)
+{
+	int error;
+
 	if (s->status == OCI_STOPPED)
 		return err_set(e, ESRCH, "container not running");
-	if (r->cpus || r->mems)
-		return err_set(e, EINVAL, "resources: cpu.cpus and cpu.mems cannot be changed");
-	if (!r->values)
-		return 0;
+	error = check_size(c, s, r, e);
+	if (!error && !s->cgroup && (r->cpus || r->mems))
+		error = err_set(e, EINVAL,
+				"resources: cpu.cpus and mems need a linux.cgroupsPath");
+	if (!error && s->cgroup)
+		error = oci_cgroup_set(s->cgroup, r, e);
+	if (error || !r->values)
+		return error;
 	return container_update(client_dial_agent, &s->vm, RECORD_CONTAINER, r->value, r->values,
 				e);
 }
@@ -225,7 +261,7 @@ static int run_update(void *cfg, int argc, char **argv, struct err *e)
 	if (!r)
 		r = oci_state_open(&s, argv[0], e);
 	if (!r) {
-		r = update(&s, res, e);
+		r = update(c, &s, res, e);
 		oci_state_close(&s);
 	}
 	json_free(&doc);
@@ -254,9 +290,8 @@ static void put_list(struct json_writer *w, const char *key, const char *const *
 
 static int run_features(void *cfg, int argc, char **argv, struct err *e)
 {
-	static const char *const namespaces[] = {"cgroup", "ipc", "mount", "network",
-						 "pid",	   "time", "uts",   NULL};
-	static const char *const hooks[] = {NULL};
+	static const char *const namespaces[] = {"cgroup", "ipc",  "mount", "network", "pid",
+						 "time",   "user", "uts",   NULL};
 	struct json_writer w = {.out = stdout};
 
 	(void)cfg;
@@ -266,7 +301,10 @@ static int run_features(void *cfg, int argc, char **argv, struct err *e)
 	json_put_open(&w, NULL, '{');
 	json_put_string(&w, "ociVersionMin", "1.0.0");
 	json_put_string(&w, "ociVersionMax", OCI_VERSION);
-	put_list(&w, "hooks", hooks);
+	json_put_open(&w, "hooks", '[');
+	for (enum oci_hook k = 0; k < OCI_HOOKS; k++)
+		json_put_string(&w, NULL, oci_hook_name(k));
+	json_put_close(&w);
 	json_put_open(&w, "mountOptions", '[');
 	for (size_t i = 0; mount_options_name(i); i++)
 		json_put_string(&w, NULL, mount_options_name(i));

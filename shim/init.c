@@ -13,36 +13,13 @@
 #include <unistd.h>
 
 #include "shim/cgroup.h"
-#include "shim/rootfs.h"
-#include "shim/state.h"
 #include "shim/terminal.h"
+#include "shim/vm.h"
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/log.h"
 #include "vmm/record.h"
-#include "vmm/run.h"
-#include "vmm/template.h"
 #include "vmm/util.h"
-
-/* A VM has memory for its kernel and the agent beside what the container may use, and there are few
- * sizes of them, since each has a template.
- */
-#define MEMORY_DEFAULT (256ull << 20)
-#define MEMORY_OVERHEAD (64ull << 20)
-#define MEMORY_ANNOTATION "org.uvm.memory"
-#define CPUS_ANNOTATION	  "org.uvm.cpus"
-
-/* Everything of the VM's process. */
-struct vm {
-	struct run run;
-	struct snapshot snapshot;
-	struct template template;
-	char kernel[PATH_MAX];
-	struct oci_create *create;
-	struct oci_rootfs rootfs;
-	char rootfs_path[PATH_MAX], cgroup[PATH_MAX];
-	int said; /* pipe to "create" */
-};
 
 /* What comes through the pipe. */
 struct report {
@@ -59,6 +36,12 @@ static int say(int fd, int failed, const struct err *e)
 	if (failed)
 		report.e = *e;
 	return write_all(fd, &report, sizeof(report));
+}
+
+static void await(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 /* Waits for the process's word, or for its end. */
@@ -78,8 +61,7 @@ static int hear(int fd, pid_t pid, struct err *e)
 	}
 	if (got == sizeof(report) && !report.failed)
 		return 0;
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	await(pid);
 	if (got < sizeof(report))
 		return err_set(e, EIO, "the container's process has ended before it was made");
 	*e = report.e;
@@ -144,36 +126,6 @@ static int explain(int status, const struct exec_request *rq, struct err *e)
 
 /* --- the VM --- */
 
-static const char *annotation(const struct oci_config *c, const char *key)
-{
-	const struct json *v = json_member(c->annotations, key);
-
-	return v && v->type == JSON_STRING ? v->text : NULL;
-}
-
-static int choose_size(struct vm *vm, struct err *e)
-{
-	const struct oci_config *c = &vm->create->config;
-	const char *memory = annotation(c, MEMORY_ANNOTATION), *cpus = annotation(c, CPUS_ANNOTATION);
-	struct template *t = &vm->template;
-	struct err why;
-
-	t->memory = MEMORY_DEFAULT;
-	t->cpus = 1;
-	t->share = true;
-	if (c->resources.memory > UINT64_MAX / 4 - MEMORY_OVERHEAD)
-		return err_set(e, EINVAL, "linux.resources.memory.limit is more than a VM can have");
-	while (t->memory < c->resources.memory + MEMORY_OVERHEAD)
-		t->memory *= 2;
-	if (memory && opt_set_size(&t->memory, memory, &why))
-		return err_set(e, EINVAL, "annotation " MEMORY_ANNOTATION ": %s", why.text);
-	if (cpus && opt_set_u32(&t->cpus, cpus, &why))
-		return err_set(e, EINVAL, "annotation " CPUS_ANNOTATION ": %s", why.text);
-	if (template_check(t, &why))
-		return err_set(e, EINVAL, "the size of the VM: %s", why.text);
-	return 0;
-}
-
 /* In the VM's process, before it is one. */
 static int take_place(struct vm *vm, struct err *e)
 {
@@ -204,6 +156,69 @@ static int take_place(struct vm *vm, struct err *e)
 		      : 0;
 }
 
+/* --- hooks --- */
+
+/* Those that run while the container is made. */
+static bool has_hooks(const struct vm *vm)
+{
+	return oci_hooks_any(vm->state.hooks, OCI_PRESTART) ||
+	       oci_hooks_any(vm->state.hooks, OCI_CREATE_RUNTIME) ||
+	       oci_hooks_any(vm->state.hooks, OCI_CREATE_CONTAINER);
+}
+
+static int run_hooks(const struct vm *vm, enum oci_hook kind, enum oci_status status, pid_t pid,
+		     struct err *e)
+{
+	struct oci_state s = vm->state;
+	char *text;
+	int r;
+
+	if (!oci_hooks_any(s.hooks, kind))
+		return 0;
+	s.status = status;
+	s.pid = pid;
+	text = oci_state_text(&s);
+	r = text ? oci_hooks_run(s.hooks, kind, text, s.bundle, e)
+		 : err_set(e, ENOMEM, "out of memory");
+	free(text);
+	return r;
+}
+
+/* In the VM's process: those of "create" have their turn, and then its own. */
+static int take_hooks(struct vm *vm, struct err *e)
+{
+	pid_t pid = rundir_pid(&vm->run.clone.rundir, e);
+	char go;
+
+	if (!has_hooks(vm))
+		return 0;
+	if (pid < 0)
+		return pid;
+	if (say(vm->said, 0, NULL) || read(vm->go, &go, 1) != 1)
+		return err_set(e, EPIPE, "\"create\" has ended");
+	return run_hooks(vm, OCI_CREATE_CONTAINER, OCI_CREATING, pid, e);
+}
+
+/* In "create". */
+static int give_hooks(struct vm *vm, int said, int go, pid_t pid, struct err *e)
+{
+	int r;
+
+	if (!has_hooks(vm))
+		return 0;
+	r = hear(said, pid, e);
+	if (r)
+		return r;
+	r = run_hooks(vm, OCI_PRESTART, OCI_CREATING, pid, e);
+	if (!r)
+		r = run_hooks(vm, OCI_CREATE_RUNTIME, OCI_CREATING, pid, e);
+	if (!r)
+		(void)!write(go, "g", 1); /* if nobody reads, the process' end is heard of */
+	return r;
+}
+
+/* --- the process --- */
+
 static void created(struct run *r)
 {
 	struct vm *vm = CONTAINER_OF(r, struct vm, run);
@@ -211,7 +226,7 @@ static void created(struct run *r)
 	int error = oci_rootfs_enter(&vm->rootfs, &e);
 
 	if (!error)
-		error = rundir_keep(&r->clone.rundir, &e);
+		error = oci_state_made(&r->clone.rundir, &e);
 	/* It fails when "create" is gone before it could tell anybody. */
 	if (say(vm->said, error, &e))
 		error = -EPIPE;
@@ -231,7 +246,9 @@ static int join_cgroup(struct vm *vm, struct err *e)
 		return must ? err_set(e, EINVAL,
 				      "linux.resources.cpu.cpus and mems need a linux.cgroupsPath")
 			    : 0;
-	r = oci_cgroup_join(vm->cgroup, res, e);
+	/* One with a limit has it inside; all of its VM has a little more. */
+	r = oci_cgroup_join(vm->cgroup, res,
+			    res->memory ? vm->state.memory + OCI_OVERHEAD : 0, e);
 	if (!must && (r == -ENOTSUP || r == -EROFS || r == -EACCES)) {
 		log_line("goes without a cgroup on the host: %s", e->text);
 		return 0;
@@ -239,37 +256,35 @@ static int join_cgroup(struct vm *vm, struct err *e)
 	return r;
 }
 
-static int open_log(const struct vm *vm)
-{
-	return openat(vm->run.clone.rundir.dir, RUNDIR_LOG,
-		      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-}
-
 static int prepare(struct vm *vm, struct err *e)
 {
 	struct oci_create *c = vm->create;
 	struct run *r = &vm->run;
-	int log = open_log(vm), error;
+	int log = oci_vm_log(vm), error;
 
 	if (setsid() < 0)
 		return err_sys(e, "cannot make a session");
 	error = set_streams(r->fds, log, &c->config.process, c->console, e);
 	if (log >= 0)
 		close(log);
+	if (!error) /* from now on "delete" can end it */
+		error = rundir_write_pid(&r->clone.rundir, e);
 	if (!error)
 		error = join_cgroup(vm, e);
 	if (!error)
 		error = take_place(vm, e);
 	if (!error)
 		error = oci_rootfs_make(&vm->rootfs, vm->rootfs_path, &c->config, e);
+	if (!error)
+		error = take_hooks(vm, e);
+	if (!error)
+		error = oci_rootfs_copy(&vm->rootfs, &c->config, e);
 	if (error)
 		return error;
 	r->clone.config.share_fill[0] =
 		(struct share_config){.path = vm->rootfs.share, .tag = TEMPLATE_SHARE};
-	r->clone.config.share_fills = 1;
+	r->clone.config.share_fills = !c->config.image || c->config.binds;
 	r->clone.launch.fd = -1;
-	r->spec.root = (struct container_root){
-		.device = TEMPLATE_SHARE, .type = "virtiofs", .upper = NULL};
 	return 0;
 }
 
@@ -293,78 +308,59 @@ static _Noreturn void be_vm(struct vm *vm)
 	_exit(status);
 }
 
-/* The template's messages are not for the container's standard error, which ours is. */
-static int find_template(struct vm *vm, struct err *e)
+/* As fork. The process is the first one in a namespace, and further ones of this process are not in it. */
+static pid_t fork_init(void)
 {
-	int log = open_log(vm), saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), r;
+	int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	pid_t pid = own < 0 || unshare(CLONE_NEWPID) ? -1 : fork();
 
-	if (log >= 0 && saved >= 0)
-		dup2(log, STDERR_FILENO);
-	r = template_open(&vm->template, &vm->snapshot, e);
-	if (saved >= 0) {
-		dup2(saved, STDERR_FILENO);
-		close(saved);
-	}
-	if (log >= 0)
-		close(log);
-	return r;
-}
-
-/* All that need not be done by the process itself. */
-static int get_ready(struct vm *vm, struct err *e)
-{
-	struct oci_create *c = vm->create;
-	struct run *r = &vm->run;
-	int error;
-
-	if (*c->config.root == '/')
-		error = snprintf(vm->rootfs_path, PATH_MAX, "%s", c->config.root);
-	else
-		error = snprintf(vm->rootfs_path, PATH_MAX, "%s/%s", c->bundle, c->config.root);
-	if (error >= PATH_MAX)
-		return err_set(e, ENAMETOOLONG, "root.path is too long");
-	error = c->config.cgroup && *c->config.cgroup
-			? oci_cgroup_path(vm->cgroup, c->config.cgroup, e)
-			: 0;
-	if (!error)
-		error = choose_size(vm, e);
-	if (!error)
-		error = template_kernel(vm->kernel, NULL, e);
-	vm->template.kernel = vm->kernel;
-	if (!error)
-		error = find_template(vm, e);
-	if (!error)
-		error = clone_prepare(&r->clone, &vm->snapshot, e);
-	r->clone.started = now_ns();
-	r->spec = c->config.spec;
-	r->process = c->config.process.request;
-	r->image = c->bundle;
-	r->created = created;
-	return error;
+	if (pid > 0)
+		setns(own, CLONE_NEWPID);
+	if (own >= 0)
+		close(own);
+	return pid;
 }
 
 static int start_vm(struct vm *vm, pid_t *pid, struct err *e)
 {
-	int pipes[2], r;
+	int said[2], go[2], r;
 
 	*pid = -1;
-	/* The next process is the first one in the namespace. */
-	if (!pipe2(pipes, O_CLOEXEC) && !unshare(CLONE_NEWPID))
-		*pid = fork();
-	if (*pid < 0) {
-		r = err_sys(e, "cannot make a process with a PID namespace");
-		rundir_remove(&vm->run.clone.rundir);
-		return r;
-	}
+	if (!pipe2(said, O_CLOEXEC) && !pipe2(go, O_CLOEXEC))
+		*pid = fork_init();
+	if (*pid < 0)
+		return err_sys(e, "cannot make a process with a PID namespace");
 	if (!*pid) {
-		close(pipes[0]);
-		vm->said = pipes[1];
+		close(said[0]);
+		close(go[1]);
+		vm->said = said[1];
+		vm->go = go[0];
 		be_vm(vm);
 	}
-	close(pipes[1]);
-	r = hear(pipes[0], *pid, e);
-	close(pipes[0]);
+	close(said[1]);
+	close(go[0]);
+	r = give_hooks(vm, said[0], go[1], *pid, e);
+	close(go[1]);
+	if (r)
+		await(*pid);
+	else
+		r = hear(said[0], *pid, e);
+	close(said[0]);
 	return r;
+}
+
+/* Of a container that has come to nothing. Its process, if there was one, has ended. */
+static void discard(struct vm *vm, pid_t pid)
+{
+	struct rundir *dir = &vm->run.clone.rundir;
+	struct err e;
+
+	close(dir->lock); /* so that its directory is a dead one's */
+	rundir_forget(dir, &e);
+	if (*vm->cgroup)
+		oci_cgroup_remove(vm->cgroup);
+	if (pid > 0 && run_hooks(vm, OCI_POSTSTOP, OCI_STOPPED, 0, &e))
+		log_line("%s", e.text);
 }
 
 int oci_create(struct oci_create *c, pid_t *pid, struct err *e)
@@ -382,18 +378,17 @@ int oci_create(struct oci_create *c, pid_t *pid, struct err *e)
 		return err_set(e, EEXIST, "container with given ID already exists");
 	if (r)
 		return r;
-	r = get_ready(vm, e);
+	*pid = 0;
+	r = oci_vm_prepare(vm, e);
+	vm->run.created = created;
 	if (!r)
-		r = oci_state_save(dir, c->bundle, vm->rootfs_path, *vm->cgroup ? vm->cgroup : NULL,
-				   c->config.annotations, e);
-	if (r) {
-		rundir_remove(dir);
-		return r;
-	}
-	r = start_vm(vm, pid, e);
-	if (r && *vm->cgroup)
-		oci_cgroup_remove(vm->cgroup);
-	return r; /* the directory is the process's */
+		r = oci_state_save(dir, &vm->state, e);
+	signal(SIGCHLD, SIG_DFL); /* the making of a template ignores it */
+	if (!r)
+		r = start_vm(vm, pid, e);
+	if (r)
+		discard(vm, *pid);
+	return r;
 }
 
 /* --- execs --- */
@@ -418,7 +413,7 @@ static _Noreturn void be_exec(struct oci_exec *x, int said)
 	if (!r)
 		r = set_streams(fds, -1, x->process, x->console, &e);
 	if (!r && x->cgroup)
-		oci_cgroup_join(x->cgroup, NULL, &e); /* where there is none, the container has none */
+		oci_cgroup_join(x->cgroup, NULL, 0, &e); /* where there is none, the container has none */
 	rq->fds = fds;
 	rq->started = exec_started;
 	rq->ctx = &said;

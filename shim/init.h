@@ -12,8 +12,9 @@
  * status, or 128 + n after signal n: the first process of a namespace cannot kill itself, and callers
  * make the same number of both.
  *
- * "create" waits on a pipe until the guest says that the container is made, or why not. Who is gone by
- * then leaves nothing behind: the process ends as well.
+ * "create" waits on a pipe until the guest says that the container is made, or why not. If it is gone by
+ * then the process ends as well, and leaves what it had made by then to "delete --force": the directory
+ * is kept from before there is a process until then.
  *
  * An exec is a process with a session of its own with the same guest, likewise left to the caller.
  */

@@ -6,12 +6,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim/cgroup.h"
 #include "shim/commands.h"
+#include "shim/hooks.h"
 #include "shim/state.h"
 #include "vmm/agent.h"
 #include "vmm/client.h"
@@ -29,7 +31,23 @@ static int order(struct oci_state *s, enum agent_type type, struct err *e)
 
 /* --- start --- */
 
-static int start(struct oci_state *s, struct err *e)
+/* What fails here is too late to matter to the container: by the specification it is a warning. */
+static void run_hooks(const struct shim *c, struct oci_state *s, enum oci_hook kind,
+		      enum oci_status status)
+{
+	char *text = NULL;
+	struct err e;
+
+	s->status = status;
+	if (status == OCI_STOPPED)
+		s->pid = 0;
+	if (oci_hooks_any(s->hooks, kind) && (text = oci_state_text(s)) &&
+	    oci_hooks_run(s->hooks, kind, text, s->bundle, &e))
+		shim_warn(c, &e);
+	free(text);
+}
+
+static int start(const struct shim *c, struct oci_state *s, struct err *e)
 {
 	struct err why;
 	int r;
@@ -38,11 +56,13 @@ static int start(struct oci_state *s, struct err *e)
 		return err_set(e, EINVAL, "cannot start a container that has stopped");
 	if (s->status != OCI_CREATED)
 		return err_set(e, EINVAL, "cannot start an already running container");
-	r = order(s, AGENT_START, &why);
+	r = agent_order_until(client_dial_agent, &s->vm, AGENT_START, &container, sizeof(container),
+			      agent_deadline() + oci_hooks_guest_ms(s->hooks) * UINT64_C(1000000), &why);
 	if (r)
 		return err_set(e, -r, "unable to start container process: %s", why.text);
 	/* The VM's process notes it, too, but a moment later than somebody might ask. */
 	record_started(&s->vm);
+	run_hooks(c, s, OCI_POSTSTART, OCI_RUNNING);
 	return 0;
 }
 
@@ -51,12 +71,11 @@ static int run_start(void *cfg, int argc, char **argv, struct err *e)
 	struct oci_state s;
 	int r;
 
-	(void)cfg;
 	if (argc != 1)
 		return cmd_usage(&shim_start, e);
 	if (oci_state_open(&s, argv[0], e))
 		return EXIT_FAIL;
-	r = start(&s, e);
+	r = start(cfg, &s, e);
 	oci_state_close(&s);
 	return r ? EXIT_FAIL : EXIT_OK;
 }
@@ -166,47 +185,92 @@ static void await_process(const struct oci_state *s)
 	close(p.fd);
 }
 
-/* Closes s. */
-static int delete(struct oci_state *s, bool force, struct err *e)
+/* A container that is being made has no process yet, for a moment, or one of "create"'s that has not yet
+ * seen that it is for nothing.
+ */
+#define DELETE_TRIES   200u
+#define DELETE_WAIT_US 10000u
+
+static int kill_vm(struct oci_state *s, struct err *e)
 {
-	struct rundir vm = s->vm;
-	char cgroup[PATH_MAX];
+	struct err none;
+
+	for (unsigned int i = 0; cmd_kill_vm(&s->vm, e) != EXIT_OK; i++) {
+		if (rundir_pid(&s->vm, &none) >= 0)
+			return -EIO;
+		if (i == DELETE_TRIES)
+			return 0; /* there was none: the directory tells */
+		usleep(DELETE_WAIT_US);
+	}
+	return 0;
+}
+
+/* s->vm is closed. */
+static int forget(struct oci_state *s, struct err *e)
+{
+	char id[RUNDIR_ID_MAX + 1];
+	bool running;
+	int r;
+
+	memcpy(id, s->vm.id, sizeof(id));
+	for (unsigned int i = 0;; i++) {
+		r = rundir_forget(&s->vm, e);
+		if (r != -EBUSY || i == DELETE_TRIES)
+			return r;
+		usleep(DELETE_WAIT_US);
+		r = rundir_open_any(&s->vm, id, &running, e);
+		if (r)
+			return r == -ENOENT ? 0 : r;
+	}
+}
+
+/* Closes s. */
+static int delete(const struct shim *c, struct oci_state *s, struct err *e)
+{
 	int r = 0;
 
-	snprintf(cgroup, sizeof(cgroup), "%s", s->cgroup ? s->cgroup : "");
-	if (s->status != OCI_STOPPED && s->status != OCI_CREATED && !force)
-		r = err_set(e, EBUSY, "cannot delete container %s that is not stopped: %s", vm.id,
-			    oci_status_name(s->status));
+	if (s->status != OCI_STOPPED && s->status != OCI_CREATED && !c->force)
+		r = err_set(e, EBUSY, "cannot delete container %s that is not stopped: %s",
+			    s->vm.id, oci_status_name(s->status));
 	else if (s->status == OCI_STOPPED)
 		await_process(s);
-	else if (cmd_kill_vm(&vm, e) != EXIT_OK)
-		r = -EIO;
-	json_free(&s->doc);
+	else
+		r = kill_vm(s, e);
 	if (r) {
-		rundir_close(&vm);
+		oci_state_close(s);
 		return r;
 	}
-	r = rundir_forget(&vm, e);
-	if (!r && *cgroup)
-		oci_cgroup_remove(cgroup);
+	r = forget(s, e);
+	if (!r && s->cgroup)
+		oci_cgroup_remove(s->cgroup);
+	if (!r)
+		run_hooks(c, s, OCI_POSTSTOP, OCI_STOPPED);
+	json_free(&s->doc);
 	return r;
 }
 
 static int run_delete(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct shim *c = cfg;
+	char cgroup[PATH_MAX];
 	struct oci_state s;
 	int r;
 
 	if (argc != 1)
 		return cmd_usage(&shim_delete, e);
-	r = oci_state_open(&s, argv[0], e);
+	r = c->force ? oci_state_open_damaged(&s, argv[0], e) : oci_state_open(&s, argv[0], e);
 	if (r == -ENOENT && c->force) {
 		*e->text = 0;
 		return EXIT_OK;
 	}
+	if (!r && *e->text) { /* of a file that cannot be read */
+		shim_warn(c, e);
+		*e->text = 0;
+		if (s.pid && !oci_cgroup_of(s.pid, cgroup))
+			s.cgroup = cgroup;
+	}
 	if (!r)
-		r = delete(&s, c->force, e);
+		r = delete(c, &s, e);
 	return r ? EXIT_FAIL : EXIT_OK;
 }
 

@@ -50,8 +50,13 @@ static int parse_memory(struct oci_resources *r, const struct json *v, struct er
 		error = json_int(v, "memory.swap", -1, INT64_MAX, &swap, e);
 	if (!error)
 		error = json_int(v, "memory.reservation", -1, INT64_MAX, &low, e);
-	if (!error) /* the specification's "kernel" and "kernelTCP" are gone from kernels */
+	/* "kernel" and "kernelTCP" are gone from kernels; "swappiness" has nothing to swap to, and
+	 * "useHierarchy" is how it always is.
+	 */
+	if (!error)
 		error = refuse(v, "memory.disableOOMKiller", e);
+	if (!error)
+		error = refuse(v, "memory.checkBeforeUpdate", e);
 	if (error)
 		return error;
 	if (swap > 0 && limit > 0 && swap < limit)
@@ -67,8 +72,8 @@ static int parse_memory(struct oci_resources *r, const struct json *v, struct er
 
 static int parse_cpu(struct oci_resources *r, const struct json *v, struct err *e)
 {
-	uint64_t shares = 0, period = 0;
-	int64_t quota = 0;
+	uint64_t shares = 0, period = 0, burst = 0;
+	int64_t quota = 0, idle = 0;
 	int error = json_uint(v, "cpu.shares", UINT32_MAX, &shares, e);
 
 	if (!error)
@@ -80,9 +85,11 @@ static int parse_cpu(struct oci_resources *r, const struct json *v, struct err *
 	if (!error)
 		error = json_string(v, "cpu.mems", &r->mems, e);
 	if (!error)
-		error = refuse(v, "cpu.realtimeRuntime", e);
+		error = json_uint(v, "cpu.burst", INT64_MAX, &burst, e);
 	if (!error)
-		error = refuse(v, "cpu.idle", e);
+		error = json_int(v, "cpu.idle", 0, 1, &idle, e);
+	if (!error)
+		error = refuse(v, "cpu.realtimeRuntime", e);
 	if (error)
 		return error;
 	/* 2 to 262144 becomes 1 to 10000. */
@@ -92,11 +99,34 @@ static int parse_cpu(struct oci_resources *r, const struct json *v, struct err *
 	}
 	if (!period)
 		period = 100000;
-	if (quota > 0)
+	if (quota > 0) {
 		put(r, "cpu.max", "%" PRId64 " %" PRIu64, quota, period);
-	else if (quota < 0)
+		r->cpu_count = ((uint64_t)quota + period - 1) / period;
+	} else if (quota < 0) {
 		put(r, "cpu.max", "max %" PRIu64, period);
+	}
+	if (burst)
+		put(r, "cpu.max.burst", "%" PRIu64, burst);
+	if (json_get(v, "cpu.idle"))
+		put(r, "cpu.idle", "%" PRId64, idle);
 	return 0;
+}
+
+/* The guest has no pool of them, so that a limit of nothing holds. */
+static int refuse_huge_pages(const struct json *v, struct err *e)
+{
+	const struct json *list = NULL;
+	int error = json_array(v, "hugepageLimits", &list, e);
+
+	json_each(l, list) {
+		uint64_t limit = 0;
+
+		if (!error)
+			error = json_uint(l, "limit", UINT64_MAX, &limit, e);
+		if (!error && limit)
+			error = json_bad(e, l, "is not supported: the virtual machine has no huge pages to give");
+	}
+	return error;
 }
 
 static int parse_pids(struct oci_resources *r, const struct json *v, struct err *e)
@@ -123,8 +153,8 @@ static int parse_unified(struct oci_resources *r, const struct json *v, struct e
 		error = json_string(f, "", &value, e);
 		if (error)
 			return error;
-		/* Those above are less than eight. */
-		if (r->values >= RESOURCES_VALUES - 8)
+		/* All others together are less than twelve. */
+		if (r->values >= RESOURCES_VALUES - 12)
 			return json_bad(e, files, "has too many members");
 		r->value[r->values++] = (struct container_value){f->key, value};
 	}
@@ -153,6 +183,8 @@ int oci_resources_parse(struct oci_resources *r, const struct json *v, struct er
 		error = parse_cpu(r, v, e);
 	if (!error)
 		error = parse_pids(r, v, e);
+	if (!error)
+		error = refuse_huge_pages(v, e);
 	for (size_t i = 0; i < ARRAY_SIZE(missing) && !error; i++)
 		error = refuse(v, missing[i], e);
 	return error;

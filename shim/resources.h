@@ -12,13 +12,14 @@
 #include "vmm/container.h"
 #include "vmm/json.h"
 
-#define RESOURCES_VALUES 32u /* files of the cgroup */
+#define RESOURCES_VALUES 36u /* files of the cgroup */
 #define RESOURCES_TEXT	 48u
 
 struct oci_resources {
 	struct container_value value[RESOURCES_VALUES];
 	size_t values;
-	uint64_t memory; /* limit in bytes; 0: none */
+	uint64_t memory;    /* limit in bytes; 0: none */
+	uint64_t cpu_count; /* how many the quota is worth, rounded up; 0: no quota */
 	const char *cpus, *mems; /* of the host, on which the VM may run; or NULL */
 	char text[RESOURCES_VALUES][RESOURCES_TEXT];
 };

@@ -106,6 +106,34 @@ static int put_tree(int tree, int target)
 											: 0;
 }
 
+/* --- the bundle's root --- */
+
+int oci_rootfs_path(char path[PATH_MAX], const char *bundle, const char *root, struct err *e)
+{
+	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	int dir = open(*root == '/' ? "/" : bundle, O_PATH | O_DIRECTORY | O_CLOEXEC), r = 0;
+	long fd = -1;
+
+	if (dir < 0)
+		return err_sys(e, "bundle %s", bundle);
+	if (*root == '/') /* which is the caller's to say */
+		how.resolve = 0;
+	fd = syscall(SYS_openat2, dir, root, &how, sizeof(how));
+	if (fd < 0)
+		r = errno == EXDEV ? err_set(e, EXDEV, "root.path %s leads out of the bundle", root)
+				   : err_sys(e, "root.path %s", root);
+	else if (snprintf(path, PATH_MAX, "%s%s%s", *root == '/' ? "" : bundle,
+			  *root == '/' ? "" : "/", root) >= PATH_MAX)
+		r = err_set(e, ENAMETOOLONG, "root.path is too long");
+	if (fd >= 0)
+		close((int)fd);
+	close(dir);
+	return r;
+}
+
+/* --- the tree --- */
+
 static int make_bind(int root, const struct oci_bind *b)
 {
 	int tree = copy_tree(AT_FDCWD, b->source, b->flags & MS_REC), target, r;
@@ -123,6 +151,43 @@ static int make_bind(int root, const struct oci_bind *b)
 	}
 	close(tree);
 	return target < 0 ? target : r;
+}
+
+/* An empty file system, over dir. */
+static int put_empty(int dir)
+{
+	int fs = (int)syscall(SYS_fsopen, "tmpfs", 1u /* FSOPEN_CLOEXEC */), tree = -1, r;
+
+	if (fs < 0)
+		return -errno;
+	if (!syscall(SYS_fsconfig, fs, 6u /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0))
+		tree = (int)syscall(SYS_fsmount, fs, 1u /* FSMOUNT_CLOEXEC */, 0);
+	r = tree < 0 ? -errno : put_tree(tree, dir);
+	close(fs);
+	if (r && tree >= 0)
+		close(tree);
+	return r ? r : tree;
+}
+
+/* Where the root is an image, the share has only what is bound into it, at its path in the container. */
+static int copy_binds(struct oci_rootfs *r, const struct oci_config *c, struct err *e)
+{
+	int tree = put_empty(r->root), error = tree < 0 ? tree : 0;
+	char path[32];
+
+	for (size_t i = 0; i < c->binds && !error; i++)
+		error = make_bind(tree, &c->bind[i]);
+	r->copy = error ? error : copy_tree(tree, "", true);
+	if (tree >= 0) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", tree);
+		umount2(path, MNT_DETACH);
+		close(tree);
+	}
+	if (r->copy < 0)
+		return err_set(e, -r->copy, "cannot copy the mounts of config.json: %s",
+			       strerror(-r->copy));
+	snprintf(r->share, sizeof(r->share), "/proc/self/fd/%d", r->copy);
+	return 0;
 }
 
 /* So that the guest finds them in a root that it cannot write to. */
@@ -175,8 +240,15 @@ int oci_rootfs_make(struct oci_rootfs *r, const char *path, const struct oci_con
 			err_set(e, -error, "cannot mount %s on %s: %s", c->bind[i].source,
 				c->bind[i].target, strerror(-error));
 	}
-	if (error)
-		return error;
+	return error;
+}
+
+int oci_rootfs_copy(struct oci_rootfs *r, const struct oci_config *c, struct err *e)
+{
+	int error = 0;
+
+	if (c->image)
+		return copy_binds(r, c, e);
 	make_targets(r->root, c);
 	r->copy = copy_tree(r->root, "", true);
 	if (r->copy >= 0 && c->read_only)

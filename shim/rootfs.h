@@ -20,6 +20,8 @@
 #ifndef UVM_SHIM_ROOTFS_H
 #define UVM_SHIM_ROOTFS_H
 
+#include <limits.h>
+
 #include "shim/config.h"
 
 struct oci_rootfs {
@@ -28,11 +30,19 @@ struct oci_rootfs {
 	char share[32]; /* its path */
 };
 
+/* The path of a bundle's root: an absolute one, or one that stays in the bundle, whatever links are in it.
+ * Returns 0 or -errno with the message set.
+ */
+int oci_rootfs_path(char path[PATH_MAX], const char *bundle, const char *root, struct err *e);
+
 /* Makes the tree of the root file system at path, in a new mount namespace of this process, which has
  * one thread. Returns 0, or -errno with the message set; then the process is expected to end.
  */
 int oci_rootfs_make(struct oci_rootfs *r, const char *path, const struct oci_config *c,
 		    struct err *e);
+
+/* Makes the copy of what is mounted by now. Returns as above. */
+int oci_rootfs_copy(struct oci_rootfs *r, const struct oci_config *c, struct err *e);
 
 /* Changes the root of the process, all its threads, to the tree. */
 int oci_rootfs_enter(struct oci_rootfs *r, struct err *e);

@@ -11,11 +11,10 @@
 #include "vmm/file.h"
 #include "vmm/record.h"
 
-#define FORMAT	 1u
+#define FORMAT	 2u
 #define SIZE_MAX_STATE (1u << 20)
 
-int oci_state_save(const struct rundir *vm, const char *bundle, const char *rootfs,
-		   const char *cgroup, const struct json *annotations, struct err *e)
+int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct err *e)
 {
 	int fd = openat(vm->dir, STATE_FILE,
 			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -26,17 +25,36 @@ int oci_state_save(const struct rundir *vm, const char *bundle, const char *root
 		return err_sys(e, "cannot make the state of container '%s'", vm->id);
 	json_put_open(&w, NULL, '{');
 	json_put_uint(&w, "format", FORMAT);
-	json_put_string(&w, "bundle", bundle);
-	json_put_string(&w, "rootfs", rootfs);
-	if (cgroup)
-		json_put_string(&w, "cgroup", cgroup);
-	if (annotations)
-		json_put(&w, "annotations", annotations);
+	json_put_string(&w, "bundle", s->bundle);
+	json_put_string(&w, "rootfs", s->rootfs);
+	json_put_uint(&w, "memory", s->memory);
+	json_put_uint(&w, "cpus", s->cpus);
+	if (s->cgroup)
+		json_put_string(&w, "cgroup", s->cgroup);
+	if (s->annotations)
+		json_put(&w, "annotations", s->annotations);
+	if (s->hooks)
+		json_put(&w, "hooks", s->hooks);
 	json_put_close(&w);
 	putc('\n', out);
 	if (fclose(out))
 		return err_sys(e, "cannot write the state of container '%s'", vm->id);
+	return rundir_keep(vm, e);
+}
+
+static int make_mark(const struct rundir *vm, const char *name, struct err *e)
+{
+	int fd = openat(vm->dir, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return err_sys(e, "cannot write the state of '%s'", vm->id);
+	close(fd);
 	return 0;
+}
+
+int oci_state_made(const struct rundir *vm, struct err *e)
+{
+	return make_mark(vm, STATE_CREATED, e);
 }
 
 int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct err *e)
@@ -62,9 +80,19 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 	if (!r)
 		r = json_string(v, "cgroup", &s->cgroup, e);
 	if (!r)
+		r = json_uint(v, "memory", UINT64_MAX, &s->memory, e);
+	if (!r)
+		r = json_uint(v, "cpus", UINT32_MAX, &s->cpus, e);
+	if (!r)
 		r = json_object(v, "annotations", &s->annotations, e);
-	if (r)
+	if (!r)
+		r = json_object(v, "hooks", &s->hooks, e);
+	if (!r)
+		r = oci_hooks_check(s->hooks, e);
+	if (r) {
 		json_free(&s->doc);
+		*s = (struct oci_state){.vm = s->vm};
+	}
 	return r;
 }
 
@@ -100,7 +128,7 @@ static void find_status(struct oci_state *s, bool running)
 		rec = (struct record){.status = -1};
 	snprintf(s->created, sizeof(s->created), "%s", rec.created);
 	s->status = !running || *rec.exited	  ? OCI_STOPPED
-		    : !rundir_kept(&s->vm)	  ? OCI_CREATING
+		    : !has(&s->vm, STATE_CREATED) ? OCI_CREATING
 		    : !*rec.started		  ? OCI_CREATED
 		    : has(&s->vm, STATE_PAUSED) ? OCI_PAUSED
 						  : OCI_RUNNING;
@@ -110,7 +138,7 @@ static void find_status(struct oci_state *s, bool running)
 		s->pid = 0;
 }
 
-int oci_state_open(struct oci_state *s, const char *id, struct err *e)
+static int open_state(struct oci_state *s, const char *id, bool damaged, struct err *e)
 {
 	bool running;
 	int r;
@@ -119,14 +147,27 @@ int oci_state_open(struct oci_state *s, const char *id, struct err *e)
 	r = rundir_open_any(&s->vm, id, &running, e);
 	if (!r) {
 		r = load(s, e);
-		if (r)
+		if (r && (r == -ENOENT || !damaged)) {
 			rundir_close(&s->vm);
-		else
+		} else {
 			find_status(s, running);
+			r = 0;
+		}
 	}
 	if (r == -ENOENT || (r == -EINVAL && !rundir_id_valid(id)))
 		return err_set(e, ENOENT, "container does not exist");
 	return r;
+}
+
+int oci_state_open(struct oci_state *s, const char *id, struct err *e)
+{
+	return open_state(s, id, false, e);
+}
+
+int oci_state_open_damaged(struct oci_state *s, const char *id, struct err *e)
+{
+	*e->text = '\0';
+	return open_state(s, id, true, e);
 }
 
 void oci_state_close(struct oci_state *s)
@@ -170,7 +211,8 @@ void oci_state_print(const struct oci_state *s, FILE *out)
 	json_put_string(&w, "status", oci_status_name(s->status));
 	json_put_string(&w, "bundle", s->bundle);
 	json_put_string(&w, "rootfs", s->rootfs);
-	json_put_string(&w, "created", s->created);
+	if (*s->created)
+		json_put_string(&w, "created", s->created);
 	if (s->annotations)
 		json_put(&w, "annotations", s->annotations);
 	json_put_string(&w, "owner", "");
@@ -178,17 +220,26 @@ void oci_state_print(const struct oci_state *s, FILE *out)
 	putc('\n', out);
 }
 
+char *oci_state_text(const struct oci_state *s)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return NULL;
+	oci_state_print(s, out);
+	if (!fclose(out))
+		return text;
+	free(text);
+	return NULL;
+}
+
 int oci_state_set_paused(const struct oci_state *s, bool paused, struct err *e)
 {
-	int fd;
-
 	if (!paused)
 		return unlinkat(s->vm.dir, STATE_PAUSED, 0) && errno != ENOENT
 			       ? err_sys(e, "cannot write the state of '%s'", s->vm.id)
 			       : 0;
-	fd = openat(s->vm.dir, STATE_PAUSED, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return err_sys(e, "cannot write the state of '%s'", s->vm.id);
-	close(fd);
-	return 0;
+	return make_mark(&s->vm, STATE_PAUSED, e);
 }

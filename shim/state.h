@@ -7,10 +7,10 @@
  * and what cleans up after a dead VM cleans up after a dead container. In it there are, for this
  * runtime alone,
  *   oci.json   written once, when the container is made: struct oci_state
+ *   created    if it is there: "create" is done
  *   paused     if it is there: "pause" has stopped the container's processes
- * and the rest of what a state is made of: the lock, which tells whether the VM lives; "keep", which
- * is made when "create" is done; "pid"; and the record (vmm/record.h), which tells when the process
- * has begun and ended.
+ * and the rest of what a state is made of: the lock, which tells whether the VM lives; "pid"; and the
+ * record (vmm/record.h), which tells when the process has begun and ended.
  */
 #ifndef UVM_SHIM_STATE_H
 #define UVM_SHIM_STATE_H
@@ -22,8 +22,9 @@
 #include "vmm/json.h"
 #include "vmm/rundir.h"
 
-#define STATE_FILE   "oci.json"
-#define STATE_PAUSED "paused"
+#define STATE_FILE    "oci.json"
+#define STATE_CREATED "created"
+#define STATE_PAUSED  "paused"
 
 enum oci_status {
 	OCI_CREATING,
@@ -42,12 +43,19 @@ struct oci_state {
 	struct json_doc doc;
 	const char *bundle, *rootfs;
 	const char *cgroup; /* the host's, or NULL */
+	uint64_t memory, cpus; /* of the VM: bytes, and how many */
 	const struct json *annotations; /* an object, or NULL */
+	const struct json *hooks;	/* checked, or NULL */
 };
 
-/* Writes the file, of a container whose run directory was made now. Returns 0 or -errno. */
-int oci_state_save(const struct rundir *vm, const char *bundle, const char *rootfs,
-		   const char *cgroup, const struct json *annotations, struct err *e);
+/* Writes the file, of a container whose run directory was made now, and is to be kept from now on: so
+ * that "delete" finds what there is of it, whatever becomes of its making. Of s that is what is of the
+ * file. Returns 0 or -errno.
+ */
+int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct err *e);
+
+/* Its making is done. */
+int oci_state_made(const struct rundir *vm, struct err *e);
 
 /* Parses the file's text into s, which is zeroed. For oci_state_open; the tests want it, too. */
 int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct err *e);
@@ -58,14 +66,22 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 int oci_state_open(struct oci_state *s, const char *id, struct err *e);
 void oci_state_close(struct oci_state *s);
 
+/* The same for who wants to be rid of it: what cannot be read of the file, damaged or of another version, is
+ * as if it was not there, and *e says so; *e is empty otherwise.
+ */
+int oci_state_open_damaged(struct oci_state *s, const char *id, struct err *e);
+
 /* Whether there is a container of this runtime's with that id. */
 bool oci_state_exists(const char *id);
 
 /* "creating" and so on. */
 const char *oci_status_name(enum oci_status status);
 
-/* The state as the specification has it, which is also what hooks get. */
+/* The state as the specification has it. */
 void oci_state_print(const struct oci_state *s, FILE *out);
+
+/* The same as a text for hooks, which is the caller's to free; NULL without memory. */
+char *oci_state_text(const struct oci_state *s);
 
 /* Its processes stand still, or do not any more. */
 int oci_state_set_paused(const struct oci_state *s, bool paused, struct err *e);

@@ -282,15 +282,21 @@ int agent_fetch(agent_dial_fn *dial, void *ctx, enum agent_type type, const char
 	return r;
 }
 
-int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
-		size_t length, struct err *e)
+int agent_order_until(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+		      size_t length, uint64_t deadline_ns, struct err *e)
 {
-	int fd = ask(dial, ctx, type, payload, length, agent_deadline(), e);
+	int fd = ask(dial, ctx, type, payload, length, deadline_ns, e);
 
 	if (fd < 0)
 		return fd;
 	close(fd);
 	return 0;
+}
+
+int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+		size_t length, struct err *e)
+{
+	return agent_order_until(dial, ctx, type, payload, length, agent_deadline(), e);
 }
 
 int agent_dump(agent_dial_fn *dial, void *ctx, char text[AGENT_DUMP_MAX], struct err *e)

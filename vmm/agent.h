@@ -69,6 +69,10 @@ uint64_t agent_deadline(void);
 int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
 		size_t length, struct err *e);
 
+/* The same of what may take longer: until deadline_ns. */
+int agent_order_until(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+		      size_t length, uint64_t deadline_ns, struct err *e);
+
 /* An answer that is longer than others: things of a kind, as many as there are. */
 struct agent_list {
 	enum agent_type type; /* of the answer */

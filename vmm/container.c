@@ -136,10 +136,10 @@ static void put_struct(struct message *m, enum agent_record_type type, const voi
 	end(m);
 }
 
-static void put_path(struct message *m, enum agent_record_type type, const char *path)
+static void put_text(struct message *m, enum agent_record_type type, const char *text)
 {
 	begin(m, type);
-	put_string(m, path);
+	put_string(m, text);
 	end(m);
 }
 
@@ -199,7 +199,7 @@ static void put_hook(struct message *m, const struct container_hook *hook)
 		head.envc++;
 	begin(m, AGENT_R_HOOK);
 	put(m, &head, sizeof(head));
-	put_string(m, head.argc ? hook->argv[0] : NULL);
+	put_string(m, hook->path);
 	for (uint32_t i = 0; i < head.argc; i++)
 		put_string(m, hook->argv[i]);
 	for (uint32_t i = 0; i < head.envc; i++)
@@ -217,9 +217,9 @@ static void put_records(struct message *m, const struct container_spec *s)
 	for (size_t i = 0; i < s->rule_count; i++)
 		put_struct(m, AGENT_R_DEVICE_RULE, &s->rules[i], sizeof(s->rules[i]));
 	for (const char *const *p = s->masked; p && *p; p++)
-		put_path(m, AGENT_R_MASKED, *p);
+		put_text(m, AGENT_R_MASKED, *p);
 	for (const char *const *p = s->readonly; p && *p; p++)
-		put_path(m, AGENT_R_READONLY, *p);
+		put_text(m, AGENT_R_READONLY, *p);
 	for (size_t i = 0; i < s->sysctl_count; i++)
 		put_value(m, AGENT_R_SYSCTL, &s->sysctls[i]);
 	for (size_t i = 0; i < s->cgroup_count; i++)
@@ -228,6 +228,8 @@ static void put_records(struct message *m, const struct container_spec *s)
 		put_struct(m, AGENT_R_ID_MAP, &s->id_maps[i], sizeof(s->id_maps[i]));
 	for (size_t i = 0; i < s->hook_count; i++)
 		put_hook(m, &s->hooks[i]);
+	if (s->hook_state)
+		put_text(m, AGENT_R_HOOK_STATE, s->hook_state);
 }
 
 static int copy_name(char *to, size_t max, const char *name, const char *what, struct err *e)

@@ -48,7 +48,8 @@ struct container_value { /* of a sysctl, or of a file of the cgroup */
 struct container_hook {
 	uint32_t stage; /* enum agent_hook_stage */
 	uint32_t timeout_ms;
-	char *const *argv; /* the program's path first; NULL at the end, as envp */
+	const char *path;
+	char *const *argv; /* as execve's; NULL at the end */
 	char *const *envp;
 };
 
@@ -74,6 +75,7 @@ struct container_spec {
 	size_t id_map_count;
 	const struct container_hook *hooks;
 	size_t hook_count;
+	const char *hook_state; /* what they get to read, in place of the agent's own */
 };
 
 /* A container as docker and podman make one that no option describes: namespaces, mounts, devices and

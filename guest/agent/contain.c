@@ -154,10 +154,12 @@ static void mount_upper(const struct spawn *s, const struct agent_root *root, co
 	close(tree);
 }
 
-/* Its files belong to whom the user namespace says. */
-static int map_ids(const struct spawn *s, const struct userns *u, int tree)
+/* Its files belong to whom the user namespace says. Those of a directory of the host's (virtiofs) belong to
+ * whom the host says: it has made them for that namespace, and the file system knows no other way.
+ */
+static int map_ids(const struct spawn *s, const struct userns *u, const char *type, int tree)
 {
-	if (u->fd >= 0)
+	if (u->fd >= 0 && strcmp(type, "virtiofs"))
 		want(s, mount_map_ids(tree, u->fd), "cannot map the ids of the root's files", NULL);
 	return tree;
 }
@@ -174,14 +176,14 @@ static int make_root(const struct spawn *s, const struct create *c, const struct
 	int tree;
 
 	if (!record_next(&records, AGENT_R_ROOT, &r))
-		return map_ids(s, u, want(s, mount_copy(AT_FDCWD, "/", false),
+		return map_ids(s, u, "", want(s, mount_copy(AT_FDCWD, "/", false),
 					  "cannot copy the mount", "/"));
 	root = r.body;
 	device = record_string(&r, sizeof(*root));
 	type = string_after(device);
 	upper = string_after(type);
 	written = !*upper && !strcmp(type, "virtiofs") && !(root->flags & AGENT_ROOT_READONLY);
-	tree = map_ids(s, u, want(s, mount_new(type, device, "", written ? 0 : MS_RDONLY),
+	tree = map_ids(s, u, type, want(s, mount_new(type, device, "", written ? 0 : MS_RDONLY),
 				  "cannot mount", device));
 	if (!*upper)
 		return tree;

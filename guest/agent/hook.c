@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,28 +14,29 @@
 #include "guest/agent/agent.h"
 #include "guest/agent/text.h"
 
-#define STATE_MAX 512 /* no pipe is filled by that */
+#define STATE_MAX 512
 
-/* The state of the specification. Names have nothing in them that JSON would want escaped. The bundle is
- * the directory with the container's root in it, "root", in the guest.
+/* The state of the specification, where nobody has given one. Names have nothing in them that JSON would
+ * want escaped. The bundle is the directory with the container's root in it, "root", in the guest.
  */
-static size_t make_state(char *text, const struct create *c, uint32_t stage, const char *pid)
+static void make_state(char *text, const struct create *c, uint32_t stage, const char *pid)
 {
-	return compose(text, STATE_MAX, "{\"ociVersion\":\"1.0.2\",\"id\":\"", c->head.name,
+	compose(text, STATE_MAX, "{\"ociVersion\":\"1.0.2\",\"id\":\"", c->head.name,
 		       "\",\"status\":\"", stage == AGENT_HOOK_CREATE ? "creating" : "created",
 		       "\",\"pid\":", pid, ",\"bundle\":\"/run/uvm\"}\n", NULL);
 }
 
-/* A pipe's end from which the state can be read, and then the end. */
-static int open_state(const char *state, size_t size)
+/* A file in memory, at its beginning: a pipe may not hold it. */
+static int open_state(const char *state)
 {
-	int fds[2];
+	int fd = (int)syscall(SYS_memfd_create, "state", MFD_CLOEXEC);
+	size_t size = strlen(state);
 
-	if (pipe2(fds, O_CLOEXEC))
+	if (fd >= 0 && (write(fd, state, size) != (ssize_t)size || lseek(fd, 0, SEEK_SET))) {
+		close(fd);
 		return -1;
-	(void)!write(fds[1], state, size);
-	close(fds[1]);
-	return fds[0];
+	}
+	return fd;
 }
 
 static _Noreturn void become(const struct agent_hook *h, const char *strings, int state)
@@ -78,11 +80,11 @@ static int await(pid_t pid, uint32_t timeout_ms)
 	return n == 1 ? status : -ETIMEDOUT;
 }
 
-static void run(const struct spawn *s, const struct record *r, const char *state, size_t size)
+static void run(const struct spawn *s, const struct record *r, const char *state)
 {
 	const struct agent_hook *h = r->body;
 	const char *strings = record_string(r, sizeof(*h));
-	int in = open_state(state, size), status;
+	int in = open_state(state), status;
 	pid_t pid = in < 0 ? -1 : fork();
 
 	if (!pid)
@@ -100,11 +102,15 @@ static void run(const struct spawn *s, const struct record *r, const char *state
 void hooks_run(const struct spawn *s, const struct create *c, uint32_t stage, const char *pid)
 {
 	struct records records = c->records;
-	char state[STATE_MAX];
-	size_t size = make_state(state, c, stage, pid);
+	const char *state;
+	char own[STATE_MAX];
 	struct record r;
+
+	make_state(own, c, stage, pid);
+	state = record_next(&records, AGENT_R_HOOK_STATE, &r) ? record_string(&r, 0) : own;
+	records = c->records;
 
 	while (record_next(&records, AGENT_R_HOOK, &r))
 		if (((const struct agent_hook *)r.body)->stage == stage)
-			run(s, &r, state, size);
+			run(s, &r, state);
 }

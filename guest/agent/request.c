@@ -268,6 +268,13 @@ static const char *check_hook(const struct record *r)
 		       : "a hook of an unknown stage";
 }
 
+static const char *check_text(const struct record *r)
+{
+	return are_strings(record_string(r, 0), record_string(r, r->length), 1)
+		       ? NULL
+		       : "a state for hooks that is no text";
+}
+
 static const struct record_type {
 	uint32_t min, max; /* bytes, and how many there may be */
 	bool exact;	   /* the length is min */
@@ -285,6 +292,7 @@ static const struct record_type {
 	[AGENT_R_CGROUP] = {2, UINT32_MAX, false, check_cgroup},
 	[AGENT_R_ID_MAP] = {sizeof(struct agent_id_map), UINT32_MAX, true, check_id_map},
 	[AGENT_R_HOOK] = {sizeof(struct agent_hook), UINT32_MAX, false, check_hook},
+	[AGENT_R_HOOK_STATE] = {1, 1, false, check_text},
 };
 
 #define RECORD_TYPES (sizeof(record_types) / sizeof(record_types[0]))

@@ -224,7 +224,7 @@ test_oci_failures()
 	bundle bad '["/etc/passwd"]' && oci_refused 'exec: \"/etc/passwd\": permission denied' || return
 	bundle bad '["true"]' '' ',{"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}' &&
 		oci_refused 'cannot mount /no/such on /x: No such file' || return
-	bundle bad '["true"]' '' '' ', "hooks": {"poststop": [{"path": "/bin/true"}]}' && oci_refused hooks.poststop || return
+	bundle bad '["true"]' '' '' ', "hooks": {"poststop": [{"path": "true"}]}' && oci_refused 'hooks.poststop[0].path is not absolute' || return
 	echo '{"ociVersion": "1.0.2"' >"$dir/bad/config.json" && oci_refused config.json || return
 	rm "$dir/bad/config.json" && oci_refused config.json || return
 	# A link in the image leads to nothing outside.
@@ -254,6 +254,316 @@ test_oci_failures()
 	ends 4 wait $waiter || return
 	want "a file in a read-only root" [ ! -e "$dir/oci_tree/x" ] || return
 	ends 0 oci delete read
+}
+
+# hook KIND COMMAND [MORE]: one of the host's, that notes what it is told and runs a command.
+oci_hook()
+{
+	local note="{ printf '$1 %s ' \$PWD; cat; } >>$dir/hooks"
+	printf '"%s": [{"path": "/bin/sh", "args": ["sh", "-c", "%s; %s"], "env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"]%s}]' "$1" "$note" "$2" "${3-}"
+}
+
+# hooked KIND: what it was told.
+hooked()
+{
+	sed -n "s,^$1 ,,p" "$dir/hooks"
+}
+
+test_oci_hooks()
+{
+	local pid kind
+	bundle hook '["sh", "-c", "cat /made /mnt/file /started; sleep 1"]' '' '' ", \"annotations\": {\"a\": \"b\"}, \"hooks\": {
+		$(oci_hook prestart true), $(oci_hook createRuntime true),
+		$(oci_hook createContainer "echo made >$dir/oci_tree/made; mkdir -p $dir/oci_tree/mnt; mount -t tmpfs x $dir/oci_tree/mnt; readlink /proc/self/ns/net >$dir/oci_tree/mnt/file"),
+		\"startContainer\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\", \"cat >/started; echo \$A\"], \"env\": [\"PATH=/bin\"], \"timeout\": 20}],
+		$(oci_hook poststart 'echo late >&2; exit 3'), $(oci_hook poststop true)}" || return
+	create hook || return
+	pid=$(cat "$dir/hook.pid")
+	for kind in prestart createRuntime createContainer; do
+		same "state for $kind" "$dir/hook {\"ociVersion\":\"1.0.2\",\"id\":\"hook\",\"pid\":$pid,\"status\":\"creating\",\"bundle\":\"$dir/hook\",\"rootfs\":\"$dir/oci_tree\",\"annotations\":{\"a\":\"b\"},\"owner\":\"\"}" \
+			"$(hooked "$kind")" || return
+	done
+	same "a mount on the host" "" "$(ls "$dir/oci_tree/mnt")" || return
+	want "it has begun" [ ! -e "$dir/oci_tree/started" ] || return
+	ends 0 oci start hook || return
+	want "state for poststart: $(hooked poststart)" grep -q "\"pid\":$pid,\"status\":\"running\"" <(hooked poststart) || return
+	want "a warning: $(tail -n 1 "$dir/log")" grep -q '"level":"warning","msg":"hooks.poststart: /bin/sh: exit status 3: late"' "$dir/log" || return
+	ends 0 wait $waiter || return
+	same "made by a hook" made "$(sed -n 1p "$dir/hook.out")" || return
+	want "the hook's network: $(cat "$dir/hook.out")" [ "$(sed -n 2p "$dir/hook.out")" != "$(readlink /proc/self/ns/net)" ] || return
+	want "state for startContainer: $(cat "$dir/hook.out")" grep -q '"id":"hook","pid":1,"status":"created",.*"a":"b"' "$dir/hook.out" || return
+	same "poststop before delete" "" "$(hooked poststop)" || return
+	ends 0 oci delete hook || return
+	want "state for poststop: $(hooked poststop)" grep -q '"pid":0,"status":"stopped"' <(hooked poststop) || return
+	gone hook || return
+	# Each of these is the end of create, and poststop comes all the same.
+	for kind in prestart createRuntime createContainer; do
+		rm "$dir/hooks"
+		bundle bad '["true"]' '' '' ", \"hooks\": {$(oci_hook $kind 'echo why >&2; exit 3'), $(oci_hook poststop true)}" || return
+		oci_refused "hooks.$kind: /bin/sh: exit status 3: why" || return
+		want "poststop after $kind" [ "$(hooked poststop)" ] || return
+	done
+	bundle bad '["true"]' '' '' ", \"hooks\": {$(oci_hook prestart 'sleep 54321' ', "timeout": 1')}" || return
+	oci_refused 'hooks.prestart: /bin/sh has not ended after 1 s' || return
+	same "processes of a hook" "" "$(pgrep -f 'sleep 54321')" || return
+	bundle bad '["true"]' '' '' ', "hooks": {"createRuntime": [{"path": "/no/such"}]}' &&
+		oci_refused 'hooks.createRuntime: /no/such: exit status 127: No such file' || return
+	same "cgroups" "" "$(find /sys/fs/cgroup/uvm-test -mindepth 1 -type d)" || return
+	# In the guest: it fails to start, and is gone.
+	bundle late '["true"]' '' '' ', "hooks": {"startContainer": [{"path": "/bin/false"}]}' && create late || return
+	ends 1 oci start late 2>/dev/null || return
+	want "$(tail -n 1 "$dir/log")" grep -q "a hook has failed: '/bin/false'" "$dir/log" || return
+	wait $waiter
+	same "status" stopped "$(status_of late)" || return
+	ends 0 oci delete late || return
+	gone late
+}
+
+# in_log TEXT: the last line of the runtime's log has it, as an error.
+in_log()
+{
+	want "'$1' is not in: $(tail -n 1 "$dir/log")" grep -qF "$1" <(tail -n 1 "$dir/log" | grep '"level":"error"')
+}
+
+# What is in the file is not what it should be: every field that is honoured is looked at from inside.
+test_oci_fields()
+{
+	local inside
+	oci_tree && mkdir -p "$dir/fields" || return
+	cat >"$dir/oci_tree/check.sh" <<-'EOF'
+	echo "user $(id -u) $(id -g) $(id -G)"
+	echo "umask $(umask) cwd $PWD env $A"
+	echo "names $(hostname) $(cat /proc/sys/kernel/domainname)"
+	sed -nE 's/^(Cap...|NoNewPrivs|Seccomp):\t/\1 /p' /proc/self/status
+	echo "oom $(cat /proc/self/oom_score_adj)"
+	sed -nE 's/^Max (open files|core file size) +([0-9]+) +([0-9]+).*/limit \1 \2 \3/p' /proc/self/limits
+	mkdir /tmp/made 2>/dev/null || echo "filter refuses mkdir"
+	touch /tmp/touched && echo "filter lets touch"
+	awk '$2 == "/tmp" { print "tmpfs", $4 }' /proc/mounts
+	awk '$5 == "/" { print "root", $6, $7 }' /proc/self/mountinfo | sed 's/,[^ ]*//; s/:[0-9]*//'
+	awk '$5 == "/proc/sys" { print "read-only", $6 }' /proc/self/mountinfo | sed 's/,.*//'
+	echo "masked $(cat /proc/kcore | wc -c)"
+	echo "device $(stat -c '%F %a %u %g %t:%T' /dev/more)"
+	[ -p /dev/fifo ] && echo "fifo"
+	(: <>/dev/fuse) 2>/dev/null && echo "a rule lets fuse"
+	(: </dev/kmsg) 2>/dev/null || echo "no rule lets kmsg"
+	echo "sysctl $(cat /proc/sys/net/ipv4/ip_forward) $(cat /proc/sys/kernel/msgmax)"
+	for f in memory.max memory.low memory.high pids.max cpu.weight cpu.max; do echo "$f $(cat /sys/fs/cgroup/$f)"; done
+	echo "cgroup $(cat /proc/self/cgroup)"
+	echo "vm $(nproc) $(awk '/MemTotal/ { print ($2 > 250000 && $2 < 330000) }' /proc/meminfo)"
+	echo "pid $$"
+	echo "links $(ip -o link | wc -l)"
+	read -r wait
+	EOF
+	cat >"$dir/fields/config.json" <<-EOF
+	{"ociVersion": "1.0.2", "root": {"path": "$dir/oci_tree", "readonly": true}, "hostname": "hut", "domainname": "dom",
+	 "process": {"args": ["sh", "/check.sh"], "cwd": "/etc", "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "A=b c"],
+	  "user": {"uid": 1000, "gid": 1001, "umask": 23, "additionalGids": [5, 7]}, "noNewPrivileges": true, "oomScoreAdj": 77,
+	  "apparmorProfile": "some",
+	  "capabilities": {"bounding": ["CAP_KILL", "CAP_NET_RAW"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+	   "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
+	  "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 1024}, {"type": "RLIMIT_CORE", "soft": 1, "hard": 2}]},
+	 "mounts": [
+	  {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+	  {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+	  {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
+	  {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
+	  {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
+	  {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "mode=1777", "size=1024k"]}],
+	 "linux": {"rootfsPropagation": "shared", "cgroupsPath": "/uvm-test/fields",
+	  "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "time"}],
+	  "devices": [{"path": "/dev/more", "type": "c", "major": 1, "minor": 3, "fileMode": 384, "uid": 3, "gid": 4},
+	   {"path": "/dev/fifo", "type": "p"}, {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229},
+	   {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}],
+	  "resources": {"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}],
+	   "memory": {"limit": 67108864, "reservation": 1048576}, "pids": {"limit": 99},
+	   "cpu": {"shares": 512, "quota": 30000, "period": 50000}, "unified": {"memory.high": "60000000"}},
+	  "sysctl": {"net.ipv4.ip_forward": "1", "kernel.msgmax": "12345"},
+	  "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
+	  "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}},
+	 "annotations": {"org.uvm.memory": "320M", "org.uvm.cpus": "2"}}
+	EOF
+	mkfifo "$dir/in.fields"
+	exec 8<>"$dir/in.fields"
+	create fields || return
+	want "a warning" grep -q '"level":"warning","msg":"config.json: process.apparmorProfile has no effect' "$dir/log" || return
+	ends 0 oci start fields || return
+	later 20 grep -q links "$dir/fields.out" || { reason="$(cat "$dir/fields.out" "$dir/fields.err")"; return 1; }
+	inside="user 1000 1001 1001 5 7
+	umask 0027 cwd /etc env b c
+	names hut dom
+	CapInh 0000000000000020
+	CapPrm 0000000000000020
+	CapEff 0000000000000020
+	CapBnd 0000000000002020
+	CapAmb 0000000000000020
+	NoNewPrivs 1
+	Seccomp 2
+	oom 77
+	limit core file size 1 2
+	limit open files 512 1024
+	filter refuses mkdir
+	filter lets touch
+	tmpfs rw,nosuid,noexec,relatime,size=1024k
+	root ro shared
+	read-only ro
+	masked 0
+	device character special file 600 3 4 1:3
+	fifo
+	a rule lets fuse
+	no rule lets kmsg
+	sysctl 1 12345
+	memory.max 67108864
+	memory.low 1048576
+	memory.high 59998208
+	pids.max 99
+	cpu.weight 20
+	cpu.max 30000 50000
+	cgroup 0::/
+	vm 2 1
+	pid 1
+	links 1"
+	same "inside" "$(sed 's/^\t*//' <<<"$inside")" "$(cat "$dir/fields.out")" || return
+	# And on the host.
+	same "the host's cgroup" "20 30000 50000 402653184" "$(cd /sys/fs/cgroup/uvm-test/fields && cat cpu.weight cpu.max memory.max | xargs)" || return
+	want "ps: $(oci ps fields)" grep -q ' sh /check.sh$' <(oci ps fields) || return
+	ends 1 oci update --resources - fields <<<'{"memory": {"limit": 1073741824}}' 2>/dev/null || return
+	in_log 'memory.limit is more than this container' || return
+	ends 0 oci update --resources - fields <<<'{"cpu": {"shares": 2048}, "memory": {"limit": 134217728}}' || return
+	same "an updated weight" 79 "$(cat /sys/fs/cgroup/uvm-test/fields/cpu.weight)" || return
+	want "an updated limit" grep -q '"limit":134217728' <(oci events --stats fields) || return
+	echo >&8
+	ends 0 wait $waiter || return
+	exec 8<&-
+	ends 0 oci delete fields || return
+	gone fields
+}
+
+# Ids of a user namespace, and a root that is an image.
+test_oci_roots()
+{
+	oci_tree && mkdir "$dir/oci_tree/own" && chown 100000:200000 "$dir/oci_tree/own" || return
+	bundle ids '["sh", "-c", "echo $(cat /proc/self/uid_map) $(cat /proc/self/gid_map); stat -c %u:%g /own /etc /dev/null; touch /own/file; touch /etc/file || echo no; id -u"]' || return
+	sed -i 's/{"type": "pid"},/{"type": "user"}, &/; s/"linux": {/&"uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}], "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 1000}],/' "$dir/ids/config.json"
+	create ids && ends 0 oci start ids || return
+	ends 0 wait $waiter || { cat "$dir/ids.err" >&2; return 1; }
+	same "inside" "0 100000 1000 0 200000 1000 0:0 65534:65534 0:0 no 0" "$(xargs <"$dir/ids.out")" || return
+	same "its file on the host" 100000:200000 "$(stat -c %u:%g "$dir/oci_tree/own/file")" || return
+	ends 0 oci delete ids || return
+	gone ids || return
+
+	command -v mkfs.erofs >/dev/null || { reason="skip: there is no mkfs.erofs"; return 1; }
+	printf '# of this test\nrootfs = erofs\n' >"$dir/settings"
+	export UVM_CONFIG=$dir/settings
+	bundle image '["sh", "-c", "awk \"\\$2 == \\\"/\\\" { print \\$3 }\" /proc/mounts; touch /new; cat /own/is"]' || return
+	echo here >"$dir/oci_tree/own/is"
+	create image && ends 0 oci start image || return
+	ends 0 wait $waiter || { cat "$dir/image.err" >&2; return 1; }
+	same "inside" "overlay here" "$(xargs <"$dir/image.out")" || return
+	want "a file on the host" [ ! -e "$dir/oci_tree/new" ] || return
+	ends 0 oci delete image || return
+	echo 'rootfs = ext4' >"$dir/settings"
+	bundle bad '["true"]' && oci_refused "$dir/settings:1: rootfs: 'ext4' is neither" || return
+	unset UVM_CONFIG
+	gone image
+}
+
+# left: what there is of containers.
+left()
+{
+	same "run directories" "" "$(ls "$UVM_RUN")" || return
+	same "cgroups" "" "$(find /sys/fs/cgroup/uvm-test -mindepth 1 -type d 2>/dev/null)" || return
+	same "processes" "" "$(pgrep -f 'create --bundle' | xargs)"
+}
+
+# Whatever has happened to a container, delete --force removes what there is of it, and twice is well.
+test_oci_wreckage()
+{
+	local pid kind
+	# A state that cannot be read.
+	for kind in '' '{"format":1,"bundle":"/b","rootfs":"/r"}' '{"format":2'; do
+		bundle w '["sleep", "1000"]' && create w || return
+		printf '%s' "$kind" >"$UVM_RUN/w/oci.json"
+		ends 1 oci state w 2>/dev/null || return
+		in_log oci.json || return
+		ends 1 oci delete w 2>/dev/null || return
+		ends 0 oci delete --force w 2>/dev/null || return
+		ends 137 wait $waiter || return
+		ends 0 oci delete --force w || return
+		left || return
+	done
+	# A VM that says nothing more.
+	create w && ends 0 oci start w || return
+	pid=$(cat "$dir/w.pid")
+	kill -STOP "$pid"
+	ends 0 oci delete --force w || return
+	ends 137 wait $waiter || return
+	left || return
+	# Its process is killed while it is made, by a hook, and so is "create".
+	kind='sed s/.*pid[^0-9]*// | sed s/[^0-9].*// | xargs kill -9'
+	bundle bad '["true"]' '' '' ", \"hooks\": {\"prestart\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\", \"$kind\"], \"env\": [\"PATH=/bin:/usr/bin\"]}]}" || return
+	oci_refused "the container's process has ended before it was made" || return
+	left || return
+	bundle bad '["true"]' '' '' ', "hooks": {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]}' || return
+	ends 137 oci create --bundle "$dir/bad" bad 2>/dev/null </dev/null || return
+	later 10 stopped bad || { reason="status of what was left: $(status_of bad)"; return 1; }
+	ends 0 oci delete --force bad || return
+	left || return
+	# No kernel, no cache, no room.
+	bundle bad '["true"]' || return
+	UVM_KERNEL=/no/such oci_refused 'kernel /no/such: No such file' || return
+	UVM_CACHE=/proc/none oci_refused '/proc/none' || return
+	mkdir "$dir/full" && mount -t tmpfs -o size=4k full "$dir/full" || { reason="a small file system"; return 1; }
+	ends 1 oci --root "$dir/full/run" create --bundle "$dir/bad" bad 2>/dev/null </dev/null || return
+	in_log 'No space left on device' || return
+	same "what is left there" "" "$(ls "$dir/full/run")" || return
+	umount "$dir/full"
+	left
+}
+
+# bad_id ID
+bad_id()
+{
+	ends 1 oci create --bundle "$dir/bad" "$1" 2>/dev/null </dev/null || return
+	in_log 'is not valid' || return
+	ends 1 oci state "$1" 2>/dev/null || return
+	in_log 'container does not exist'
+}
+
+# None of this comes to a VM.
+test_oci_nonsense()
+{
+	local deep id
+	bundle bad '["true"]' && cp "$dir/bad/config.json" "$dir/good" || return
+	deep=$(printf '[%.0s' $(seq 100))$(printf ']%.0s' $(seq 100))
+	sed "s/{\"ociVersion\"/{\"x\": $deep, \"ociVersion\"/" "$dir/good" >"$dir/bad/config.json"
+	oci_refused 'config.json: ' || return
+	{ sed '$d' "$dir/good" && head -c 9000000 /dev/zero | tr '\0' ' ' && echo '}'; } >"$dir/bad/config.json"
+	oci_refused 'config.json: Argument list too long' || return
+	head -c 300 "$dir/good" >"$dir/bad/config.json" && oci_refused 'config.json: ' || return
+	sed 's/1\.0\.2/2.0.0/' "$dir/good" >"$dir/bad/config.json" && oci_refused ociVersion || return
+	sed 's/"root": {[^}]*}/"root": {"path": "none"}/' "$dir/good" >"$dir/bad/config.json" && oci_refused 'root.path none: No such file' || return
+	sed 's/"root": {[^}]*}/"root": {"path": "..\/oci_tree"}/' "$dir/good" >"$dir/bad/config.json" && oci_refused 'leads out of the bundle' || return
+	ln -s "$dir/oci_tree" "$dir/bad/link"
+	sed 's/"root": {[^}]*}/"root": {"path": "link"}/' "$dir/good" >"$dir/bad/config.json" && oci_refused 'leads out of the bundle' || return
+	sed 's/{"type": "pid"},//' "$dir/good" >"$dir/bad/config.json" && oci_refused "linux.namespaces has none of the type 'pid'" || return
+	sed 's/{"type": "ipc"}/{"type": "ipc", "path": "\/proc\/1\/ns\/ipc"}/' "$dir/good" >"$dir/bad/config.json" && oci_refused 'linux.namespaces[2]' || return
+	sed 's/"linux": {/&"devices": [{"path": "\/dev\/sda", "type": "b", "major": 8, "minor": 0}],/' "$dir/good" >"$dir/bad/config.json" && oci_refused 'linux.devices[0] is /dev/sda' || return
+	cp "$dir/good" "$dir/bad/config.json"
+	for id in .. . a/b ../x "$(printf 'a%.0s' $(seq 65))" 'a b' $'a\nb'; do
+		bad_id "$id" || return
+	done
+	ends 1 oci create --bundle "$dir/bad" --preserve-fds 2 bad 2>/dev/null </dev/null || return
+	in_log 'descriptors 3 to 4 cannot be passed' || return
+	ends 1 oci create --bundle "$dir/no such" bad 2>/dev/null </dev/null || return
+	in_log 'No such file' || return
+	left
+}
+
+# stopped ID
+stopped()
+{
+	[ "$(status_of "$1")" = stopped ]
 }
 
 # Podman's environment does not reach the runtime.

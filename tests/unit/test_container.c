@@ -91,8 +91,8 @@ START_TEST(what_is_in_it)
 {
 	const struct container_value values[] = {{"memory.max", "1048576"}, {"pids.max", "9"}};
 	const struct agent_id_map map = {0, 1000, 1, 1};
-	char *const hook_argv[] = {(char *)"/bin/h", (char *)"h", NULL};
-	const struct container_hook hook = {AGENT_HOOK_START, 5, hook_argv, NULL};
+	char *const hook_argv[] = {(char *)"h", (char *)"x", NULL};
+	const struct container_hook hook = {AGENT_HOOK_START, 5, "/bin/h", hook_argv, NULL};
 	const struct agent_rlimit limit = {.resource = 7, .soft = 1, .hard = 2};
 	const uint64_t filter[] = {1, 2, 3};
 	struct exec_request rq = {.argv = argv,
@@ -108,7 +108,8 @@ START_TEST(what_is_in_it)
 				   .id_maps = &map,
 				   .id_map_count = 1,
 				   .hooks = &hook,
-				   .hook_count = 1};
+				   .hook_count = 1,
+				   .hook_state = "{}"};
 	const uint8_t *at;
 	uint32_t len;
 
@@ -119,6 +120,10 @@ START_TEST(what_is_in_it)
 	ck_assert_uint_eq(records(AGENT_R_ID_MAP, &at, &len), 1);
 	ck_assert(len == sizeof(map) && !memcmp(at, &map, len));
 	ck_assert_uint_eq(records(AGENT_R_HOOK, &at, &len), 1);
+	ck_assert(len == sizeof(struct agent_hook) + 11 &&
+		  !memcmp(at + sizeof(struct agent_hook), "/bin/h\0h\0x", 11));
+	ck_assert_uint_eq(records(AGENT_R_HOOK_STATE, &at, &len), 1);
+	ck_assert(len == 3 && !memcmp(at, "{}", 3));
 	ck_assert_uint_eq(records(AGENT_R_ROOT, &at, &len), 0);
 	ck_assert_uint_eq(records(AGENT_R_PROCESS, &at, &len), 1);
 	ck_assert(!memcmp(at + sizeof(struct agent_exec), &limit, sizeof(limit)));

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "shim/cgroup.h"
 #include "shim/cli.h"
@@ -15,6 +17,8 @@
 #include "shim/config.h"
 #include "shim/log.h"
 #include "shim/options.h"
+#include "shim/rootfs.h"
+#include "shim/settings.h"
 #include "shim/state.h"
 #include "tests/unit/util.h"
 #include "vmm/util.h"
@@ -173,7 +177,9 @@ START_TEST(refusals)
 		{"/etc/hosts", "/dev/hosts", "/dev/hosts"},
 		{"{\"type\":\"pid\"},", "", "none of the type 'pid'"},
 		{"{\"type\":\"pid\"}", "{\"type\":\"pid\",\"path\":\"/p\"}", "linux.namespaces[0]"},
-		{"{\"type\":\"pid\"}", "{\"type\":\"user\"}", "linux.namespaces[0]"},
+		{"{\"type\":\"pid\"}", "{\"type\":\"user\",\"path\":\"/p\"}", "linux.namespaces[0]"},
+		{"{\"type\":\"pid\"}", "{\"type\":\"pid\"},{\"type\":\"user\"}", "linux.uidMappings"},
+		{"{\"type\":\"pid\"}", "{\"type\":\"net\"}", "linux.namespaces[0]"},
 		{"{\"type\":\"ipc\"}", "{\"type\":\"pid\"}", "linux.namespaces[1]"},
 		{"\"major\":1,\"minor\":3", "\"major\":8,\"minor\":3", "linux.devices[0]"},
 		{"\"access\":\"rwm\"", "\"access\":\"rx\"", "linux.resources.devices[0]"},
@@ -183,10 +189,31 @@ START_TEST(refusals)
 		 "linux.resources.blockIO.weight"},
 		{"\"/proc/kcore\"", "\"kcore\"", "linux.maskedPaths"},
 		{"\"SCMP_ACT_ERRNO\"", "\"SCMP_ACT_X\"", "linux.seccomp"},
-		{"\"linux\":{", "\"linux\":{\"uidMappings\":[{}],", "linux.uidMappings"},
+		{"\"linux\":{", "\"linux\":{\"uidMappings\":[{}],", "linux.uidMappings[0]"},
+		{"\"linux\":{", "\"linux\":{\"gidMappings\":[{\"size\":1}],", "linux.gidMappings"},
+		{"\"linux\":{", "\"linux\":{\"gidMappings\":[{\"size\":9,\"hostID\":4294967290}],",
+		 "linux.gidMappings[0]"},
+		{"\"linux\":{", "\"linux\":{\"personality\":{\"domain\":\"LINUX32\"},", "linux.personality"},
+		{"\"linux\":{", "\"linux\":{\"intelRdt\":{\"closID\":\"x\"},", "linux.intelRdt"},
+		{"\"linux\":{", "\"linux\":{\"timeOffsets\":{\"boottime\":{}},", "linux.timeOffsets"},
+		{"\"process\":{", "\"process\":{\"ioPriority\":{\"class\":\"x\"},", "process.ioPriority"},
+		{"\"process\":{", "\"process\":{\"scheduler\":{\"policy\":\"x\"},", "process.scheduler"},
+		{"\"memory\":{", "\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":1}],\"memory\":{",
+		 "linux.resources.hugepageLimits[0]"},
+		{"\"memory\":{", "\"memory\":{\"disableOOMKiller\":true,", "memory.disableOOMKiller"},
+		{"\"cpu\":{", "\"cpu\":{\"realtimeRuntime\":5,", "cpu.realtimeRuntime"},
+		{"\"rbind\",\"ro\",\"rprivate\"", "\"rbind\",\"rshared\"", "mounts[3] is shared"},
 		{"\"linux\":{", "\"linux\":{\"rootfsPropagation\":\"x\",", "rootfsPropagation"},
-		{"\"linux\":{", "\"hooks\":{\"prestart\":[{\"path\":\"/x\"}]},\"linux\":{",
-		 "hooks.prestart"},
+		{"\"linux\":{", "\"hooks\":{\"prestart\":[{\"path\":\"x\"}]},\"linux\":{",
+		 "hooks.prestart[0].path is not absolute"},
+		{"\"linux\":{", "\"hooks\":{\"poststop\":[{\"args\":[\"/x\"]}]},\"linux\":{",
+		 "hooks.poststop[0] has no 'path'"},
+		{"\"linux\":{", "\"hooks\":{\"poststart\":[{\"path\":\"/x\",\"timeout\":0}]},\"linux\":{",
+		 "hooks.poststart[0].timeout"},
+		{"\"linux\":{", "\"hooks\":{\"startContainer\":[{\"path\":\"/x\",\"env\":[3]}]},\"linux\":{",
+		 "hooks.startContainer[0].env[0]"},
+		{"\"linux\":{", "\"hooks\":{\"createContainer\":{}},\"linux\":{",
+		 "hooks.createContainer is not an array"},
 		{"\"linux\":{", "\"vm\":{\"kernel\":{}},\"linux\":{", "vm"},
 		{"\"512M\"", "5", "annotations"},
 	};
@@ -199,9 +226,145 @@ START_TEST(refusals)
 	/* What says nothing is nothing. */
 	ck_ok(changed("\"memory\":{", "\"blockIO\":{\"weight\":0},\"rdma\":{},\"memory\":{"));
 	ck_ok(changed("\"linux\":{", "\"hooks\":{\"prestart\":[]},\"linux\":{\"uidMappings\":[],"));
+	ck_ok(changed("\"memory\":{", "\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":0}],\"memory\":{"));
+	ck_ok(changed("\"linux\":{", "\"linux\":{\"personality\":{\"domain\":\"LINUX\"},"));
 	ck_ok(changed("\"linux\":{", "\"fieldOfTomorrow\":[1],\"linux\":{"));
 	ck_refused(parse("[]", 2), EINVAL, "no JSON object");
 	ck_refused(parse("", 0), EINVAL, "config.json");
+}
+END_TEST
+
+/* What is the host's alone is told, and no error. */
+START_TEST(without_effect)
+{
+	size_t i = 0;
+
+	ck_ok(parse(good, strlen(good)));
+	ck_assert_ptr_null(oci_config_ignored(&c, &i));
+	ck_ok(changed("\"process\":{", "\"process\":{\"selinuxLabel\":\"\",\"apparmorProfile\":\"x\","));
+	i = 0;
+	ck_assert_str_eq(oci_config_ignored(&c, &i), "process.apparmorProfile");
+	ck_assert_ptr_null(oci_config_ignored(&c, &i));
+}
+END_TEST
+
+START_TEST(user_namespace)
+{
+	ck_ok(changed("\"linux\":{\"cgroupsPath\":\"/a/b\",\"namespaces\":[",
+		      "\"linux\":{\"rootfsPropagation\":\"rslave\","
+		      "\"uidMappings\":[{\"containerID\":1,\"hostID\":7,\"size\":9},{\"containerID\":0,\"hostID\":100000,\"size\":1}],"
+		      "\"gidMappings\":[{\"containerID\":0,\"hostID\":200000,\"size\":65536}],\"namespaces\":[{\"type\":\"user\"},"));
+	ck_assert_uint_eq(c.spec.new_namespaces & AGENT_NS_USER, AGENT_NS_USER);
+	ck_assert_uint_eq(c.spec.root.propagation, MS_SLAVE);
+	ck_assert_uint_eq(c.spec.id_map_count, 3);
+	ck_assert_uint_eq(c.spec.id_maps[1].outside, 100000);
+	ck_assert_uint_eq(c.spec.id_maps[1].gid, 0);
+	ck_assert_uint_eq(c.spec.id_maps[2].count, 65536);
+	ck_assert_uint_eq(c.spec.id_maps[2].gid, 1);
+}
+END_TEST
+
+static int settings(struct oci_settings *s, const char *file, const char *annotations)
+{
+	static struct json_doc d; /* its strings are looked at */
+
+	json_free(&d);
+	oci_settings_free(s);
+	if (file)
+		tmp_file("config", file, strlen(file));
+	else
+		unlink(tmp_path("config"));
+	ck_ok(json_parse(&d, annotations, strlen(annotations), "annotations", &e));
+	return oci_settings_load(s, tmp_path("config"), d.root, &e);
+}
+
+START_TEST(settings_read)
+{
+	struct oci_settings s = {0};
+
+	ck_ok(settings(&s, NULL, "{\"other\":\"x\"}"));
+	ck_assert(!s.kernel && !s.template && !s.memory && !s.cpus && !s.erofs && !s.scratch);
+	ck_ok(settings(&s, "# all of it\n\n kernel = /k # one\nmemory=1G\n\tcpus = 3\nrootfs = erofs\nscratch = 2G\ntemplate=/t", "{}"));
+	ck_assert_str_eq(s.kernel, "/k");
+	ck_assert_str_eq(s.template, "/t");
+	ck_assert_str_eq(s.scratch, "2G");
+	ck_assert_uint_eq(s.memory, 1ull << 30);
+	ck_assert_uint_eq(s.cpus, 3);
+	ck_assert(s.erofs);
+	/* An annotation takes the place of the file's. */
+	ck_ok(settings(&s, "memory = 1G\nrootfs = erofs\n", "{\"org.uvm.memory\":\"512M\",\"org.uvm.rootfs\":\"share\"}"));
+	ck_assert_uint_eq(s.memory, 512ull << 20);
+	ck_assert(!s.erofs);
+	ck_refused(settings(&s, "memory = 1G\nmemry = 2G\n", "{}"), EINVAL, "config:2: memry: there is no such key");
+	ck_refused(settings(&s, "memory\n", "{}"), EINVAL, "config:1: this is not KEY = VALUE");
+	ck_refused(settings(&s, "memory = much\n", "{}"), EINVAL, "config:1: memory: 'much' is not a size");
+	ck_refused(settings(&s, "kernel = k\n", "{}"), EINVAL, "not an absolute path");
+	ck_refused(settings(&s, NULL, "{\"org.uvm.rootfs\":\"ext4\"}"), EINVAL,
+		   "annotation org.uvm.rootfs: 'ext4' is neither");
+	ck_refused(settings(&s, NULL, "{\"org.uvm.memry\":\"1G\"}"), EINVAL, "no such key");
+	oci_settings_free(&s);
+}
+END_TEST
+
+START_TEST(sizes)
+{
+	static struct oci_resources r;
+	struct oci_settings s = {0};
+	struct template t = {0};
+
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_eq(t.memory, OCI_MEMORY_DEFAULT);
+	ck_assert_uint_eq(t.cpus, 1);
+	r.memory = OCI_MEMORY_DEFAULT - OCI_OVERHEAD;
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_eq(t.memory, OCI_MEMORY_DEFAULT);
+	r.memory++;
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_eq(t.memory, 2 * OCI_MEMORY_DEFAULT);
+	s.memory = OCI_MEMORY_DEFAULT;
+	ck_refused(oci_settings_size(&s, &r, &t, &e), EINVAL, "too small for linux.resources.memory.limit");
+	s.memory = 300ull << 20;
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_eq(t.memory, 300ull << 20);
+	r.memory = UINT64_MAX / 2;
+	ck_refused(oci_settings_size(&s, &r, &t, &e), EINVAL, "linux.resources.memory.limit");
+	r.memory = 0;
+	s.cpus = 2;
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_eq(t.cpus, 2);
+	s.cpus = 99;
+	ck_refused(oci_settings_size(&s, &r, &t, &e), EINVAL, "the size of the VM");
+	/* No more of them than there are. */
+	s.cpus = 0;
+	r.cpu_count = 1000000;
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_ge(t.cpus, 1);
+	ck_assert_uint_le(t.cpus, 32);
+}
+END_TEST
+
+/* A root is in its bundle, unless the caller says where else. */
+START_TEST(root_paths)
+{
+	char path[PATH_MAX], outside[PATH_MAX];
+	const char *bundle = tmp_path("bundle");
+
+	snprintf(outside, sizeof(outside), "%s", tmp_path("outside"));
+	ck_that(!mkdir(bundle, 0700) && !mkdir(outside, 0700));
+	ck_that(!mkdir(tmp_path("bundle/in"), 0700) && !symlink("in", tmp_path("bundle/link")) &&
+		!symlink("../outside", tmp_path("bundle/out")) &&
+		!symlink(outside, tmp_path("bundle/far")));
+	ck_ok(oci_rootfs_path(path, bundle, "in", &e));
+	ck_assert_ptr_nonnull(strstr(path, "/bundle/in"));
+	ck_ok(oci_rootfs_path(path, bundle, "link", &e));
+	ck_ok(oci_rootfs_path(path, bundle, outside, &e));
+	ck_assert_str_eq(path, outside);
+	ck_refused(oci_rootfs_path(path, bundle, "../outside", &e), EXDEV, "leads out of the bundle");
+	ck_refused(oci_rootfs_path(path, bundle, "out", &e), EXDEV, "leads out of the bundle");
+	ck_refused(oci_rootfs_path(path, bundle, "far", &e), EXDEV, "leads out of the bundle");
+	ck_refused(oci_rootfs_path(path, bundle, "no", &e), ENOENT, "root.path no");
+	ck_refused(oci_rootfs_path(path, bundle, "/no/such", &e), ENOENT, "root.path /no/such");
+	ck_refused(oci_rootfs_path(path, bundle, "/dev/null", &e), ENOTDIR, "root.path /dev/null");
 }
 END_TEST
 
@@ -297,6 +460,10 @@ START_TEST(limits_converted)
 	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"quota\":-1,\"period\":7}}", "cpu.max"), "max 7");
 	ck_assert_str_eq(resources(&r, "{\"memory\":{\"limit\":-1}}", "memory.max"), "max");
 	ck_assert_uint_eq(r.memory, 0);
+	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"quota\":250000}}", "cpu.max"), "250000 100000");
+	ck_assert_uint_eq(r.cpu_count, 3);
+	ck_assert_str_eq(resources(&r, "{\"cpu\":{\"burst\":7,\"idle\":1}}", "cpu.max.burst"), "7");
+	ck_assert_str_eq(value(&r, "cpu.idle"), "1");
 	ck_assert_str_eq(resources(&r, "{\"memory\":{\"limit\":0,\"swap\":0}}", "memory.max"),
 			 "(none)");
 }
@@ -336,20 +503,27 @@ START_TEST(state_file)
 {
 	struct oci_state s;
 
-	ck_ok(state(&s, "{\"format\":1,\"bundle\":\"/b\",\"rootfs\":\"/r\",\"annotations\":{\"a\":\"b\"}}"));
+	ck_ok(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":\"/r\",\"annotations\":{\"a\":\"b\"}}"));
 	ck_assert_str_eq(s.bundle, "/b");
 	ck_assert(!s.cgroup && s.annotations);
 	json_free(&s.doc);
-	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":\"/r\"}"), EINVAL,
+	ck_refused(state(&s, "{\"format\":9,\"bundle\":\"/b\",\"rootfs\":\"/r\"}"), EINVAL,
 		   "another version");
 	ck_refused(state(&s, "{\"bundle\":\"/b\",\"rootfs\":\"/r\"}"), EINVAL, "another version");
-	ck_refused(state(&s, "{\"format\":1,\"rootfs\":\"/r\"}"), EINVAL, "bundle is missing");
-	ck_refused(state(&s, "{\"format\":1,\"bundle\":\"/b"), EINVAL, STATE_FILE);
-	ck_refused(state(&s, "{\"format\":1,\"bundle\":\"/b\",\"rootfs\":[]}"), EINVAL, "rootfs");
+	ck_refused(state(&s, "{\"format\":2,\"rootfs\":\"/r\"}"), EINVAL, "bundle is missing");
+	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b"), EINVAL, STATE_FILE);
+	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":[]}"), EINVAL, "rootfs");
 	ck_refused(oci_state_open(&s, "../x", &e), ENOENT, "container does not exist");
 	ck_refused(oci_state_open(&s, "", &e), ENOENT, "container does not exist");
 }
 END_TEST
+
+static int save(const struct rundir *vm, const char *cgroup)
+{
+	struct oci_state s = {.bundle = "/b", .rootfs = "/r", .cgroup = cgroup};
+
+	return oci_state_save(vm, &s, &e);
+}
 
 /* A container whose VM is not there, or half made. */
 START_TEST(state_without_a_vm)
@@ -365,13 +539,17 @@ START_TEST(state_without_a_vm)
 	ck_ok(rundir_create(&vm, "a", &e));
 	ck_refused(oci_state_open(&s, "a", &e), ENOENT, "container does not exist");
 	ck_assert(!oci_state_exists("a"));
-	ck_ok(oci_state_save(&vm, "/b", "/r", "/c", NULL, &e));
+	ck_ok(save(&vm, "/c"));
 	ck_assert(oci_state_exists("a"));
 	ck_ok(oci_state_open(&s, "a", &e));
 	ck_assert_int_eq(s.status, OCI_CREATING);
 	ck_assert_str_eq(s.cgroup, "/c");
 	oci_state_close(&s);
-	ck_ok(rundir_keep(&vm, &e));
+	/* From then on it stays, whatever becomes of it. */
+	ck_ok(oci_state_made(&vm, &e));
+	ck_ok(oci_state_open(&s, "a", &e));
+	ck_assert_int_eq(s.status, OCI_CREATED);
+	oci_state_close(&s);
 	rundir_remove(&vm);
 	ck_ok(oci_state_open(&s, "a", &e));
 	ck_assert_int_eq(s.status, OCI_STOPPED);
@@ -427,7 +605,7 @@ START_TEST(which_command)
 
 	setenv("UVM_RUN", tmp_path("run"), 1);
 	ck_ok(rundir_create(&vm, "oci", &e));
-	ck_ok(oci_state_save(&vm, "/b", "/r", NULL, NULL, &e));
+	ck_ok(save(&vm, NULL));
 	ck_assert(wanted("create --bundle /b --pid-file /p x"));
 	ck_assert(wanted("create x --bundle=/b"));
 	ck_assert(wanted("create --no-such-option"));
@@ -505,8 +683,10 @@ END_TEST
 int main(void)
 {
 	const TTest *const config[] = {everything, refusals, limits, damaged, mount_words,
-				       limits_converted, cgroup_paths, state_file};
-	const TTest *const files[] = {state_without_a_vm, log_forms, which_command, failures, pid_file};
+				       limits_converted, cgroup_paths, state_file, without_effect,
+				       user_namespace, sizes};
+	const TTest *const files[] = {state_without_a_vm, log_forms, which_command, failures, pid_file,
+				      settings_read, root_paths};
 	const struct test_group groups[] = {
 		{config, ARRAY_SIZE(config), NULL, teardown},
 		{files, ARRAY_SIZE(files), tmp_setup, tmp_teardown},

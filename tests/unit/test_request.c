@@ -125,6 +125,7 @@ static void put_all(void)
 	put_strings(AGENT_R_CGROUP, NULL, 0, STRINGS("memory.max", "1000"));
 	put_strings(AGENT_R_ID_MAP, &map, sizeof(map), STRINGS(NULL));
 	put_strings(AGENT_R_HOOK, &hook, sizeof(hook), STRINGS("/bin/hook", "hook"));
+	put_strings(AGENT_R_HOOK_STATE, NULL, 0, STRINGS("{}"));
 }
 
 START_TEST(what_is_read)
@@ -228,7 +229,8 @@ START_TEST(bad_records)
 	bad_record("controller", AGENT_R_CGROUP, NULL, 0, STRINGS("cgroup.procs", "1"));
 	bad_record("cannot be", AGENT_R_CGROUP, NULL, 0, STRINGS("memory./x", "1"));
 	bad_record("hook", AGENT_R_HOOK, &hook, sizeof(hook), STRINGS("/a", "b"));
-	bad_record("unknown type", 12, NULL, 0, STRINGS("/a"));
+	bad_record("state for hooks", AGENT_R_HOOK_STATE, NULL, 0, STRINGS("/a", "b"));
+	bad_record("unknown type", AGENT_R_HOOK_STATE + 1, NULL, 0, STRINGS("/a"));
 	bad_record("unknown type", 0, NULL, 0, STRINGS("/a"));
 	bad_record("unknown type", UINT32_MAX, NULL, 0, STRINGS("/a"));
 
@@ -294,13 +296,13 @@ START_TEST(every_truncation)
 	for (n = 0; n < all; n++)
 		good += !parse(&c);
 	/* It ends well behind each record from the process on, and nowhere else. */
-	ck_assert_uint_eq(good, 10);
+	ck_assert_uint_eq(good, 11);
 }
 END_TEST
 
 static void walk(const struct create *c)
 {
-	for (uint32_t type = 1; type <= AGENT_R_HOOK; type++) {
+	for (uint32_t type = 1; type <= AGENT_R_HOOK_STATE; type++) {
 		struct records it = c->records;
 		struct record r;
 

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shim/cgroup.h"
+#include "vmm/util.h"
+
+int oci_vm_log(const struct vm *vm)
+{
+	return openat(vm->run.clone.rundir.dir, RUNDIR_LOG,
+		      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* The template's messages are not for the container's standard error, which ours is. */
+static int find_template(struct vm *vm, struct err *e)
+{
+	int log = oci_vm_log(vm), saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), r;
+
+	if (log >= 0 && saved >= 0)
+		dup2(log, STDERR_FILENO);
+	r = template_open(&vm->template, &vm->snapshot, e);
+	if (saved >= 0) {
+		dup2(saved, STDERR_FILENO);
+		close(saved);
+	}
+	if (log >= 0)
+		close(log);
+	return r;
+}
+
+/* Of one that somebody else has made. What it has no device for is told when it is filled. */
+static int check_template(const struct vm *vm, struct err *e)
+{
+	const char *path = vm->settings.template;
+
+	if (!vm->snapshot.m.agent)
+		return err_set(e, EINVAL, "template %s: there is no agent in it", path);
+	if (vm->snapshot.m.memory < vm->create->config.resources.memory + OCI_OVERHEAD)
+		return err_set(e, EINVAL,
+			       "template %s: its memory is too small for linux.resources.memory.limit",
+			       path);
+	return 0;
+}
+
+/* The one that is asked for, or the template of our own making. */
+static int open_snapshot(struct vm *vm, struct err *e)
+{
+	const struct oci_settings *s = &vm->settings;
+	int r;
+
+	if (s->template) {
+		r = snapshot_open(&vm->snapshot, s->template, SNAPSHOT_UNLESS_SEALED, e);
+		return r ? r : check_template(vm, e);
+	}
+	r = template_kernel(vm->kernel, s->kernel, e);
+	vm->template.kernel = vm->kernel;
+	vm->template.share = true;
+	return r ? r : find_template(vm, e);
+}
+
+/* The next placeholder for a disk. */
+static void add_disk(struct vm *vm, const char *path, bool read_only, bool layered)
+{
+	struct machine_config *m = &vm->run.clone.config;
+
+	m->fill[m->fills++] = (struct disk_config){
+		.path = path, .read_only = read_only, .layered = layered};
+}
+
+/* An image of the bundle's root, which the cache has or makes. */
+static int set_image_root(struct vm *vm, struct err *e)
+{
+	struct image_request req = {.root = vm->rootfs_path};
+	struct container_root *root = &vm->run.spec.root;
+	int r = image_open(&req, &vm->image, e);
+
+	if (!r)
+		r = scratch_open(&vm->scratch, vm->settings.scratch, e);
+	if (r)
+		return r;
+	add_disk(vm, vm->image.path, true, false);
+	root->device = "/dev/vda";
+	root->type = vm->image.fstype;
+	root->upper = "tmpfs";
+	root->upper_size = vm->scratch.size;
+	if (vm->scratch.disk) {
+		add_disk(vm, vm->scratch.path, false, !vm->scratch.kept);
+		root->upper = "/dev/vdb";
+	}
+	root->read_only = vm->create->config.read_only;
+	vm->run.settle = vm->scratch.kept;
+	vm->template.drives = TEMPLATE_DRIVES_FEW;
+	return 0;
+}
+
+/* What the guest has for its root. */
+static int set_root(struct vm *vm, struct err *e)
+{
+	struct oci_config *c = &vm->create->config;
+	struct container_root *root = &vm->run.spec.root;
+
+	vm->run.spec = c->spec;
+	c->image = vm->settings.erofs;
+	if (c->image)
+		return set_image_root(vm, e);
+	root->device = TEMPLATE_SHARE;
+	root->type = "virtiofs";
+	return 0;
+}
+
+/* Another file than the system's is for tests: callers pass no environment on. */
+static const char *settings_file(void)
+{
+	const char *path = getenv("UVM_CONFIG");
+
+	return path && *path ? path : OCI_SETTINGS_FILE;
+}
+
+/* What the guest's get to read: the process has the number that it sees itself. */
+static int describe_to_guest(struct vm *vm, struct err *e)
+{
+	struct oci_state s = vm->state;
+
+	if (!vm->run.spec.hook_count)
+		return 0;
+	s.status = OCI_CREATED;
+	s.pid = 1;
+	vm->run.spec.hook_state = oci_state_text(&s);
+	return vm->run.spec.hook_state ? 0 : err_set(e, ENOMEM, "out of memory");
+}
+
+int oci_vm_prepare(struct vm *vm, struct err *e)
+{
+	struct oci_create *c = vm->create;
+	struct run *r = &vm->run;
+	int error;
+
+	error = oci_rootfs_path(vm->rootfs_path, c->bundle, c->config.root, e);
+	if (!error && c->config.cgroup && *c->config.cgroup)
+		error = oci_cgroup_path(vm->cgroup, c->config.cgroup, e);
+	if (!error)
+		error = oci_settings_load(&vm->settings, settings_file(), c->config.annotations, e);
+	if (!error)
+		error = oci_settings_size(&vm->settings, &c->config.resources, &vm->template, e);
+	if (!error)
+		error = set_root(vm, e);
+	if (!error)
+		error = open_snapshot(vm, e);
+	if (!error)
+		error = clone_prepare(&r->clone, &vm->snapshot, e);
+	r->clone.started = now_ns();
+	r->process = c->config.process.request;
+	r->image = c->bundle;
+	vm->state = (struct oci_state){.bundle = c->bundle,
+				       .rootfs = vm->rootfs_path,
+				       .memory = vm->snapshot.m.memory,
+				       .cpus = vm->snapshot.m.cpus,
+				       .cgroup = *vm->cgroup ? vm->cgroup : NULL,
+				       .annotations = c->config.annotations,
+				       .hooks = c->config.hooks};
+	memcpy(vm->state.vm.id, r->clone.rundir.id, sizeof(vm->state.vm.id));
+	return error ? error : describe_to_guest(vm, e);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * vm: what the VM of a container is made of, as far as it is chosen before there is a process for it: from
+ * config.json, its annotations, and the settings (shim/settings.h). For shim/init.c.
+ */
+#ifndef UVM_SHIM_VM_H
+#define UVM_SHIM_VM_H
+
+#include <limits.h>
+
+#include "shim/init.h"
+#include "shim/rootfs.h"
+#include "shim/settings.h"
+#include "shim/state.h"
+#include "vmm/image.h"
+#include "vmm/run.h"
+#include "vmm/scratch.h"
+
+/* Everything of the VM's process. Goes with it. */
+struct vm {
+	struct run run;
+	struct snapshot snapshot;
+	struct template template;
+	struct oci_settings settings;
+	struct image image; /* of the root, if that is wanted; the cache keeps it while we live */
+	struct scratch scratch;
+	char kernel[PATH_MAX];
+	struct oci_create *create;
+	struct oci_rootfs rootfs;
+	char rootfs_path[PATH_MAX], cgroup[PATH_MAX];
+	struct oci_state state; /* for hooks; its vm is not open */
+	int said, go;		/* pipes to "create", and from it */
+};
+
+/* Fills all of it but what is the process' own: create and the run directory are there, the rest is zeroed.
+ * Returns 0 or -errno with the message set.
+ */
+int oci_vm_prepare(struct vm *vm, struct err *e);
+
+/* Opens the file for the process' messages. Returns a descriptor or -1. */
+int oci_vm_log(const struct vm *vm);
+
+#endif
