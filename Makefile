@@ -25,17 +25,19 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c)
 
-.PHONY: all help demo test soak bench-boot bench-clone bench-run bench-io clean deb install
+.PHONY: all help demo test test-shim soak bench-boot bench-clone bench-run bench-io bench-shim clean deb install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
 	@echo 'make            build uvm, the guest kernel and a root file system under $B/'
 	@echo 'make demo       install what is missing, build, and show the main job'
 	@echo 'make test       install what is missing, build, and run every test this machine can'
+	@echo 'make test-shim  podman and containerd with uvm as their runtime, compared with crun'
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
 	@echo 'make soak       SECONDS=n: VMs that come and go at random, and what is left of them'
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
+	@echo 'make bench-shim what a container costs under podman with uvm and with crun, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make bench-io   what an operation of a disk, socket, network or share costs, in the lab'
 	@echo 'make install    uvm, its manual page and completion, and the guest kernel into $$(DESTDIR)$$(PREFIX)'
@@ -140,12 +142,15 @@ test: setup-test
 soak: setup-test
 	@$(MAKE) --no-print-directory $B/uvm tiny
 	@tests/soak $(if $(SECONDS),--seconds $(SECONDS))
+test-shim: setup-test
+	@$(MAKE) --no-print-directory all
+	@tests/run shim
 
 bench-boot: setup-bench
 	@$(MAKE) --no-print-directory all
 	@tests/bench/boot
 
-bench-clone bench-run bench-io: bench-%: setup-bench
+bench-clone bench-run bench-io bench-shim: bench-%: setup-bench
 	@$(MAKE) --no-print-directory all bench
 	@tests/bench/$*
 

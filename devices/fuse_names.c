@@ -14,6 +14,7 @@
 
 #include "devices/fuse_ids.h"
 #include "devices/fuse_op.h"
+#include "devices/fuse_stat.h"
 
 #define NOBODY 65534u
 
@@ -202,16 +203,17 @@ int fuse_reopen(const struct fuse_server *s, int fd, int flags)
 static struct fuse_inode *know(struct fuse_server *s, int fd, struct stat *st)
 {
 	struct fuse_inode *i = NULL;
-	int error;
+	uint64_t mount;
+	int error = -fuse_stat(fd, "", st, &mount);
 
-	if (!fstat(fd, st)) {
-		i = fuse_inode_find(&s->table, st->st_dev, st->st_ino);
+	if (!error) {
+		i = fuse_inode_find(&s->table, st, mount);
 		if (!i) {
-			i = fuse_inode_add(&s->table, fd, st);
+			i = fuse_inode_add(&s->table, fd, st, mount);
 			fd = i ? -1 : fd;
 		}
+		error = errno;
 	}
-	error = errno;
 	if (fd >= 0)
 		close(fd);
 	errno = error;
@@ -233,13 +235,15 @@ int fuse_enter(struct fuse_server *s, int dir, const char *name, bool likely,
 	       struct fuse_entry_out *out)
 {
 	struct fuse_inode *i = NULL;
+	uint64_t mount;
 	struct stat st;
-	int fd;
+	int fd, r;
 
 	if (likely) {
-		if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
-			return -errno;
-		i = fuse_inode_find(&s->table, st.st_dev, st.st_ino);
+		r = fuse_stat(dir, name, &st, &mount);
+		if (r)
+			return r;
+		i = fuse_inode_find(&s->table, &st, mount);
 	}
 	if (!i) {
 		fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);

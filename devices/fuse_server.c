@@ -10,6 +10,7 @@
 
 #include "devices/fuse_ids.h"
 #include "devices/fuse_op.h"
+#include "devices/fuse_stat.h"
 
 #define MINOR_MIN 31u
 #define MINOR	  36u
@@ -40,6 +41,7 @@ static int64_t init(struct fuse_server *s, struct fuse_op *op)
 {
 	const struct fuse_init_in *in = op->arg;
 	struct fuse_init_out *out = (struct fuse_init_out *)s->out;
+	uint64_t mount;
 	struct stat st;
 	int r;
 
@@ -48,9 +50,9 @@ static int64_t init(struct fuse_server *s, struct fuse_op *op)
 		return sizeof(*out); /* it tries again with ours */
 	if (in->major < FUSE_KERNEL_VERSION || in->minor < MINOR_MIN || s->session)
 		return -EPROTO;
-	if (fstat(s->root, &st))
-		return -errno;
-	r = fuse_table_init(&s->table, s->root, &st, s->fds_max);
+	r = fuse_stat(s->root, "", &st, &mount);
+	if (!r)
+		r = fuse_table_init(&s->table, s->root, &st, mount, s->fds_max);
 	if (r)
 		return r;
 	s->dev = st.st_dev;

@@ -71,12 +71,13 @@ bool fuse_table_room(const struct fuse_table *t, uint32_t inodes, uint32_t handl
 	       t->inodes_used + t->handles_used + inodes + handles <= t->fds_max;
 }
 
-int fuse_table_init(struct fuse_table *t, int root, const struct stat *st, uint32_t fds_max)
+int fuse_table_init(struct fuse_table *t, int root, const struct stat *st, uint64_t mount,
+		    uint32_t fds_max)
 {
 	memset(t, 0, sizeof(*t));
 	t->fds_max = fds_max;
 	t->inode_free = t->handle_free = NONE;
-	if (!fuse_table_room(t, 1, 1) || !fuse_inode_add(t, root, st)) {
+	if (!fuse_table_room(t, 1, 1) || !fuse_inode_add(t, root, st, mount)) {
 		fuse_table_close(t);
 		return -ENOMEM;
 	}
@@ -111,12 +112,13 @@ struct fuse_inode *fuse_inode_get(const struct fuse_table *t, uint64_t id)
 	return i->fd >= 0 && i->gen == id >> 32 ? i : NULL;
 }
 
-struct fuse_inode *fuse_inode_find(const struct fuse_table *t, dev_t dev, ino_t ino)
+struct fuse_inode *fuse_inode_find(const struct fuse_table *t, const struct stat *st, uint64_t mount)
 {
 	if (!t->buckets)
 		return NULL;
-	for (uint32_t i = t->bucket[bucket_of(t, ino)]; i != NONE; i = t->inode[i].next)
-		if (t->inode[i].ino == ino && t->inode[i].dev == dev)
+	for (uint32_t i = t->bucket[bucket_of(t, st->st_ino)]; i != NONE; i = t->inode[i].next)
+		if (t->inode[i].ino == st->st_ino && t->inode[i].dev == st->st_dev &&
+		    t->inode[i].mount == mount)
 			return &t->inode[i];
 	return NULL;
 }
@@ -134,7 +136,7 @@ uint64_t fuse_inode_id(const struct fuse_table *t, const struct fuse_inode *i)
 	return make_id((uint32_t)(i - t->inode), i->gen);
 }
 
-struct fuse_inode *fuse_inode_add(struct fuse_table *t, int fd, const struct stat *st)
+struct fuse_inode *fuse_inode_add(struct fuse_table *t, int fd, const struct stat *st, uint64_t mount)
 {
 	struct fuse_inode *i;
 	uint32_t index;
@@ -151,6 +153,7 @@ struct fuse_inode *fuse_inode_add(struct fuse_table *t, int fd, const struct sta
 	t->inode_free = i->next;
 	i->dev = st->st_dev;
 	i->ino = st->st_ino;
+	i->mount = mount;
 	i->type = st->st_mode & S_IFMT;
 	i->lookups = 0;
 	i->fd = fd;

@@ -4,8 +4,8 @@
  *
  * The numbers go through the guest and come back as whatever it likes, so they are an index and a
  * generation: one that was never given, or was given and taken back, leads nowhere. An inode is
- * an O_PATH descriptor, which keeps it from being another one of the same number; so (device,
- * inode number) names it. It lives as long as the guest has not forgotten every lookup of it.
+ * an O_PATH descriptor, which keeps it from being another one of the same number; so (mount, device,
+ * inode number) names it (fuse_stat.h). It lives as long as the guest has not forgotten every lookup of it.
  *
  * Descriptors are what runs out, and only the guest can give some back. Then the answer is
  * ENFILE; inodes may take three quarters, so that there are always some to open a file with.
@@ -23,6 +23,7 @@
 struct fuse_inode {
 	dev_t dev;
 	ino_t ino;
+	uint64_t mount;	  /* id, or 0 */
 	uint64_t lookups; /* that the guest has not forgotten */
 	int fd;		  /* O_PATH; -1: a free slot */
 	uint32_t gen;
@@ -56,7 +57,8 @@ struct fuse_table {
 };
 
 /* Begins with the root, which has the id FUSE_ROOT_ID. Returns 0 or -ENOMEM. */
-int fuse_table_init(struct fuse_table *t, int root, const struct stat *st, uint32_t fds_max);
+int fuse_table_init(struct fuse_table *t, int root, const struct stat *st, uint64_t mount,
+		    uint32_t fds_max);
 
 /* Closes and frees all but the root's descriptor. On one of zeros it does nothing. */
 void fuse_table_close(struct fuse_table *t);
@@ -67,7 +69,8 @@ bool fuse_table_room(const struct fuse_table *t, uint32_t inodes, uint32_t handl
 /* By the guest's number, or NULL. Valid until the next that is added. */
 struct fuse_inode *fuse_inode_get(const struct fuse_table *t, uint64_t id);
 /* By what it is, or NULL. */
-struct fuse_inode *fuse_inode_find(const struct fuse_table *t, dev_t dev, ino_t ino);
+struct fuse_inode *fuse_inode_find(const struct fuse_table *t, const struct stat *st,
+				   uint64_t mount);
 /* Whether there is one of that number, on whatever device. */
 bool fuse_inode_likely(const struct fuse_table *t, ino_t ino);
 uint64_t fuse_inode_id(const struct fuse_table *t, const struct fuse_inode *i);
@@ -75,7 +78,8 @@ uint64_t fuse_inode_id(const struct fuse_table *t, const struct fuse_inode *i);
 /* Adds one that is not there, with no lookups yet, and takes fd over. Returns NULL with errno set,
  * and fd is still the caller's.
  */
-struct fuse_inode *fuse_inode_add(struct fuse_table *t, int fd, const struct stat *st);
+struct fuse_inode *fuse_inode_add(struct fuse_table *t, int fd, const struct stat *st,
+				  uint64_t mount);
 /* The guest forgets n lookups. */
 void fuse_inode_forget(struct fuse_table *t, uint64_t id, uint64_t n);
 

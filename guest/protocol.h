@@ -246,7 +246,8 @@ struct agent_root {
 };
 
 /* As mount(2). Followed by four strings: source, target (a path in the container), type, data. For
- * MS_BIND the source is a path in the guest, not in the container. The target is made when it is
+ * MS_BIND the source is a path in the guest, not in the container; for a virtiofs it is the tag, and
+ * may go on as a path in the share ("tag/dir/file"). The target is made when it is
  * missing: a directory, or a file where the source is no directory.
  */
 struct agent_mount {

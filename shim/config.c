@@ -2,12 +2,18 @@
 #include "shim/config.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
 
 #include "shim/config_parts.h"
 #include "shim/options.h"
+#include "vmm/template.h"
 #include "vmm/util.h"
 
 #define VERSION_MAX 32u
@@ -118,13 +124,34 @@ static int add_guests(struct oci_config *c, const char *source, const char *targ
 	return 0;
 }
 
-/* The host's shared memory stays the host's: the container has its own, in the guest. */
-static int add_shm(struct oci_config *c, const struct mount_options *o, struct err *e)
+/* The host's shared memory stays the host's: the container has its own, in the guest, of the same size. */
+static int add_shm(struct oci_config *c, const char *source, const struct mount_options *o,
+		   struct err *e)
 {
 	struct mount_options own = {.flags = o->flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC),
 				    .data = "mode=1777"};
+	struct statfs fs;
 
+	if (source && !statfs(source, &fs) && fs.f_type == TMPFS_MAGIC && fs.f_blocks)
+		snprintf(own.data, sizeof(own.data), "mode=1777,size=%" PRIu64,
+			 (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize);
 	return add_guests(c, "shm", "/dev/shm", "tmpfs", &own, e);
+}
+
+static int add_bind(struct oci_config *c, const char *source, const char *target, uint64_t flags,
+		    struct err *e)
+{
+	struct mount_options own = {.flags = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC |
+						      MS_NOATIME | MS_NODIRATIME | MS_STRICTATIME)};
+	struct oci_bind *b = &c->bind[c->binds];
+
+	*b = (struct oci_bind){.source = source, .target = target, .flags = flags};
+	if (asprintf(&b->share, TEMPLATE_SHARE "%s", target) < 0) {
+		b->share = NULL;
+		return no_memory(e);
+	}
+	c->binds++;
+	return add_guests(c, b->share, target, "virtiofs", &own, e);
 }
 
 static int parse_mount(struct oci_config *c, const struct json *v, struct err *e)
@@ -155,7 +182,7 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 	if (!strcmp(type, "bind"))
 		o.flags |= MS_BIND;
 	if (o.flags & MS_BIND && !strcmp(target, "/dev/shm"))
-		return add_shm(c, &o, e);
+		return add_shm(c, source, &o, e);
 	if (!(o.flags & MS_BIND)) {
 		if (!is_guests(type))
 			return json_bad(e, v, "is of the type '%s', which is not supported", type);
@@ -167,31 +194,7 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 		return json_bad(e, v, "is shared: what is mounted in a virtual machine cannot reach the host");
 	if (*o.data)
 		return json_bad(e, v, "has options that a bind mount cannot have: '%s'", o.data);
-	c->bind[c->binds++] = (struct oci_bind){source, target, o.flags};
-	return 0;
-}
-
-/* Whether path is at or below dir. */
-static bool below(const char *path, const char *dir)
-{
-	size_t n = strlen(dir);
-
-	while (n > 1 && dir[n - 1] == '/')
-		n--;
-	return !strncmp(path, dir, n) && (!path[n] || path[n] == '/');
-}
-
-/* The host's mounts are all below the guest's, which would hide them. */
-static int check_order(const struct oci_config *c, const struct json *mounts, struct err *e)
-{
-	for (size_t i = 0; i < c->binds; i++)
-		for (size_t k = 0; k < c->spec.mount_count; k++)
-			if (below(c->bind[i].target, c->mount[k].target))
-				return json_bad(e, mounts,
-						"has %s of the host's on or below %s, which is the guest's: "
-						"this is not supported",
-						c->bind[i].target, c->mount[k].target);
-	return 0;
+	return add_bind(c, source, target, o.flags, e);
 }
 
 static int parse_mounts(struct oci_config *c, const struct json *v, struct err *e)
@@ -212,7 +215,7 @@ static int parse_mounts(struct oci_config *c, const struct json *v, struct err *
 		if (r)
 			return r;
 	}
-	return check_order(c, list, e);
+	return 0;
 }
 
 /* --- the rest --- */
@@ -392,6 +395,8 @@ void oci_config_free(struct oci_config *c)
 {
 	for (size_t i = 0; c->mount && i < c->spec.mount_count; i++)
 		free((char *)(uintptr_t)c->mount[i].data);
+	for (size_t i = 0; i < c->binds; i++)
+		free(c->bind[i].share);
 	free(c->mount);
 	free(c->bind);
 	free(c->masked);

@@ -24,9 +24,13 @@
 #define OCI_RULES_MAX	128u
 #define OCI_ID_MAPS_MAX 340u /* of users and groups; each can have as many lines as a page holds */
 
-/* A mount of something of the host's: it is made on the host, in the tree that the guest sees. */
+/* A mount of something of the host's: it is made on the host, in the tree that the guest sees, and once
+ * more by the guest, of what is there in its share. So it is there too when the guest has mounted
+ * something over it, and the guest's kernel knows whether it may be written to, or have programs.
+ */
 struct oci_bind {
 	const char *source, *target;
+	char *share;	/* the guest's source */
 	uint64_t flags; /* MS_* */
 };
 

@@ -190,11 +190,30 @@ static int copy_binds(struct oci_rootfs *r, const struct oci_config *c, struct e
 	return 0;
 }
 
+/* Whether path is below dir, or is it. */
+static bool below(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	while (n > 1 && dir[n - 1] == '/')
+		n--;
+	return !strncmp(path, dir, n) && (!path[n] || path[n] == '/');
+}
+
+/* Whether a mount of the guest's covers what the n-th of them is mounted on. */
+static bool is_covered(const struct oci_config *c, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (below(c->mount[n].target, c->mount[i].target))
+			return true;
+	return false;
+}
+
 /* So that the guest finds them in a root that it cannot write to. */
 static void make_targets(int root, const struct oci_config *c)
 {
 	for (size_t i = 0; i < c->spec.mount_count; i++) {
-		int fd = make_target(root, c->mount[i].target, true);
+		int fd = is_covered(c, i) ? -1 : make_target(root, c->mount[i].target, true);
 
 		if (fd >= 0)
 			close(fd);

@@ -92,7 +92,6 @@ static int set_image_root(struct vm *vm, struct err *e)
 		add_disk(vm, vm->scratch.path, false, !vm->scratch.kept);
 		root->upper = "/dev/vdb";
 	}
-	root->read_only = vm->create->config.read_only;
 	vm->run.settle = vm->scratch.kept;
 	vm->template.drives = TEMPLATE_DRIVES_FEW;
 	return 0;
@@ -105,11 +104,13 @@ static int set_root(struct vm *vm, struct err *e)
 	struct container_root *root = &vm->run.spec.root;
 
 	vm->run.spec = c->spec;
+	root->read_only = c->read_only;
 	c->image = vm->settings.erofs;
 	if (c->image)
 		return set_image_root(vm, e);
 	root->device = TEMPLATE_SHARE;
 	root->type = "virtiofs";
+	root->read_only = c->read_only;
 	return 0;
 }
 

@@ -203,6 +203,7 @@ static int place_root(const struct spawn *s, const struct create *c, const struc
 	mkdir(LOWER, 0700);
 	mkdir(UPPER, 0700);
 	mkdir(ROOT, 0700);
+	mkdir(MOUNT_SCRATCH, 0700);
 	tree = make_root(s, c, u);
 	want(s, mount_attach(tree, AT_FDCWD, ROOT), "cannot place the root at", ROOT);
 	close(tree);

@@ -23,6 +23,8 @@
 /* Something else has changed the tree meanwhile; a container that runs may do that on purpose. */
 #define RESOLVE_TRIES 100
 
+#define UMOUNT_DETACH 2 /* MNT_DETACH */
+
 static int resolve(int root, const char *path, int flags, uint64_t how)
 {
 	struct open_how h = {.flags = (uint64_t)(O_PATH | O_CLOEXEC | flags),
@@ -244,21 +246,62 @@ int mount_new(const char *type, const char *source, const char *data, uint64_t f
 	return r ? r : (int)tree;
 }
 
+/* With a mount's flags; closes it if they cannot be had. tree may be an error. */
+static int with_flags(int tree, uint64_t flags)
+{
+	int r = tree < 0 ? tree : change(tree, "", attributes_of(flags), 0, AT_EMPTY_PATH);
+
+	if (r && tree >= 0)
+		close(tree);
+	return r ? r : tree;
+}
+
+/* A copy of what is at path in a detached tree. A copy can be made only of what is mounted somewhere. */
+static int copy_from(int tree, const char *path)
+{
+	int r = mount_attach(tree, AT_FDCWD, MOUNT_SCRATCH), root, from;
+
+	if (r)
+		return r;
+	root = open(MOUNT_SCRATCH, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	from = root < 0 ? -errno : mount_open(root, path, 0);
+	r = from < 0 ? from : mount_copy(from, "", false);
+	if (from >= 0)
+		close(from);
+	if (root >= 0)
+		close(root);
+	syscall(SYS_umount2, MOUNT_SCRATCH, UMOUNT_DETACH);
+	return r;
+}
+
+/* The path in a share is resolved in it. */
+static int make_share(const char *source, uint64_t flags)
+{
+	size_t len = strcspn(source, "/");
+	char tag[NAME_MAX + 1];
+	int share, tree;
+
+	if (!source[len])
+		return mount_new("virtiofs", source, "", flags);
+	if (len >= sizeof(tag))
+		return -ENAMETOOLONG;
+	memcpy(tag, source, len);
+	tag[len] = '\0';
+	share = mount_new("virtiofs", tag, "", 0);
+	if (share < 0)
+		return share;
+	tree = copy_from(share, source + len);
+	close(share);
+	return with_flags(tree, flags);
+}
+
 int mount_make(const struct mount *m)
 {
-	int tree, r;
-
-	if (!(m->flags & MS_BIND))
-		return mount_new(m->type, m->source, m->data, m->flags);
-	tree = mount_copy(AT_FDCWD, m->source, m->flags & MS_REC);
-	if (tree < 0)
-		return tree;
-	r = change(tree, "", attributes_of(m->flags), 0, AT_EMPTY_PATH);
-	if (r) {
-		close(tree);
-		return r;
-	}
-	return tree;
+	if (m->flags & MS_BIND)
+		return with_flags(mount_copy(AT_FDCWD, m->source, m->flags & MS_REC), m->flags);
+	if (!strcmp(m->type, "virtiofs"))
+		return make_share(m->source, m->flags);
+	return mount_new(m->type, m->source, m->data, m->flags);
 }
 
 int mount_attach(int tree, int target, const char *path)

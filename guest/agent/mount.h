@@ -14,8 +14,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A directory of the guest's, which whoever makes mounts of shares has made. */
+#define MOUNT_SCRATCH "/run/uvm/share"
+
 struct mount {
-	const char *source; /* a bind mount's is a path of the caller's, not below a root */
+	const char *source; /* a bind mount's is a path of the caller's, not below a root; a share's is its
+			     * tag, or "tag/path" for what is in it
+			     */
 	const char *target;
 	const char *type;
 	const char *data;

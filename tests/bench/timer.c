@@ -2,11 +2,12 @@
  *
  * timer: how long a command takes, from before its process is made, many times.
  *
- * usage: timer [-b | -k] [-a AFTER] [-o FILE] RUNS CMD [ARG...]
+ * usage: timer [-b | -k] [-a AFTER] [-f BEFORE] [-o FILE] RUNS CMD [ARG...]
  *
  *	-b	to the first byte of its standard output, instead of to its end; it is then ended
  *	-k	the same, and it is ended by SIGKILL (QEMU's main loop may not get its lock in time)
  *	-a	a shell command that follows each run and is not measured
+ *	-f	one that comes first, likewise
  *	-o	appends the command's standard output and error to FILE
  *
  * Prints the nanoseconds of each run, one a line, when all are done. A shell would add the making of
@@ -82,15 +83,16 @@ static uint64_t once(char **argv, int end_signal, int out)
 
 int main(int argc, char **argv)
 {
-	const char *after = NULL, *file = "/dev/null";
+	const char *before = NULL, *after = NULL, *file = "/dev/null";
 	int c, out, runs, end_signal = 0;
 	uint64_t *took;
 
-	while ((c = getopt(argc, argv, "+bka:o:")) != -1) {
+	while ((c = getopt(argc, argv, "+bka:f:o:")) != -1) {
 		switch (c) {
 		case 'b': end_signal = SIGTERM; break;
 		case 'k': end_signal = SIGKILL; break;
 		case 'a': after = optarg; break;
+		case 'f': before = optarg; break;
 		case 'o': file = optarg; break;
 		default: return 2;
 		}
@@ -104,6 +106,10 @@ int main(int argc, char **argv)
 		fail(file);
 	setpriority(PRIO_PROCESS, 0, -20); /* what else the machine does should not show */
 	for (int i = 0; i < runs; i++) {
+		if (before && system(before)) {
+			fprintf(stderr, "timer: what comes before run %d failed\n", i);
+			return 1;
+		}
 		took[i] = once(argv + optind + 1, end_signal, out);
 		if (!took[i]) {
 			fprintf(stderr, "timer: run %d of %s failed\n", i, argv[optind + 1]);

@@ -119,12 +119,18 @@ START_TEST(everything)
 	ck_assert_str_eq(c.network, "/n");
 	ck_assert_uint_eq(c.spec.new_namespaces, AGENT_NS_MOUNT | AGENT_NS_PID | AGENT_NS_NET |
 							 AGENT_NS_IPC | AGENT_NS_UTS);
-	/* The host's shared memory is the guest's own, the other bind mount is the host's to make. */
-	ck_assert_uint_eq(c.spec.mount_count, 3);
+	/* The host's shared memory is the guest's own, the other bind mount is the host's to make, and
+	 * the guest's, in its share.
+	 */
+	ck_assert_uint_eq(c.spec.mount_count, 4);
 	ck_assert_str_eq(c.spec.mounts[1].data, "mode=755,size=65536k");
 	ck_assert_uint_eq(c.spec.mounts[1].flags, MS_NOSUID);
 	ck_assert_str_eq(c.spec.mounts[2].type, "tmpfs");
 	ck_assert_str_eq(c.spec.mounts[2].target, "/dev/shm");
+	ck_assert_str_eq(c.spec.mounts[3].type, "virtiofs");
+	ck_assert_str_eq(c.spec.mounts[3].source, "root/etc/hosts");
+	ck_assert_str_eq(c.spec.mounts[3].target, "/etc/hosts");
+	ck_assert_uint_eq(c.spec.mounts[3].flags, MS_RDONLY);
 	ck_assert_uint_eq(c.binds, 1);
 	ck_assert_str_eq(c.bind[0].source, "/s/hosts");
 	ck_assert_uint_eq(c.bind[0].flags, MS_BIND | MS_REC | MS_RDONLY | MS_PRIVATE);
