@@ -142,6 +142,7 @@ test: setup-test
 soak: setup-test
 	@$(MAKE) --no-print-directory $B/uvm tiny
 	@tests/soak $(if $(SECONDS),--seconds $(SECONDS))
+
 test-shim: setup-test
 	@$(MAKE) --no-print-directory all
 	@tests/run shim

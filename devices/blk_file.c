@@ -89,7 +89,10 @@ static int file_flush(struct blk_backend *b)
 
 static int file_discard(struct blk_backend *b, uint64_t offset, uint64_t len)
 {
-	return b->read_only ? -EROFS : blk_io_discard(file_of(b)->fd, offset, len);
+	int r = b->read_only ? -EROFS : blk_io_discard(file_of(b)->fd, offset, len);
+
+	/* EINVAL: a device whose blocks are larger than this. A discard is no more than advice (5.2.6.2). */
+	return r == -EINVAL ? 0 : r;
 }
 
 static int file_zero(struct blk_backend *b, uint64_t offset, uint64_t len, bool unmap)
@@ -248,7 +251,8 @@ int blk_file_open_fd(struct blk_file *f, int fd, bool read_only, const char *nam
 
 int blk_file_open(struct blk_file *f, const char *path, bool read_only, struct err *e)
 {
-	int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	/* Of a device O_EXCL is the claim that file systems make, too; of a file it means nothing. */
+	int fd = open(path, (read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0) {
 		*f = (struct blk_file){.fd = -1, .ring.fd = -1};

@@ -53,7 +53,7 @@ static uint8_t check_transfer(struct virtio_blk *b, struct blk_request *rq, cons
 	bool in = h->type == T_IN;
 	uint64_t len = in ? rq->in_len : out_len;
 
-	if ((!in && !writable(b)) || !in_range(b, h->sector, len))
+	if ((!in && !writable(b)) || !in_range(b, h->sector, len) || len > BLK_TRANSFER_MAX)
 		return S_IOERR;
 	rq->bytes = len;
 	rq->io.op = in ? BLK_READ : BLK_WRITE;
@@ -264,19 +264,20 @@ static bool begin(struct virtio_blk *b, struct blk_request *rq)
 
 /* --- service --- */
 
-/* One chain: request header, data, and the status in the last writable byte. Returns false if
- * the driver left out the first or the last.
+/* One chain: request header, data, and the status in the last writable byte. Returns the bytes that
+ * were asked for, or -EINVAL if the driver left out the first or the last.
  */
-static bool serve_chain(struct virtio_blk *b, unsigned int queue)
+static int64_t serve_chain(struct virtio_blk *b, unsigned int queue)
 {
 	struct vq_chain *c = &b->chain;
 	struct blk_request *rq = &b->alone;
 	struct iovec last;
 	struct request h;
+	int64_t bytes;
 	uint8_t status;
 
 	if (c->read_len < sizeof(h) || c->write_len < 1)
-		return false;
+		return -EINVAL;
 	if (b->ended.fd >= 0)
 		rq = b->idle[--b->idle_count];
 	iov_read(c->iov, c->readable, 0, &h, sizeof(h));
@@ -292,10 +293,10 @@ static bool serve_chain(struct virtio_blk *b, unsigned int queue)
 	status = check(b, rq, &h);
 	throttle_charge(&b->iops, 1);
 	throttle_charge(&b->bps, rq->bytes);
-	if (status == S_OK && begin(b, rq))
-		return true;
-	finish(rq, status == S_OK ? status_of(perform(b, rq)) : status);
-	return true;
+	bytes = (int64_t)rq->bytes;
+	if (status != S_OK || !begin(b, rq))
+		finish(rq, status == S_OK ? status_of(perform(b, rq)) : status);
+	return bytes;
 }
 
 /* Whether a request may be taken from the queue now. If not, something brings the device back to
@@ -307,16 +308,19 @@ static bool may_take(struct virtio_blk *b, struct virtqueue *q)
 	       !throttle_holds(&b->throttle, &b->bps) && (b->ended.fd < 0 || b->idle_count);
 }
 
-/* Returns whether there may be more to do at once: at most a queue's length in one round of all, so
- * that a driver that adds without end still lets its own reset in.
+/* Returns whether there may be more to do at once: at most a queue's length in one round of all, and
+ * BLK_ROUND, so that a driver that adds without end still lets its own reset in.
  */
 static bool serve_queue(struct virtio_blk *b, unsigned int index)
 {
 	struct virtio_dev *d = &b->dev;
 	struct virtqueue *q = &d->queue[index];
 
+	uint64_t moved = 0;
+
 	virtqueue_notifications(q, false);
-	for (unsigned int i = 0; i < VIRTQUEUE_MAX / d->queues; i++) {
+	for (unsigned int i = 0; i < VIRTQUEUE_MAX / d->queues && moved < BLK_ROUND; i++) {
+		int64_t bytes;
 		int r;
 
 		if (!may_take(b, q))
@@ -330,10 +334,12 @@ static bool serve_queue(struct virtio_blk *b, unsigned int index)
 			virtio_fail(d, "malformed descriptor chain");
 			return false;
 		}
-		if (!serve_chain(b, index)) {
+		bytes = serve_chain(b, index);
+		if (bytes < 0) {
 			virtio_fail(d, "block request without header or status byte");
 			return false;
 		}
+		moved += (uint64_t)bytes;
 	}
 	return true;
 }

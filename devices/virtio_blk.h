@@ -24,6 +24,8 @@
 #define BLK_QUEUES	VIRTIO_MAX_QUEUES
 #define BLK_SERIAL	20u	   /* characters */
 #define BLK_IN_FLIGHT	32u	   /* requests on their way at a time */
+#define BLK_TRANSFER_MAX (256u << 20) /* bytes of a request, which cannot be ended before its end */
+#define BLK_ROUND	 (64u << 20)  /* bytes of a queue's before a reset, a pause or others get in */
 #define BLK_SEGMENTS	16u	   /* of a request to discard */
 #define BLK_DISCARD_MAX (1u << 22) /* sectors in one of them */
 #define BLK_ZEROES_MAX	(1u << 16) /* sectors of a request to write zeros, or it takes long */

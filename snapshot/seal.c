@@ -49,7 +49,8 @@ static bool make_seal(const struct snapshot *s, struct seal *seal)
 }
 
 /* Visits the stamp of each file: the memory, then each disk's files. A disk's path may lead
- * elsewhere, and the file there may be a link to the one that counts.
+ * elsewhere, and the file there may be a link to the one that counts. A block device has no stamp: its
+ * times are not those of what is written to it.
  */
 static int each_file(const struct snapshot *s,
 		     int (*visit)(void *ctx, uint32_t instance, struct stamp stamp), void *ctx)
@@ -60,7 +61,7 @@ static int each_file(const struct snapshot *s,
 
 	for (uint32_t i = 0; i < s->m.disks && !r; i++)
 		for (uint32_t k = 0; k < s->disk[i].files && !r; k++)
-			r = fstatat(s->dir, s->disk[i].file[k].path.s, &st, 0)
+			r = fstatat(s->dir, s->disk[i].file[k].path.s, &st, 0) || !S_ISREG(st.st_mode)
 				    ? -1
 				    : visit(ctx, n++, stamp_of(&st));
 	return r;

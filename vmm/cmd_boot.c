@@ -115,6 +115,8 @@ static const struct opt options[] = {
 	{"detach", 0, NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 AT(detach)},
 	{"console", 0, "stdio|FILE|off", "where the serial console goes", opt_set_str, AT(console)},
+	{"console-bps", 0, "SIZE", "bytes a second that it takes; what is more is lost (default: no limit)",
+	 opt_set_size, ATM(console.bps)},
 	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,
 	 AT(timing)},
 	{0},

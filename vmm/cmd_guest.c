@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/agent.h"
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/container.h"
+#include "vmm/control.h"
 #include "vmm/json.h"
 #include "vmm/record.h"
 #include "vmm/util.h"
@@ -139,6 +141,7 @@ struct update_config {
 	struct container_value value[UPDATES];
 	char text[UPDATES][64];
 	size_t count;
+	char balloon[40]; /* the control request for it, if any */
 };
 
 /* A file of the cgroup gets a value. What the kernel thinks of it, the agent tells. */
@@ -232,6 +235,16 @@ static int set_cpuset(void *to, const char *value, struct err *e)
 		       : add(to, "cpuset.cpus", value, e);
 }
 
+static int set_balloon(void *to, const char *value, struct err *e)
+{
+	struct update_config *c = to;
+	uint64_t bytes;
+	int r = opt_set_size(&bytes, value, e);
+
+	snprintf(c->balloon, sizeof(c->balloon), "balloon %" PRIu64, r ? 0 : bytes);
+	return r;
+}
+
 static const struct opt update_options[] = {
 	{"memory", 'm', "SIZE", "the most memory it may use; -1: no limit", set_memory, 0},
 	{"memory-reservation", 0, "SIZE", "memory that others do not take from it", set_reservation,
@@ -240,20 +253,35 @@ static const struct opt update_options[] = {
 	{"cpu-weight", 0, "N", "its share where CPUs are short, 1 to 10000 (else 100)", set_weight, 0},
 	{"cpuset-cpus", 0, "LIST", "the CPUs of the VM that it may run on", set_cpuset, 0},
 	{"pids-limit", 0, "N", "the most processes it may have; -1: no limit", set_pids, 0},
+	{"balloon", 0, "SIZE", "memory that the VM is to give back to the host; 0: none", set_balloon,
+	 0},
 	{0},
 };
 
+static int update_limits(const struct update_config *c, struct rundir *vm, struct err *e)
+{
+	if (!record_is_container(vm))
+		return err_set(e, EINVAL, "VM '%s' is not a container's", vm->id);
+	return container_update(client_dial_agent, vm, RECORD_CONTAINER, c->value, c->count, e);
+}
+
 static int update_one(const struct update_config *c, const char *id, struct err *e)
 {
+	char answer[CONTROL_ANSWER];
 	struct rundir vm;
-	int r = rundir_open(&vm, id, e);
+	int fd, r = rundir_open(&vm, id, e);
 
 	if (r)
 		return r;
-	if (!record_is_container(&vm))
-		r = err_set(e, EINVAL, "VM '%s' is not a container's", id);
-	if (!r)
-		r = container_update(client_dial_agent, &vm, RECORD_CONTAINER, c->value, c->count, e);
+	if (c->count)
+		r = update_limits(c, &vm, e);
+	if (!r && *c->balloon) {
+		fd = r = client_control(&vm, e);
+		if (fd >= 0) {
+			r = client_request(fd, c->balloon, answer, sizeof(answer), e);
+			close(fd);
+		}
+	}
 	rundir_close(&vm);
 	return r;
 }
@@ -262,7 +290,7 @@ static int run_update(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct update_config *c = cfg;
 
-	if (!argc || !c->count)
+	if (!argc || (!c->count && !*c->balloon))
 		return cmd_usage(&cmd_update, e);
 	for (int i = 0; i < argc; i++) {
 		if (update_one(c, argv[i], e))
@@ -275,10 +303,13 @@ static int run_update(void *cfg, int argc, char **argv, struct err *e)
 const struct cmd cmd_update = {
 	.name = "update",
 	.args = "ID...",
-	.summary = "Change the limits of containers",
+	.summary = "Change the limits of containers, and the memory that a VM keeps",
 	.options = update_options,
-	.notes = "They hold within the container's VM, whose own memory and CPUs stay as they are. The ids\n"
-		 "are printed as they are done.\n",
+	.notes = "Limits hold within the container's VM, whose own memory and CPUs stay as they are. The ids\n"
+		 "are printed as they are done.\n\n"
+		 "--balloon is for any VM. Its guest hands over so much of its memory as it can spare, in its\n"
+		 "own time ('uvm stats --json' tells how much it is), and the host has it until the size is\n"
+		 "set to less, or the guest would have to kill a process.\n",
 	.run = run_update,
 	.cfg_size = sizeof(struct update_config),
 };

@@ -81,6 +81,30 @@ static const struct figure {
 	       "Time in which all waited for a disk"),
 };
 
+/* The balloon, and what the guest's kernel tells by it of its memory. */
+static const struct {
+	const char *name; /* in JSON and in metrics */
+	const char *key;  /* in the VM's stats */
+	const char *type, *help;
+} balloon[] = {
+	{"target_bytes", "balloon_target", "gauge", "Memory that the guest is to give back"},
+	{"size_bytes", "balloon_size", "gauge", "Memory that the guest has given back"},
+	{"age_ms", "balloon_age_ms", "gauge", "Milliseconds since the guest told the figures below"},
+	{"total_bytes", "balloon_total", "gauge", "Memory of the guest's kernel"},
+	{"free_bytes", "balloon_free", "gauge", "Memory that is free"},
+	{"available_bytes", "balloon_available", "gauge", "Memory that can be had without swapping"},
+	{"caches_bytes", "balloon_caches", "gauge", "Memory of files, some of which can be had"},
+	{"swap_in_bytes", "balloon_swap_in", "counter", "Bytes read from swap"},
+	{"swap_out_bytes", "balloon_swap_out", "counter", "Bytes written to swap"},
+	{"major_faults", "balloon_major_faults", "counter", "Page faults that waited for a disk"},
+	{"minor_faults", "balloon_minor_faults", "counter", "All other page faults"},
+	{"huge_pages", "balloon_huge_pages", "counter", "Huge pages that programs reserved"},
+	{"huge_failures", "balloon_huge_failures", "counter", "Huge pages that they did not get"},
+};
+
+#define FRESH_TRIES 20u /* for those figures, every FRESH_US */
+#define FRESH_US    5000u
+
 /* What nobody knows, or no limit. */
 #define UNKNOWN UINT64_MAX
 
@@ -100,6 +124,14 @@ static uint64_t value_of(const char *answer, const char *key)
 	return strtoull(text, NULL, 10);
 }
 
+static bool has_key(const struct vm_stats *s, const char *key)
+{
+	char text[24];
+
+	client_value(s->stats, key, text, sizeof(text));
+	return *text;
+}
+
 static uint64_t value_at(const struct vm_stats *s, const char *key, unsigned int n)
 {
 	char name[40];
@@ -110,11 +142,10 @@ static uint64_t value_at(const struct vm_stats *s, const char *key, unsigned int
 
 static bool has_value(const struct vm_stats *s, const char *key, unsigned int n)
 {
-	char name[40], text[24];
+	char name[40];
 
 	snprintf(name, sizeof(name), "%s.%u", key, n);
-	client_value(s->stats, name, text, sizeof(text));
-	return *text;
+	return has_key(s, name);
 }
 
 static FILE *open_proc(uint64_t pid, const char *file)
@@ -161,22 +192,46 @@ static bool fetch(const struct rundir *vm, const char *container, struct agent_p
 			    now_ns() + CLIENT_SOON_MS * UINT64_C(1000000), p, &ignored);
 }
 
+static bool has_status(const struct vm_stats *s, const char *key, const char *value)
+{
+	char text[16];
+
+	client_value(s->status, key, text, sizeof(text));
+	return !strcmp(text, value);
+}
+
 /* Of an agent that could answer. */
 static void read_guest(struct vm_stats *s, const struct rundir *vm)
 {
-	char state[16], agent[16];
-
-	client_value(s->status, "state", state, sizeof(state));
-	client_value(s->status, "agent", agent, sizeof(agent));
-	if (strcmp(state, "running") || strcmp(agent, "ready"))
+	if (!has_status(s, "state", "running") || !has_status(s, "agent", "ready"))
 		return;
 	s->has_guest = fetch(vm, "", &s->guest);
 	if (s->has_guest && record_is_container(vm))
 		s->has_container = fetch(vm, RECORD_CONTAINER, &s->container);
 }
 
+/* By the first request for stats the guest's kernel was asked for its own; they are in the answers from
+ * a moment after that, if it runs. The agent's were waited for meanwhile, so mostly the moment is over.
+ */
+static int read_again(struct vm_stats *s, int fd, uint64_t asked_ns, struct err *e)
+{
+	unsigned int tries = has_status(s, "state", "running") ? FRESH_TRIES : 0;
+	int r;
+
+	for (unsigned int i = 0;; i++) {
+		uint64_t since_ms = (now_ns() - asked_ns) / 1000000u;
+
+		r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
+		if (r || !has_key(s, "balloon_age_ms") || i == tries ||
+		    value_of(s->stats, "balloon_age_ms") <= since_ms)
+			return r;
+		usleep(FRESH_US);
+	}
+}
+
 static int read_vm(struct vm_stats *s, const char *id, struct err *e)
 {
+	uint64_t asked_ns = now_ns();
 	struct rundir vm;
 	int fd, r = rundir_open(&vm, id, e);
 
@@ -189,12 +244,14 @@ static int read_vm(struct vm_stats *s, const char *id, struct err *e)
 		r = client_request(fd, "status", s->status, sizeof(s->status), e);
 		if (!r)
 			r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
-		close(fd);
 	}
 	if (!r) {
 		read_process(s, value_of(s->status, "pid"));
 		read_guest(s, &vm);
+		r = read_again(s, fd, asked_ns, e);
 	}
+	if (fd >= 0)
+		close(fd);
 	rundir_close(&vm);
 	return r;
 }
@@ -268,6 +325,21 @@ static void put_figures(struct json_writer *w, const char *key, bool known,
 	json_put_close(w);
 }
 
+static void put_balloon(struct json_writer *w, const struct vm_stats *s)
+{
+	if (!has_key(s, balloon[0].key)) {
+		json_put_string(w, "balloon", NULL);
+		return;
+	}
+	json_put_open(w, "balloon", '{');
+	for (size_t i = 0; i < ARRAY_SIZE(balloon); i++)
+		if (has_key(s, balloon[i].key))
+			json_put_uint(w, balloon[i].name, value_of(s->stats, balloon[i].key));
+		else
+			json_put_string(w, balloon[i].name, NULL);
+	json_put_close(w);
+}
+
 /* Of the container, or else of the guest: memory and processes. */
 static void print_inside(const struct vm_stats *s)
 {
@@ -322,6 +394,7 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 		json_put_uint(&c->out, number[i].name, number[i].value);
 	put_figures(&c->out, "guest", s->has_guest, &s->guest);
 	put_figures(&c->out, "container", s->has_container, &s->container);
+	put_balloon(&c->out, s);
 	json_put_close(&c->out);
 }
 
@@ -354,8 +427,8 @@ const struct cmd cmd_stats = {
 		"CPU is the time of the VM's process on the host. RSS and PSS are its memory, the\n"
 		"guest's included; PSS counts a page that n processes share as one n-th of it, so\n"
 		"it is what a clone costs. USED and PIDS are memory and processes of the container,\n"
-		"or of the guest, as the guest tells them; --json has more of both. Without ID: all\n"
-		"VMs.\n",
+		"or of the guest, as the guest tells them; --json has more of both, and of the\n"
+		"memory that the guest has given back ('uvm update --balloon'). Without ID: all VMs.\n",
 	.run = run_stats,
 	.cfg_size = sizeof(struct stats_config),
 };
@@ -464,6 +537,26 @@ static void print_figures(const struct metrics *m, bool container)
 	}
 }
 
+static void print_balloons(const struct metrics *m)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(balloon); i++) {
+		const char *total = *balloon[i].type == 'c' ? "_total" : "";
+		bool any = false;
+
+		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++) {
+			if (!has_key(s, balloon[i].key))
+				continue;
+			if (!any)
+				printf("# HELP uvm_balloon_%s%s %s.\n# TYPE uvm_balloon_%s%s %s\n",
+				       balloon[i].name, total, balloon[i].help, balloon[i].name,
+				       total, balloon[i].type);
+			any = true;
+			printf("uvm_balloon_%s%s{id=\"%s\"} %" PRIu64 "\n", balloon[i].name, total,
+			       s->id, value_of(s->stats, balloon[i].key));
+		}
+	}
+}
+
 static void print_metrics(const struct metrics *m)
 {
 	metric("vm_running", "gauge", "1 for a VM that runs, 0 for one that is paused.");
@@ -500,6 +593,7 @@ static void print_metrics(const struct metrics *m)
 				       part_metrics[i].name, s->id, part_metrics[i].label, n,
 				       value_at(s, part_metrics[i].key, n));
 	}
+	print_balloons(m);
 	print_figures(m, false);
 	print_figures(m, true);
 }

@@ -16,7 +16,23 @@
 /* At most this much in one write: a pipe that is writable takes it without blocking. */
 #define CHUNK 4096
 
+#define SECOND 1000000000u /* ns */
+
 /* --- output --- */
+
+/* Puts a byte into the ring, under the lock. Returns whether somebody has to be woken for it. */
+static bool put(struct console *c, uint8_t byte)
+{
+	bool wake = !c->woken;
+
+	if (c->count == CONSOLE_RING) {
+		c->dropped++;
+		return false;
+	}
+	c->ring[(c->head + c->count++) % CONSOLE_RING] = byte;
+	c->woken = true;
+	return wake;
+}
 
 /* On a vCPU thread. */
 static void send_byte(void *ctx, uint8_t byte)
@@ -25,13 +41,10 @@ static void send_byte(void *ctx, uint8_t byte)
 	bool wake = false;
 
 	pthread_mutex_lock(&c->lock);
-	if (c->count == CONSOLE_RING) {
+	if (c->limit.rate && limit_take(&c->limit, now_ns(), 1))
 		c->dropped++;
-	} else {
-		c->ring[(c->head + c->count++) % CONSOLE_RING] = byte;
-		wake = !c->woken;
-		c->woken = true;
-	}
+	else
+		wake = put(c, byte);
 	pthread_mutex_unlock(&c->lock);
 	if (wake)
 		event_post(c->wake.fd);
@@ -108,22 +121,27 @@ static bool write_chunk(struct console *c)
 	return true;
 }
 
-/* Puts a note of lost output into the stream, when there is room for it again. */
-static void report_loss(struct console *c)
+/* Puts a note of lost output into the stream, when there is room for it again. Where there is a limit,
+ * something may be lost all the time, and is told once a second, and at the end.
+ */
+static void report_loss(struct console *c, bool end)
 {
-	char note[64];
-	uint64_t n;
+	uint64_t now = c->limit.rate ? now_ns() : 0;
+	bool due = end || !c->limit.rate || now - c->told_ns >= SECOND, wake = false;
+	char note[64] = "";
 
 	pthread_mutex_lock(&c->lock);
-	n = c->count < CONSOLE_RING / 2 ? c->dropped : 0;
-	if (n)
+	if (c->dropped && due && c->count < CONSOLE_RING / 2) {
+		snprintf(note, sizeof(note), "\r\n[uvm: %" PRIu64 " bytes of console output lost]\r\n",
+			 c->dropped);
 		c->dropped = 0;
-	pthread_mutex_unlock(&c->lock);
-	if (!n)
-		return;
-	snprintf(note, sizeof(note), "\r\n[uvm: %" PRIu64 " bytes of console output lost]\r\n", n);
+		c->told_ns = now;
+	}
 	for (const char *p = note; *p; p++)
-		send_byte(c, (uint8_t)*p);
+		wake |= put(c, (uint8_t)*p);
+	pthread_mutex_unlock(&c->lock);
+	if (wake)
+		event_post(c->wake.fd);
 }
 
 static void put_out(struct console *c)
@@ -134,7 +152,7 @@ static void put_out(struct console *c)
 	}
 	while (write_chunk(c))
 		;
-	report_loss(c);
+	report_loss(c, false);
 }
 
 static void out_ready(struct loop_source *s, uint32_t events)
@@ -150,7 +168,7 @@ static void out_ready(struct loop_source *s, uint32_t events)
 	}
 	if (!write_chunk(c)) {
 		loop_watch(c->loop, s, 0);
-		report_loss(c);
+		report_loss(c, false);
 	}
 }
 
@@ -333,7 +351,8 @@ int console_init(struct console *c, const struct console_config *cfg, struct ser
 	c->serial = serial;
 	c->end = end;
 	c->head = c->count = 0;
-	c->dropped = 0;
+	c->dropped = c->told_ns = 0;
+	limit_init(&c->limit, cfg->bps, cfg->bps, now_ns());
 	c->woken = c->tty.raw = c->out_file = false;
 	c->log_dir = -1;
 	c->logged = 0;
@@ -361,7 +380,7 @@ void console_close(struct console *c)
 {
 	struct pollfd p = {.fd = c->out.fd, .events = POLLOUT};
 
-	report_loss(c);
+	report_loss(c, true);
 	while (p.fd < 0 || poll(&p, 1, 1000) > 0)
 		if (!write_chunk(c))
 			break;

@@ -5,13 +5,15 @@
  *
  * A vCPU thread puts a byte into a ring and goes on; the main loop writes the ring out as fast as
  * the reader takes it. A reader that does not keep up loses output (the loss is reported in the
- * stream), for the alternative is a guest that stands still because nobody reads its console.
+ * stream), for the alternative is a guest that stands still because nobody reads its console. So does
+ * a guest that says more than it may.
  */
 #ifndef UVM_VMM_CONSOLE_H
 #define UVM_VMM_CONSOLE_H
 
 #include <pthread.h>
 
+#include "devices/limit.h"
 #include "devices/serial.h"
 #include "vmm/end.h"
 #include "vmm/loop.h"
@@ -41,6 +43,8 @@ struct console {
 	uint8_t ring[CONSOLE_RING];
 	uint32_t head, count;
 	uint64_t dropped;
+	uint64_t told_ns; /* when that was last said */
+	struct limit limit;
 	bool woken;
 	struct loop_source wake; /* eventfd: output in an empty ring, or room for input */
 
@@ -65,6 +69,7 @@ struct console_config {
 	enum console_mode mode;
 	const char *path; /* CONSOLE_FILE */
 	int dir;	  /* CONSOLE_LOG: directory; the name is RUNDIR_CONSOLE */
+	uint64_t bps;	  /* bytes a second that the guest may say; 0: what it can */
 };
 
 /* Sets c up on loop; serial is initialised by the caller afterwards with console_host(c). c must

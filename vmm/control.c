@@ -83,14 +83,22 @@ static void do_console(struct control_client *cl)
 	console_attach(c->console, fd);
 }
 
+/* After a request that was done at once, or was not: r is an error then. */
+static void conclude(struct control_client *cl, int r, const struct err *e)
+{
+	char text[sizeof(e->text) + 16] = "ok\n\n";
+
+	if (r)
+		snprintf(text, sizeof(text), "error %s\n\n", e->text);
+	answer(cl, text, strlen(text));
+}
+
 static void set_paused(struct control_client *cl, bool on)
 {
-	char text[sizeof(((struct err *)0)->text) + 16] = "ok\n\n";
 	struct err e;
+	int r = cl->control->pause(cl->control->ctx, on, &e);
 
-	if (cl->control->pause(cl->control->ctx, on, &e))
-		snprintf(text, sizeof(text), "error %s\n\n", e.text);
-	answer(cl, text, strlen(text));
+	conclude(cl, r, &e);
 }
 
 static void do_pause(struct control_client *cl)
@@ -105,15 +113,25 @@ static void do_resume(struct control_client *cl)
 
 static void do_trace(struct control_client *cl)
 {
-	char text[sizeof(((struct err *)0)->text) + 16] = "ok\n\n";
 	struct err e;
+	int r = cl->control->trace(cl->control->ctx, cl->passed, &e);
 
-	if (cl->control->trace(cl->control->ctx, cl->passed, &e))
-		snprintf(text, sizeof(text), "error %s\n\n", e.text);
-	else
-		cl->traces = true;
+	cl->traces |= !r;
 	drop_passed(cl);
-	answer(cl, text, strlen(text));
+	conclude(cl, r, &e);
+}
+
+static void do_balloon(struct control_client *cl, const char *argument)
+{
+	struct control *c = cl->control;
+	char *end;
+	unsigned long long bytes = strtoull(argument, &end, 10);
+	bool good = *argument >= '0' && *argument <= '9' && !*end;
+	struct err e;
+	int r = good ? c->balloon(c->ctx, bytes, &e)
+		     : err_set(&e, EINVAL, "balloon takes a number of bytes");
+
+	conclude(cl, r, &e);
 }
 
 static struct control_ticket ticket_of(const struct control_client *cl)
@@ -126,12 +144,10 @@ static struct control_ticket ticket_of(const struct control_client *cl)
  */
 static void refuse(struct control_client *cl, int r, const struct err *e)
 {
-	char text[sizeof(e->text) + 16];
-
 	if (!r)
 		return;
 	cl->waiting = false;
-	answer(cl, text, (size_t)snprintf(text, sizeof(text), "error %s\n\n", e->text));
+	conclude(cl, r, e);
 }
 
 static void snapshot(struct control_client *cl, const char *name, bool stop)
@@ -182,6 +198,7 @@ static const struct {
 	{"pause", do_pause, NULL},
 	{"resume", do_resume, NULL},
 	{"poweroff", do_poweroff, NULL},
+	{"balloon", NULL, do_balloon},
 	{"console", do_console, NULL},
 	{"trace", do_trace, NULL},
 	{"snapshot", NULL, do_snapshot},

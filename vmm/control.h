@@ -9,10 +9,13 @@
  *              mtu.N, link.N (of network device N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
- *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it), vsock_received_bytes, vsock_sent_bytes, vsock_connections
+ *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it), vsock_received_bytes, vsock_sent_bytes, vsock_connections,
+ *              balloon_target, balloon_size, and, as the guest told when that was last asked for,
+ *              balloon_age_ms and what docs/control-socket.md lists
  *   pause      no vCPU runs and no disk is served until "resume", which undoes it; both may come
  *   resume     twice. A VM that is paused cannot be saved or forked
  *   poweroff   ends the VM at once, as if its power were cut, disks in order
+ *   balloon N  the guest is to have given N bytes of its memory back, by and by
  *   console    the connection becomes the serial console, both ways, after the empty line
  *   snapshot NAME        writes a snapshot called NAME into the directory whose descriptor came
  *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it. Key
@@ -34,7 +37,7 @@
 
 #define CONTROL_CLIENTS 32
 #define CONTROL_LINE	512  /* the longest request, newline included */
-#define CONTROL_ANSWER	8192 /* the longest answer */
+#define CONTROL_ANSWER	16384 /* the longest answer: stats of as many disks as there can be */
 
 struct control_client {
 	struct control *control; /* NULL: free */
@@ -62,6 +65,7 @@ struct control {
 	size_t (*stats)(void *ctx, char *text, size_t size);
 	/* Returns 0, or -errno with a message. */
 	int (*pause)(void *ctx, bool on, struct err *e);
+	int (*balloon)(void *ctx, uint64_t bytes, struct err *e);
 	/* Begin what takes its time, and return 0; control_answer follows, or has been called from
 	 * in here. Or -errno with a message, and no answer. at becomes theirs.
 	 */

@@ -413,6 +413,37 @@ static size_t status(void *ctx, char *text, size_t size)
 	return len;
 }
 
+/* Asks the guest for new figures, too: the next answer has them. */
+static size_t balloon_stats(struct virtio_balloon *b, char *text, size_t size)
+{
+	static const char *const key[BALLOON_STATS] = {
+		[BALLOON_SWAP_IN] = "swap_in",
+		[BALLOON_SWAP_OUT] = "swap_out",
+		[BALLOON_MAJOR_FAULTS] = "major_faults",
+		[BALLOON_MINOR_FAULTS] = "minor_faults",
+		[BALLOON_FREE] = "free",
+		[BALLOON_TOTAL] = "total",
+		[BALLOON_AVAILABLE] = "available",
+		[BALLOON_CACHES] = "caches",
+		[BALLOON_HUGE_PAGES] = "huge_pages",
+		[BALLOON_HUGE_FAILURES] = "huge_failures",
+	};
+	struct balloon_figures f;
+	size_t n;
+
+	virtio_balloon_figures(b, &f);
+	n = (size_t)snprintf(text, size, "balloon_target %" PRIu64 "\nballoon_size %" PRIu64 "\n",
+			     f.target, f.size);
+	if (f.told_ns && n < size)
+		n += (size_t)snprintf(text + n, size - n, "balloon_age_ms %" PRIu64 "\n",
+				      (now_ns() - f.told_ns) / 1000000u);
+	for (unsigned int i = 0; i < BALLOON_STATS && f.told_ns && n < size; i++)
+		if (f.stat[i] != BALLOON_UNTOLD)
+			n += (size_t)snprintf(text + n, size - n, "balloon_%s %" PRIu64 "\n", key[i],
+					      f.stat[i]);
+	return n;
+}
+
 static size_t stats(void *ctx, char *text, size_t size)
 {
 	struct machine *m = ctx;
@@ -447,6 +478,8 @@ static size_t stats(void *ctx, char *text, size_t size)
 				      stat_get(&s->rx_dropped), i, stat_get(&s->tx_frames), i,
 				      stat_get(&s->tx_bytes), i, stat_get(&s->tx_dropped));
 	}
+	if (m->config.balloon && n < size)
+		n += balloon_stats(&m->balloon, text + n, size - n);
 	if (n < size)
 		n += (size_t)snprintf(text + n, size - n,
 				      "vsock_received_bytes %" PRIu64 "\nvsock_sent_bytes %" PRIu64
@@ -471,6 +504,14 @@ static int set_paused(void *ctx, bool on, struct err *e)
 	m->paused = on;
 	journal_event(m->rundir, on ? "pause" : "resume");
 	return 0;
+}
+
+static int set_balloon(void *ctx, uint64_t bytes, struct err *e)
+{
+	struct machine *m = ctx;
+
+	return m->config.balloon ? virtio_balloon_set_target(&m->balloon, bytes, e)
+				 : err_set(e, ENODEV, "its snapshot is from before there were balloons");
 }
 
 static void signalled(struct loop_source *s, uint32_t events)
@@ -569,6 +610,7 @@ static int open_control(struct machine *m, struct err *e)
 	m->control.status = status;
 	m->control.stats = stats;
 	m->control.pause = set_paused;
+	m->control.balloon = set_balloon;
 	m->control.ctx = m;
 	return control_init(&m->control, m->rundir->dir, e);
 }

@@ -48,6 +48,12 @@ struct mem {
 	uint64_t size; /* of all regions together, bytes */
 };
 
+/* What the guest has, bytes. */
+static inline uint64_t mem_size(const struct mem *m)
+{
+	return m->size;
+}
+
 /* Maps size bytes (a multiple of the page size, MEM_MIN to MEM_MAX) of zeroed, private,
  * anonymous memory that core dumps leave out, each region aligned to a huge page. Returns 0, or
  * -errno with e set.

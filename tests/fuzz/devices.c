@@ -350,6 +350,18 @@ static void host_event(struct fuzz_input *in)
 	virtio_leave(&v->dev);
 }
 
+/* The host orders pages, or wants to know. */
+static void balloon_event(struct fuzz_input *in)
+{
+	struct balloon_figures f;
+	struct err e;
+
+	if (fuzz_take(in, 1) & 1)
+		virtio_balloon_set_target(&device.balloon, fuzz_take(in, 4), &e);
+	else
+		virtio_balloon_figures(&device.balloon, &f);
+}
+
 static void drive_device(enum kind kind, struct fuzz_input in)
 {
 	struct err e;
@@ -376,6 +388,8 @@ static void drive_device(enum kind kind, struct fuzz_input in)
 		case 6:
 			if (kind == VSOCK)
 				host_event(&in);
+			else if (kind == BALLOON)
+				balloon_event(&in);
 			else if (kind >= NET)
 				peer_says(&in);
 			break;

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154 # a part of tests/linux/run, whose variables these are
 #
-# balloon.sh: memory that a Linux guest has freed goes back to the host, and is not in a snapshot.
+# balloon.sh: memory that a Linux guest has freed, or is told to give back, goes to the host, and is not
+# in a snapshot.
 
 # KiB of memory that only this VM's monitor has.
 own_memory()
@@ -75,4 +76,56 @@ test_guest_that_clears_freed_memory_reports_none()
 	same "features: reporting" 0 "$(vm a sh -c 'cut -c 6 /sys/bus/virtio/drivers/virtio_balloon/virtio*/features')" || return
 	boot b --rootfs "$(root),cow" || return
 	same "features: reporting, usually" 1 "$(vm b sh -c 'cut -c 6 /sys/bus/virtio/drivers/virtio_balloon/virtio*/features')"
+}
+
+# How many bytes the balloon of ID has.
+balloon_size()
+{
+	"$uvm" stats --json "$1" | sed -n 's/.*"balloon":{[^}]*"size_bytes":\([0-9]*\).*/\1/p'
+}
+
+# balloon ID SIZE BYTES: orders a balloon and waits until the guest has filled or emptied it to that.
+balloon()
+{
+	local seen
+	reason="update --balloon $2 $1"
+	"$uvm" update --balloon "$2" "$1" >/dev/null || return
+	for _ in $(seq 300); do
+		seen=$(balloon_size "$1")
+		[ "$seen" != "$3" ] || return 0
+		sleep 0.1
+	done
+	reason="the balloon of $1 has $seen bytes, and not $3"
+	return 1
+}
+
+# What the guest has in its caches is given back, too; and comes again, when the host lets it, or when a
+# process would be killed.
+test_balloon()
+{
+	local full small id stats
+	truncate -s 100M "$dir/zeros"
+	boot a --rootfs "$(root),cow" --disk "$dir/zeros,ro" || return
+	reason="reading a disk"
+	vm a dd if=/dev/vdb of=/dev/null bs=1M 2>/dev/null || return
+	full=$(own_memory a)
+	want "100 MiB read: $full KiB" [ "$full" -ge 100000 ] || return
+	balloon a 190M 199229440 || return
+	small=$(own_memory a)
+	printf ' 256M, 100 MiB of a disk read, balloon of 190 MiB: monitor at %s KiB, then %s\n' "$full" "$small"
+	want "monitor at $small KiB, where it was $full" [ "$small" -le 75000 ] || return
+	stats=$("$uvm" stats --json a)
+	want "figures: $stats" grep -qE '"total_bytes":[1-9][0-9]{7,8},"free_bytes":[1-9][0-9]*,"available_bytes":[1-9].*"minor_faults":[1-9]' <<<"$stats" || return
+	snapshot a --out "$dir/snap" || return
+	clone_as b || return
+	fork_as c a || return
+	for id in b c; do
+		balloon $id 190M 199229440 || return
+		balloon $id 0 0 || return
+		fill $id 100 || return
+	done
+	reason="a file in memory that the balloon has"
+	vm a dd if=/dev/zero of=/dev/shm/x bs=1M count=90 2>/dev/null || return
+	want "a balloon of $(balloon_size a) bytes still" [ "$(balloon_size a)" -lt 199229440 ] || return
+	calm a
 }

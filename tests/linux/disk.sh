@@ -35,3 +35,41 @@ test_disk_features()
 	same "bytes from it" 100 "$(in_vm sh -c 'dd if=/dev/hwrng bs=10 count=10 iflag=fullblock 2>/dev/null | wc -c')" || return
 	calm a
 }
+
+# A device of the host's: a loop device, whose file tells what was asked of it, with large blocks.
+test_disk_that_is_a_device()
+{
+	local data='' below='' status
+	dd if=/dev/urandom of="$dir/raw" bs=1M count=16 2>/dev/null
+	dd if=/dev/urandom of="$dir/below" bs=1M count=2 2>/dev/null
+	data=$(losetup -f --show --sector-size 4096 "$dir/raw" 2>/dev/null) &&
+		below=$(losetup -f --show "$dir/below" 2>/dev/null) || reason="skip: no loop devices here"
+	[ "$below" ] && use_devices "$data" "$below"
+	status=$?
+	[ ! "$data" ] || losetup -d "$data" # when nobody has it open
+	[ ! "$below" ] || losetup -d "$below"
+	return $status
+}
+
+use_devices() # WRITABLE BELOW-A-LAYER
+{
+	boot a --rootfs "$rootfs,cow" --disk "$1,direct=on" --disk "$2,cow" || return
+	same "sectors" "32768 4096" "$(in_vm sh -c 'cat /sys/block/vd[bc]/size' | xargs)" || return
+	same "sum" "$(md5sum <"$dir/raw")" "$(in_vm sh -c 'md5sum </dev/vdb')" || return
+	ends 0 in_vm blkdiscard -o 4194304 -l 8388608 /dev/vdb || return
+	same "MiB of a device of which 8 were discarded" 8 "$(space "$dir/raw")" || return
+	ends 0 in_vm blkdiscard -o 512 -l 1024 /dev/vdb || return # less than one of its blocks
+	ends 0 in_vm sh -c 'seq 100000 | dd of=/dev/vdb bs=4k seek=1024 conv=notrunc,fsync 2>/dev/null' || return
+	same "what was written" "$(seq 100000 | md5sum)" "$(dd if="$dir/raw" bs=4k skip=1024 2>/dev/null | head -c 588895 | md5sum)" || return
+	# Nobody else writes to it.
+	want "a file system is made on it" grep -q 'in use' <(mke2fs -q "$1" 2>&1) || return
+	want "another VM gets it" grep -q 'cannot open disk' <("$uvm" boot --kernel "$kernel" --rootfs "$rootfs,ro" --disk "$1" --id b --detach 2>&1) || return
+	snapshot a --out "$dir/snap" || return
+	clone_as b || return
+	same "sums in a clone" "$(cat "$dir/raw" "$dir/below" | md5sum)" "$(vm b sh -c 'cat /dev/vdb /dev/vdc | md5sum')" || return
+	# What is written to a device leaves no trace on it, so it is read again by each clone.
+	printf x | dd of="$2" conv=notrunc,fsync 2>/dev/null
+	want "a clone of what has changed" grep -q 'snap' <("$uvm" clone "$dir/snap" --id c --detach 2>&1) || return
+	same "VMs" "a b" "$("$uvm" ps -q | sort | xargs)" || return
+	calm a
+}

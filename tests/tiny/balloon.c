@@ -4,7 +4,7 @@
  */
 #include "virtio.h"
 
-#define F_STATS	    (1ull << 1)
+#define F_OOM	    (1ull << 2)
 #define F_HINT	    (1ull << 3)
 #define F_POISON    (1ull << 4)
 #define R_NUM_PAGES (R_CONFIG + 0)
@@ -15,13 +15,16 @@
 
 static struct vq queue[BALLOON_QUEUES];
 
+#define ALL (F_STATS | F_REPORTING)
+
+/* Queues 0 and 1, and one for each feature. */
 static bool open_balloon(struct vdev *v, uint64_t features)
 {
 	if (!vdev_find(v, VIRTIO_BALLOON, 0)) {
 		fail("there is no balloon");
 		return false;
 	}
-	return vdev_start(v, features, queue, features ? BALLOON_QUEUES : BALLOON_REPORT);
+	return vdev_start(v, features, queue, 2 + !!(features & F_STATS) + !!(features & F_REPORTING));
 }
 
 static void fill(void)
@@ -56,7 +59,7 @@ static void give(struct vdev *v, unsigned int index)
 
 static void config(void)
 {
-	const uint64_t not_offered = F_STATS | F_HINT | F_POISON;
+	const uint64_t offered = F_STATS | F_OOM | F_REPORTING, not_offered = F_HINT | F_POISON;
 	struct vdev v, other;
 
 	if (!vdev_find(&v, VIRTIO_BALLOON, 0)) {
@@ -66,7 +69,7 @@ static void config(void)
 	expect("a second balloon", vdev_find(&other, VIRTIO_BALLOON, 1), false);
 	expect("behind it", read32(v.base + VIRTIO_SLOT), UINT32_MAX);
 	vdev_reset(&v);
-	expect("reporting", vdev_offered(&v) & F_REPORTING, F_REPORTING);
+	expect("statistics, deflation, reporting", vdev_offered(&v) & offered, offered);
 	expect("what needs more than this", vdev_offered(&v) & not_offered, 0);
 	for (uint32_t q = 0; q < 8; q++) {
 		write32(v.base + R_QUEUE_SEL, q);
@@ -91,7 +94,7 @@ static void report_zeros(void)
 {
 	struct vdev v;
 
-	if (!open_balloon(&v, F_REPORTING))
+	if (!open_balloon(&v, ALL))
 		return;
 	fill();
 	vq_desc(&queue[BALLOON_REPORT], 0, (void *)(AT + PAGE), PAGE, D_WRITE | D_NEXT, 1);
@@ -107,12 +110,25 @@ static void report_parts(void)
 {
 	struct vdev v;
 
-	if (!open_balloon(&v, F_REPORTING))
+	if (!open_balloon(&v, ALL))
 		return;
 	fill();
 	vq_desc(&queue[BALLOON_REPORT], 0, (void *)(AT + 1), 3 * PAGE - 2, D_WRITE | D_NEXT, 1);
 	vq_desc(&queue[BALLOON_REPORT], 1, (void *)(AT + 4 * PAGE + 1), PAGE, D_WRITE, 0);
 	give(&v, BALLOON_REPORT);
+	expect_zeros(1, 1);
+}
+
+/* Without statistics there is no queue for them: reports take its place, as Linux counts. */
+static void report_alone(void)
+{
+	struct vdev v;
+
+	if (!open_balloon(&v, F_REPORTING))
+		return;
+	fill();
+	vq_desc(&queue[BALLOON_STATS], 0, (void *)(AT + PAGE), PAGE, D_WRITE, 0);
+	give(&v, BALLOON_STATS);
 	expect_zeros(1, 1);
 }
 
@@ -135,9 +151,13 @@ static void report_not_accepted(void)
 	vq_desc(q, 0, (void *)AT, PAGE, D_WRITE, 0);
 	vq_put(q, 0);
 	vdev_kick(&v, BALLOON_REPORT);
+	queue[BALLOON_STATS].desc[0] = q->desc[0];
+	vq_put(&queue[BALLOON_STATS], 0);
+	vdev_kick(&v, BALLOON_STATS);
 	vq_desc(&queue[BALLOON_DEFLATE], 0, (void *)AT, 0x10, 0, 0);
 	give(&v, BALLOON_DEFLATE); /* time for a wrong device to serve it */
 	expect("used index", q->used.idx, 0);
+	expect("used index", queue[BALLOON_STATS].used.idx, 0);
 	expect_zeros(1, 0);
 }
 
@@ -146,7 +166,7 @@ static void inflate(void)
 	static uint32_t pfn[4];
 	struct vdev v;
 
-	if (!open_balloon(&v, F_REPORTING))
+	if (!open_balloon(&v, ALL))
 		return;
 	fill();
 	for (unsigned int i = 0; i < 4; i++)
@@ -162,9 +182,58 @@ static void inflate(void)
 	expect_zeros(1, 0);
 }
 
+/* Figures stay with the device until it wants new ones: the monitor, asked for stats, says so. */
+static struct {
+	uint16_t tag;
+	uint64_t value;
+} __attribute__((packed)) told[3] = {{4, 0x1000}, {5, 0x2000}, {999, 7}};
+
+static bool stats_wanted(struct vq *q)
+{
+	if (__atomic_load_n(&q->used.idx, __ATOMIC_ACQUIRE) == q->seen)
+		return false;
+	expect("length", q->used.ring[q->seen % q->size].len, 0);
+	q->seen++;
+	return true;
+}
+
+/* Until the monitor has wanted two pages, and none. */
+static void stats(void)
+{
+	struct vq *q = &queue[BALLOON_STATS];
+	struct vdev v;
+
+	if (!open_balloon(&v, ALL))
+		return;
+	vq_desc(q, 0, told, 1, D_NEXT, 1);
+	vq_desc(q, 1, (uint8_t *)told + 1, sizeof(told) - 1, 0, 0);
+	vq_put(q, 0);
+	vdev_kick(&v, BALLOON_STATS);
+	for (unsigned int i = 0; i < 2; i++) {
+		vq_desc(&queue[BALLOON_DEFLATE], 0, (void *)AT, 0x10, 0, 0);
+		give(&v, BALLOON_DEFLATE); /* time for a wrong device to give it back */
+	}
+	expect("used index", q->used.idx, 0);
+	print("told\n");
+	while (read32(v.base + R_NUM_PAGES) != 2) {
+		if (!stats_wanted(q))
+			continue;
+		told[0].value += PAGE;
+		vq_put(q, 0);
+		vdev_kick(&v, BALLOON_STATS);
+	}
+	expect("change of configuration", read32(v.base + R_INTERRUPT_STATUS) & 2, 2);
+	write32(v.base + R_ACTUAL, 2);
+	print("inflated\n");
+	while (read32(v.base + R_NUM_PAGES))
+		;
+}
+
 const struct test_case balloon_cases[] = {{"balloon-config", config},
 					  {"balloon-report-zeros", report_zeros},
 					  {"balloon-report-parts", report_parts},
+					  {"balloon-report-alone", report_alone},
 					  {"balloon-report-not-accepted", report_not_accepted},
 					  {"balloon-inflate", inflate},
+					  {"told-figures", stats},
 					  {0}};

@@ -67,8 +67,10 @@ struct target {
 	bool (*start)(struct ring *r, uint64_t features);
 	/* Makes the device look at the queue; what is to be served is available. */
 	void (*kick)(struct ring *r);
-	/* The device has nothing to say by this queue, and so never looks at it. */
-	bool unread;
+	/* What becomes of a good request. KEPT: the device looks at it, and has nothing to say yet.
+	 * UNREAD: it never looks.
+	 */
+	enum { USED, KEPT, UNREAD } fate;
 };
 
 static struct blk_header blk_head;
@@ -169,7 +171,7 @@ static struct {
 
 static bool start_balloon(struct ring *r, uint64_t features, unsigned int index)
 {
-	if (!start_device(&balloon_dev, VIRTIO_BALLOON, features | F_REPORTING, balloon.q,
+	if (!start_device(&balloon_dev, VIRTIO_BALLOON, features | F_STATS | F_REPORTING, balloon.q,
 			  BALLOON_QUEUES))
 		return false;
 	*r = (struct ring){&balloon_dev, &balloon.q[index], index, BALLOON_QUEUES, 2, 0};
@@ -204,6 +206,34 @@ static bool start_inflate(struct ring *r, uint64_t features)
 static bool start_deflate(struct ring *r, uint64_t features)
 {
 	return start_pages(r, features, BALLOON_DEFLATE);
+}
+
+/* Figures of memory: tag and value. */
+static uint8_t figures[40] = {[0] = 4, [10] = 5, [20] = 0xff, 0xff, [30] = 4};
+
+static bool start_stats(struct ring *r, uint64_t features)
+{
+	if (!start_balloon(r, features, BALLOON_STATS))
+		return false;
+	vq_desc(r->q, 0, figures, 15, D_NEXT, 1);
+	vq_desc(r->q, 1, figures + 15, 25, 0, 0);
+	return true;
+}
+
+/* The balloon's queues are served in their order: when a second chain of one has been used, what was in
+ * the others before the first has been looked at.
+ */
+static void kick_stats(struct ring *r)
+{
+	struct vq *other = &balloon.q[BALLOON_DEFLATE];
+
+	for (unsigned int i = 0; i < 2; i++) {
+		vq_desc(other, 0, spare_pfn, 4, 0, 0);
+		vq_put(other, 0);
+		vdev_kick(r->dev, r->index);
+		if (!vq_wait(r->dev, other, NULL, NULL))
+			return;
+	}
 }
 
 /* FUSE: the request that begins a session, and one without an answer. */
@@ -299,18 +329,19 @@ static bool start_rng(struct ring *r, uint64_t features)
 }
 
 static const struct target targets[] = {
-	{"blk", start_blk, kick_queue, false},
-	{"vsock-tx", start_tx, kick_queue, false},
-	{"vsock-rx", start_rx, kick_vsock, false},
-	{"vsock-event", start_event, kick_vsock, true},
-	{"report", start_report, kick_queue, false},
-	{"inflate", start_inflate, kick_queue, false},
-	{"deflate", start_deflate, kick_queue, false},
-	{"fs", start_fs, kick_queue, false},
-	{"forget", start_forget, kick_queue, false},
-	{"net-tx", start_net_tx, kick_queue, false},
-	{"net-rx", start_net_rx, kick_net_rx, false},
-	{"rng", start_rng, kick_queue, false},
+	{"blk", start_blk, kick_queue, USED},
+	{"vsock-tx", start_tx, kick_queue, USED},
+	{"vsock-rx", start_rx, kick_vsock, USED},
+	{"vsock-event", start_event, kick_vsock, UNREAD},
+	{"report", start_report, kick_queue, USED},
+	{"inflate", start_inflate, kick_queue, USED},
+	{"deflate", start_deflate, kick_queue, USED},
+	{"fs", start_fs, kick_queue, USED},
+	{"forget", start_forget, kick_queue, USED},
+	{"net-tx", start_net_tx, kick_queue, USED},
+	{"net-rx", start_net_rx, kick_net_rx, USED},
+	{"rng", start_rng, kick_queue, USED},
+	{"stats", start_stats, kick_stats, KEPT},
 };
 /* Sets of targets: bits in that order. */
 enum {
@@ -326,6 +357,7 @@ enum {
 	NTX = 1 << 9,
 	NRX = 1 << 10,
 	RNG = 1 << 11,
+	STATS = 1 << 12,
 	EACH = (1 << ARRAY_SIZE(targets)) - 1,
 	DEVICES = BLK | TX | REPORT | FS | NTX | RNG, /* one for each device */
 };
@@ -671,13 +703,13 @@ static const struct mutation mutations[] = {
 
 	{"unknown-flags", EACH, SERVED, all_flags, 0xfff8, 0, 0},
 	{"direction-all-readable", BLK | RX | REPORT | NRX, REFUSED, all_flags, 0, D_WRITE, 0},
-	{"direction-all-writable", BLK | TX | INFLATE | DEFLATE | FS | FORGET | NTX, REFUSED, all_flags, D_WRITE, 0, 0},
-	{"direction-first-writable", BLK | TX | INFLATE | DEFLATE | FORGET | NTX, REFUSED, first_flags, D_WRITE, 0, 0},
+	{"direction-all-writable", BLK | TX | INFLATE | DEFLATE | FS | FORGET | NTX | STATS, REFUSED, all_flags, D_WRITE, 0, 0},
+	{"direction-first-writable", BLK | TX | INFLATE | DEFLATE | FORGET | NTX | STATS, REFUSED, first_flags, D_WRITE, 0, 0},
 	{"direction-last-readable", BLK | RX | REPORT | NRX, REFUSED, last_flags, 0, D_WRITE, 0},
 	{"direction-first-readable", RX, SERVED, first_flags, 0, D_WRITE, 0},
 	{"direction-last-writable", TX, EITHER, last_flags, D_WRITE, 0, 0},
 	{"direction-first-readable", REPORT | NRX, REFUSED, first_flags, 0, D_WRITE, 0},
-	{"direction-last-writable", INFLATE | DEFLATE | NTX, REFUSED, last_flags, D_WRITE, 0, 0},
+	{"direction-last-writable", INFLATE | DEFLATE | NTX | STATS, REFUSED, last_flags, D_WRITE, 0, 0},
 
 	{"indirect", EACH, SERVED, indirect, 0, 0, F_INDIRECT},
 	{"indirect-behind-direct", EACH, SERVED, indirect_behind_direct, 0, 0, F_INDIRECT},
@@ -779,6 +811,8 @@ static const struct mutation mutations[] = {
 	{"pages-3G", DEFLATE, SERVED, last_buffer, 0, 0xc0000000, 0},
 	{"bytes-3", INFLATE, REFUSED, first_len, 3, 0, 0},
 	{"bytes-5", INFLATE, REFUSED, first_len, 5, 0, 0},
+	{"bytes-14", STATS, REFUSED, first_len, 14, 0, 0},
+	{"figures-1G", STATS, SERVED, last_buffer, 1ull << 30, 0x7fffffff - 0x7fffffff % 10 + 5, 0},
 	{"pfn-0-half-a-billion-times", INFLATE, SERVED, last_buffer, 1ull << 30, 0x7ffffffc, 0},
 };
 
@@ -786,7 +820,7 @@ static const struct mutation mutations[] = {
 static bool serve(const struct target *t, struct ring *r)
 {
 	t->kick(r);
-	if (t->unread)
+	if (t->fate != USED)
 		return !r->q->used.idx && !(vdev_status(r->dev) & ST_NEEDS_RESET);
 	return vq_wait(r->dev, r->q, NULL, NULL);
 }
@@ -812,7 +846,7 @@ static void run_mutation(const struct target *t, const struct mutation *m)
 	if (!index_is_set)
 		vq_put(r.q, r.head);
 	served = serve(t, &r);
-	if (m->want == SERVED || t->unread) {
+	if (m->want == SERVED || t->fate == UNREAD) {
 		expect("requests served", served, true);
 		expect("NEEDS_RESET", vdev_status(r.dev) & ST_NEEDS_RESET, 0);
 	} else if (m->want == REFUSED) {
@@ -1106,7 +1140,7 @@ static const struct moment {
 	{"time-kick-no-queue", EACH, kick_no_queue},
 	{"time-reset-in-flight", EACH, reset_in_flight},
 	{"time-unready-in-flight", EACH, unready_in_flight},
-	{"time-index-back", EACH & ~EVENT, index_back},
+	{"time-index-back", EACH & ~(EVENT | STATS), index_back},
 	{"time-index-wraps", BLK, index_wraps},
 	{"registers", DEVICES, registers},
 	{"features", DEVICES, features},

@@ -15,8 +15,9 @@
 #define VIRTIO_VSOCK   19
 #define VIRTIO_FS      26
 
-/* The balloon's queues, without statistics and hints. */
-enum { BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_REPORT, BALLOON_QUEUES };
+/* The balloon's queues, without hints; of a driver that takes no statistics each one less from there. */
+enum { BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_STATS, BALLOON_REPORT, BALLOON_QUEUES };
+#define F_STATS	    (1ull << 1)
 #define F_REPORTING (1ull << 5)
 
 enum {

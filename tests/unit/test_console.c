@@ -469,6 +469,35 @@ START_TEST(client_leaves_with_words)
 }
 END_TEST
 
+/* All that was said is in the file, or in the count of what was lost, which is told at the end. */
+START_TEST(more_than_the_limit)
+{
+	static char text[5000];
+	struct console_config cfg = {.mode = CONSOLE_FILE, .path = tmp_path("out"), .bps = 10};
+	unsigned int kept = 0, lost = 0;
+	FILE *f;
+
+	memset(text, 'x', sizeof(text));
+	start(&cfg);
+	print_bytes(text, sizeof(text));
+	loop_settle(&loop);
+	console_close(&console);
+	f = fopen(tmp_path("out"), "r");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(text, sizeof(text), f)) {
+		unsigned int n = 0;
+
+		kept += (unsigned int)strspn(text, "x");
+		if (sscanf(text, "[uvm: %u bytes of console output lost]", &n) == 1)
+			lost += n;
+	}
+	fclose(f);
+	ck_assert_uint_ge(kept, 10);
+	ck_assert_uint_gt(lost, 0);
+	ck_assert_uint_eq(kept + lost, sizeof(text));
+}
+END_TEST
+
 START_TEST(clients_have_a_limit)
 {
 	int fd[CONSOLE_CLIENTS], s[2];
@@ -530,7 +559,7 @@ int main(void)
 		clients_see_and_type,
 		client_detaches,
 		client_leaves_with_words,
-		clients_have_a_limit,
+		clients_have_a_limit,	more_than_the_limit,
 		client_that_does_not_read,
 	};
 

@@ -13,12 +13,14 @@
 #include "tests/unit/util.h"
 
 #define PAGE	    4096u
+#define F_STATS	    (1ull << 1)
+#define F_OOM	    (1ull << 2)
 #define F_REPORTING (1ull << 5)
 #define BIG	    (5ull << 30)
 #define CONFIG_WANT (REG_CONFIG + 0)
 #define CONFIG_HAVE (REG_CONFIG + 4)
 
-enum { INFLATE, DEFLATE, REPORT, QUEUES };
+enum { INFLATE, DEFLATE, STATS, REPORT, QUEUES };
 
 static struct driver d;
 static struct virtio_balloon balloon;
@@ -77,7 +79,7 @@ static void teardown(void)
 
 static void start(unsigned int size)
 {
-	driver_start(&d, F_REPORTING, QUEUES, size);
+	driver_start(&d, F_STATS | F_REPORTING, QUEUES, size);
 }
 
 /* Has a chain served, which is used with no length. */
@@ -128,7 +130,7 @@ START_TEST(configuration)
 	uint8_t wide[8] = {1, 2, 3, 4, 5, 6, 7, 8};
 
 	ck_assert_uint_eq(reg_read(&d, REG_DEVICE_ID), 5);
-	ck_assert_uint_eq(reg_read(&d, REG_DEVICE_FEATURES) & 0xff, F_REPORTING);
+	ck_assert_uint_eq(reg_read(&d, REG_DEVICE_FEATURES) & 0xff, F_STATS | F_OOM | F_REPORTING);
 	for (unsigned int i = 0; i < 8; i++) {
 		reg_write(&d, REG_QUEUE_SEL, i);
 		ck_assert_uint_eq(reg_read(&d, REG_QUEUE_NUM_MAX), i < QUEUES ? VIRTQUEUE_MAX : 0);
@@ -238,7 +240,180 @@ START_TEST(host_cannot)
 }
 END_TEST
 
+/* --- what the host wants, and what the driver tells --- */
+
+START_TEST(target)
+{
+	struct balloon_figures f;
+
+	ck_ok(virtio_balloon_set_target(&balloon, 3 * PAGE, &e)); /* nobody is there yet */
+	start(8);
+	ck_assert_uint_eq(reg_read(&d, CONFIG_WANT), 3);
+	reg_write(&d, REG_INTERRUPT_ACK, reg_read(&d, REG_INTERRUPT_STATUS));
+	ck_ok(virtio_balloon_set_target(&balloon, 8 * PAGE - 1, &e));
+	ck_assert_uint_eq(reg_read(&d, CONFIG_WANT), 7);
+	ck_assert_uint_eq(reg_read(&d, REG_INTERRUPT_STATUS), 2);
+	reg_write(&d, CONFIG_HAVE, 5);
+	ck_assert_int_eq(virtio_balloon_set_target(&balloon, GUEST_MEMORY + 1, &e), -EINVAL);
+	ck_assert_int_eq(virtio_balloon_set_target(&balloon, UINT64_MAX, &e), -EINVAL);
+	ck_ok(virtio_balloon_set_target(&balloon, GUEST_MEMORY, &e));
+	virtio_balloon_figures(&balloon, &f);
+	ck_assert_uint_eq(f.target, GUEST_MEMORY);
+	ck_assert_uint_eq(f.size, 5 * PAGE);
+	ck_assert(!f.told_ns);
+	driver_reset(&d);
+	loop_settle(&d.loop);
+	ck_assert_uint_eq(reg_read(&d, CONFIG_WANT), GUEST_MEMORY / PAGE);
+	ck_assert_uint_eq(reg_read(&d, CONFIG_HAVE), 0);
+}
+END_TEST
+
+/* Writes pairs of tag and value to data's page 60; returns them as a buffer. */
+static struct buffer figures(const uint64_t (*pair)[2], unsigned int n)
+{
+	uint64_t at = data + 60 * PAGE;
+	uint8_t *to = guest_ptr(&d.guest, at, n * 10);
+
+	for (unsigned int i = 0; i < n; i++) {
+		memcpy(to + i * 10, &pair[i][0], 2);
+		memcpy(to + i * 10 + 2, &pair[i][1], 8);
+	}
+	return (struct buffer){at, n * 10, false};
+}
+
+/* Fills the driver's buffer anew, as it does when it has got it back. */
+static void tell_again(const uint64_t (*pair)[2], unsigned int n)
+{
+	struct used_elem u;
+
+	figures(pair, n);
+	ck_that(ring_take(&d.ring[STATS], &u) && u.len == 0);
+	ring_offer(&d.ring[STATS], (uint16_t)u.id);
+	driver_kick(&d, STATS);
+}
+
+START_TEST(tells_when_asked)
+{
+	static const uint64_t first[][2] = {{BALLOON_FREE, 111}, {BALLOON_TOTAL, UINT64_MAX - 1},
+					    {BALLOON_STATS, 9},	 {UINT16_MAX, 9},
+					    {BALLOON_FREE, 222}};
+	static const uint64_t second[][2] = {{BALLOON_SWAP_IN, 7}};
+	struct buffer b = figures(first, 5), split[] = {{b.at, 3, false}, {b.at + 3, 47, false}};
+	struct ring *r = &d.ring[STATS];
+	struct balloon_figures f;
+
+	start(8);
+	virtio_balloon_figures(&balloon, &f);
+	ck_assert(!f.told_ns);
+	ring_add(r, split, 2);
+	driver_kick(&d, STATS);
+	driver_kick(&d, INFLATE); /* it looks at all of them */
+	ck_assert_uint_eq(ring_used_index(r), 0);
+	virtio_balloon_figures(&balloon, &f);
+	ck_assert(f.told_ns);
+	ck_assert_uint_eq(f.stat[BALLOON_FREE], 222);
+	ck_assert_uint_eq(f.stat[BALLOON_TOTAL], UINT64_MAX - 1);
+	ck_assert_uint_eq(f.stat[BALLOON_SWAP_IN], BALLOON_UNTOLD);
+	virtio_balloon_figures(&balloon, &f); /* asks no more than once */
+	ck_assert_uint_eq(ring_used_index(r), 1);
+	ck_assert_uint_eq(f.stat[BALLOON_FREE], 222);
+	tell_again(second, 1);
+	ck_assert_uint_eq(ring_used_index(r), 1);
+	virtio_balloon_figures(&balloon, &f);
+	ck_assert_uint_eq(f.stat[BALLOON_SWAP_IN], 7);
+	ck_assert_uint_eq(ring_used_index(r), 2);
+	driver_reset(&d);
+	start(8);
+	virtio_balloon_figures(&balloon, &f);
+	ck_assert(!f.told_ns);
+	ring_add(r, &b, 1);
+	driver_kick(&d, STATS);
+	virtio_balloon_figures(&balloon, &f);
+	ck_assert(f.told_ns);
+}
+END_TEST
+
+/* With event indexes a device that waits for the wrong one is never told. */
+START_TEST(tells_with_event_index)
+{
+	static const uint64_t pair[][2] = {{BALLOON_FREE, 1}};
+	struct buffer b = figures(pair, 1);
+	struct ring *r = &d.ring[STATS];
+	struct balloon_figures f;
+
+	driver_start(&d, F_STATS | F_REPORTING | VIRTIO_F_EVENT_IDX, QUEUES, 8);
+	ring_add(r, &b, 1);
+	driver_kick(&d, STATS);
+	for (uint16_t i = 1; i < 20; i++) {
+		struct used_elem u;
+
+		virtio_balloon_figures(&balloon, &f);
+		ck_that(ring_take(r, &u));
+		ck_assert_uint_eq(*ring_avail_event(r), i);
+		ring_offer(r, (uint16_t)u.id);
+		driver_kick(&d, STATS);
+	}
+}
+END_TEST
+
 /* --- hostile drivers --- */
+
+START_TEST(figures_that_are_none)
+{
+	const struct buffer bad[] = {{data, 10, true}, {data, 9, false}, {data, 11, false}, {data, 1, false}};
+	const struct buffer mixed[] = {{data, 10, false}, {data, 10, true}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		start(8);
+		refused(STATS, &bad[i], 1);
+		driver_reset(&d);
+	}
+	start(8);
+	refused(STATS, mixed, 2);
+	driver_reset(&d);
+	start(8);
+	ring_add(&d.ring[STATS], &(struct buffer){0, GUEST_MEMORY / 10 * 10, false}, 1);
+	driver_kick(&d, STATS);
+	ck_that(!(reg_read(&d, REG_STATUS) & ST_NEEDS_RESET));
+}
+END_TEST
+
+/* The buffer that the device has read is spoiled before it goes back. */
+START_TEST(figures_spoiled_later)
+{
+	static const uint64_t pair[][2] = {{BALLOON_FREE, 1}};
+	struct buffer b = figures(pair, 1);
+	struct ring *r = &d.ring[STATS];
+	struct balloon_figures f;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		uint16_t *avail, head;
+
+		start(8);
+		head = ring_add(r, &b, 1);
+		driver_kick(&d, STATS);
+		avail = guest_ptr(&d.guest, r->avail_at, 20);
+		switch (i) {
+		case 0: avail[2] = 8; break;					      /* its head */
+		case 1: *(uint64_t *)guest_ptr(&d.guest, r->desc_at + head * 16u, 8) = UINT64_MAX; break;
+		case 2: avail[1] = 0x8000; break;				      /* the index */
+		}
+		virtio_balloon_figures(&balloon, &f);
+		ck_assert(driver_sees_failure(&d));
+		ck_assert_uint_eq(ring_used_index(r), 0);
+		virtio_balloon_figures(&balloon, &f);
+		driver_reset(&d);
+	}
+	start(8);
+	ring_add(r, &b, 1);
+	driver_kick(&d, STATS);
+	((uint16_t *)guest_ptr(&d.guest, r->avail_at, 20))[1] = 0; /* it takes the buffer back */
+	virtio_balloon_figures(&balloon, &f);
+	virtio_balloon_figures(&balloon, &f);
+	ck_that(!(reg_read(&d, REG_STATUS) & ST_NEEDS_RESET));
+	ck_assert_uint_eq(ring_used_index(r), 0);
+}
+END_TEST
 
 START_TEST(wrong_directions)
 {
@@ -333,15 +508,29 @@ START_TEST(its_own_queue)
 }
 END_TEST
 
+/* A queue there is for each feature that the driver has accepted, in their order, and no other. */
 START_TEST(feature_not_accepted)
 {
-	const struct buffer b = {data, PAGE, true};
+	const struct buffer b = {data, PAGE, true}, figures = {data, 10, false};
 
 	driver_start(&d, 0, QUEUES, 8);
+	for (unsigned int i = STATS; i <= REPORT; i++) {
+		ring_add(&d.ring[i], &b, 1);
+		driver_kick(&d, i);
+		ck_assert_uint_eq(ring_used_index(&d.ring[i]), 0);
+	}
+	ck_assert_uint_eq(released.calls, 0);
+	driver_reset(&d);
+	driver_start(&d, F_STATS, QUEUES, 8);
+	ring_add(&d.ring[STATS], &figures, 1);
 	ring_add(&d.ring[REPORT], &b, 1);
 	driver_kick(&d, REPORT);
 	ck_assert_uint_eq(ring_used_index(&d.ring[REPORT]), 0);
-	ck_assert_uint_eq(released.calls, 0);
+	ck_assert(balloon.told_ns);
+	driver_reset(&d);
+	driver_start(&d, F_REPORTING, QUEUES, 8);
+	give(STATS, &b, 1);
+	ck_assert(zeros(0, 1));
 }
 END_TEST
 
@@ -471,32 +660,109 @@ static int load(struct virtio_balloon *b, const struct state_writer *w)
 	return error ? error : virtio_balloon_state(b, 3, &v, &e);
 }
 
+static void save(struct virtio_balloon *b, struct state_writer *w)
+{
+	struct state_visitor v = {.w = w};
+
+	state_begin(w, KIND);
+	ck_ok(virtio_balloon_state(b, 3, &v, &e));
+	ck_ok(state_finish(w, &e));
+}
+
+static struct virtio_balloon other, third;
+
+/* The driver goes on with b, which loads the state. */
+static void go_on(struct virtio_balloon *b, struct state_writer *w)
+{
+	ck_ok(virtio_balloon_init(b, &d.guest.mem, d.irq, &d.loop, &e));
+	ck_ok(load(b, w));
+	state_discard(w);
+	virtio_close(d.dev);
+	d.dev = &b->dev;
+}
+
 /* A report that was not served when the state was taken is served by who loads it. */
 START_TEST(state_round_trip)
 {
-	const struct buffer b = {data, PAGE, true};
-	struct state_writer w = {0};
-	struct state_visitor v = {.w = &w};
-	struct virtio_balloon other;
+	static const uint64_t pair[][2] = {{BALLOON_FREE, 77}};
+	const struct buffer b = {data, PAGE, true}, told = figures(pair, 1);
+	struct balloon_figures f;
+	struct state_writer w;
 
 	start(8);
+	ring_add(&d.ring[STATS], &told, 1);
 	give(REPORT, &b, 1);
+	ck_ok(virtio_balloon_set_target(&balloon, 9 * PAGE, &e));
 	reg_write(&d, CONFIG_HAVE, 4321);
 	memset(guest_ptr(&d.guest, data, PAGE), 0x5a, PAGE);
 	ring_add(&d.ring[REPORT], &b, 1);
-	state_begin(&w, KIND);
-	ck_ok(virtio_balloon_state(&balloon, 3, &v, &e));
-	ck_ok(state_finish(&w, &e));
-	ck_assert(zeros(0, 0));
-	ck_ok(virtio_balloon_init(&other, &d.guest.mem, d.irq, &d.loop, &e));
-	ck_ok(load(&other, &w));
-	virtio_close(&balloon.dev);
-	d.dev = &other.dev;
+	save(&balloon, &w);
+	ck_that(*(uint8_t *)guest_ptr(&d.guest, data, 1) == 0x5a);
+	go_on(&other, &w);
 	ck_assert_uint_eq(reg_read(&d, CONFIG_HAVE), 4321);
+	ck_assert_uint_eq(reg_read(&d, CONFIG_WANT), 9);
+	loop_settle(&d.loop);
+	ck_that(*(uint8_t *)guest_ptr(&d.guest, data, 1) == 0);
+	ck_assert_uint_eq(ring_used_index(&d.ring[REPORT]), 2);
+	ck_assert_uint_eq(ring_used_index(&d.ring[STATS]), 0);
+	virtio_balloon_figures(&other, &f);
+	ck_assert_uint_eq(f.stat[BALLOON_FREE], 77);
+	ck_assert_uint_eq(f.target, 9 * PAGE);
+	ck_assert_uint_eq(ring_used_index(&d.ring[STATS]), 1);
+}
+END_TEST
+
+/* As the first version of the table had it: three queues, and no features beside reporting. */
+static const struct state_table before = {
+	.name = "balloon",
+	.version = 1,
+	.fields = (const struct state_field[]){
+		STATE_SCALAR(struct virtio_balloon, config.actual, 1), {0}}};
+
+START_TEST(state_from_before_statistics)
+{
+	const struct buffer b = {data, PAGE, true};
+	struct state_writer w;
+	struct state_visitor v = {.w = &w};
+
+	balloon.dev.queues = 3;
+	driver_start(&d, F_REPORTING, 3, 8);
+	reg_write(&d, CONFIG_HAVE, 5);
+	ring_add(&d.ring[2], &b, 1);
+	state_begin(&w, KIND);
+	ck_ok(state_visit(&v, &before, 3, &balloon, &e));
+	ck_ok(virtio_state(&balloon.dev, 3, &v, &e));
+	ck_ok(state_finish(&w, &e));
+	go_on(&other, &w);
 	loop_settle(&d.loop);
 	ck_assert(zeros(0, 1));
-	ck_assert_uint_eq(ring_used_index(&d.ring[REPORT]), 2);
-	state_discard(&w);
+	save(&other, &w); /* and what is saved of it now is the same again */
+	go_on(&third, &w);
+	ck_assert_uint_eq(reg_read(&d, CONFIG_HAVE), 5);
+	ck_assert_uint_eq(reg_read(&d, REG_DEVICE_FEATURES) & 0xff, F_REPORTING);
+	ck_assert_uint_eq(third.dev.queues, 3);
+}
+END_TEST
+
+START_TEST(state_that_is_none)
+{
+	struct state_writer w;
+
+	for (unsigned int i = 0; i < 4; i++) {
+		balloon.dev.queues = i == 0 ? 2 : i == 1 ? 0 : i == 2 ? 5 : QUEUES;
+		balloon.config.num_pages = i == 3 ? GUEST_MEMORY / PAGE + 1 : 0;
+		w = (struct state_writer){0};
+		state_begin(&w, KIND);
+		state_save(&w, &virtio_balloon_table, 3, &balloon);
+		balloon.dev.queues = QUEUES;
+		ck_ok(virtio_state(&balloon.dev, 3, &(struct state_visitor){.w = &w}, &e));
+		ck_ok(state_finish(&w, &e));
+		ck_ok(virtio_balloon_init(&other, &d.guest.mem, d.irq, &d.loop, &e));
+		ck_assert_int_eq(load(&other, &w), -EINVAL);
+		ck_assert(strstr(e.text, "no balloon is like that"));
+		virtio_close(&other.dev);
+		state_discard(&w);
+	}
 }
 END_TEST
 
@@ -520,7 +786,9 @@ int main(void)
 		configuration,		reports,       reports_in_parts,     inflates,
 		inflates_by_long_lists, host_cannot,   wrong_directions,     pages_that_are_none,
 		ranges_that_are_none,	its_own_queue, feature_not_accepted, state_round_trip,
-		reset_before_service};
+		reset_before_service,	target,	       tells_when_asked,     tells_with_event_index,
+		figures_that_are_none,	figures_spoiled_later, state_from_before_statistics,
+		state_that_is_none};
 	const TTest *const big[] = {
 		bounded_reports,	  bounded_calls,	bounded_list, bounded_run,
 		as_much_as_linux_reports, memory_above_the_hole};

@@ -813,6 +813,59 @@ static unsigned int take_all(void)
 }
 
 /* One a second, so what comes now is the burst, and the third comes by the timer. */
+/* A disk of a TiB, which counts what it is asked for. */
+static uint64_t huge_bytes;
+
+static int huge_read(struct blk_backend *b, const struct iovec *iov, unsigned int n, uint64_t offset)
+{
+	(void)b, (void)offset;
+	huge_bytes += iov_length(iov, n);
+	return 0;
+}
+
+/* All of the guest's memory again and again: a round ends all the same. */
+START_TEST(huge_requests)
+{
+	const uint32_t all = GUEST_MEMORY;
+	struct blk_backend huge = {.read = huge_read, .size = 1ull << 40};
+	struct buffer b[VIRTQUEUE_MAX];
+	struct used_elem u;
+	uint16_t small, large;
+
+	teardown();
+	huge_bytes = 0;
+	device_init(&huge);
+	driver_start(&d, 0, 1, VIRTQUEUE_MAX);
+	write_header(T_IN, 0);
+	b[0] = (struct buffer){header, 16, false};
+	for (unsigned int i = 1; i < 66; i++)
+		b[i] = (struct buffer){0, all, true};
+	b[65] = (struct buffer){status, 1, true};
+	large = ring_chain(&d.ring[0], b, 66); /* 256 MiB */
+	b[9] = b[65];
+	small = ring_chain(&d.ring[0], b, 10); /* 32 MiB */
+	ring_offer(&d.ring[0], large);
+	for (unsigned int i = 0; i < 9; i++)
+		ring_offer(&d.ring[0], small);
+	reg_write(&d, REG_QUEUE_NOTIFY, 0);
+	loop_turn(&d.loop);
+	ck_assert_uint_eq(huge_bytes, 64 * all);
+	ck_assert_uint_eq(status_byte(), S_OK);
+	for (unsigned int i = 1; i <= 4; i++) {
+		loop_turn(&d.loop);
+		ck_assert_uint_eq(huge_bytes, 64 * all + i * BLK_ROUND);
+	}
+	loop_settle(&d.loop);
+	for (unsigned int i = 0; i < 10; i++)
+		ck_that(ring_take(&d.ring[0], &u));
+	b[9] = b[1];
+	b[65] = (struct buffer){0, BLK_SECTOR, true};
+	b[66] = (struct buffer){status, 1, true};
+	ck_assert_uint_eq(serve(b, 67, NULL), S_IOERR);
+	ck_assert_uint_eq(huge_bytes, (64 + 9 * 8) * (uint64_t)all);
+}
+END_TEST
+
 START_TEST(requests_are_limited)
 {
 	const struct blk_limits limits = {.iops = 1, .iops_burst = 2};
@@ -1536,7 +1589,7 @@ int main(void)
 		discard_errors,
 		discard_not_offered,
 		several_queues,
-		requests_are_limited,
+		requests_are_limited,	huge_requests,
 		bytes_are_limited,
 		placeholder_without_disk,
 		placeholder_gets_a_disk,
