@@ -152,7 +152,7 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 		loop_watch(u->loop, l, 0);
 		return;
 	}
-	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = sock_accept(l->fd);
 	if (fd < 0)
 		return;
 	if (!stream_new(u, fd, stream_ready))

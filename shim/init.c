@@ -284,6 +284,7 @@ static int prepare(struct vm *vm, struct err *e)
 	r->clone.config.share_fill[0] =
 		(struct share_config){.path = vm->rootfs.share, .tag = TEMPLATE_SHARE};
 	r->clone.config.share_fills = !c->config.image || c->config.binds;
+	r->clone.config.confine.runtime = true;
 	r->clone.launch.fd = -1;
 	return 0;
 }

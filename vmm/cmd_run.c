@@ -339,6 +339,8 @@ static const struct opt run_options[] = {
 	{"timeout", 0, "DURATION", "kill it after that long (90s, 30m, 24h), with status 124",
 	 opt_set_duration, AT(timeout)},
 	TEMPLATE_OPTIONS(AT(template)),
+	{"sandbox", 0, "on|none", "none: the VM's process keeps all rights of its user (default on)",
+	 confine_set, AT(run.clone.config.confine.none)},
 	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,
 	 AT(run.clone.timing)},
 	{0},

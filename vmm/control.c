@@ -314,7 +314,7 @@ static void listener_ready(struct loop_source *l, uint32_t events)
 		loop_watch(c->loop, l, 0); /* until one of them goes */
 		return;
 	}
-	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = sock_accept(l->fd);
 	if (fd < 0)
 		return;
 	c->client[i] = (struct control_client){.control = c,

@@ -5,8 +5,8 @@
  * A client sends one line and reads the answer: "ok" or "error <reason>" on a line, then for
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
- *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, and net.N, mac.N,
- *              mtu.N, link.N (of network device N)
+ *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, sandbox, and
+ *              net.N, mac.N, mtu.N, link.N (of network device N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
  *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it), vsock_received_bytes, vsock_sent_bytes, vsock_connections,
@@ -25,8 +25,8 @@
  *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
  *
  * The connection stays open for further requests, each sent after the answer to the one before,
- * and closes when the VM ends, so that a client can wait for that by reading. The socket belongs to
- * the monitor's user only.
+ * and closes when the VM ends, so that a client can wait for that by reading. Only the
+ * monitor's user and root are served; others are hung up on.
  */
 #ifndef UVM_VMM_CONTROL_H
 #define UVM_VMM_CONTROL_H

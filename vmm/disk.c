@@ -29,6 +29,14 @@ struct blk_backend *disk_backend(struct disk *d)
 	return n ? &d->layer[n - 1]->backend : &d->image.backend;
 }
 
+void disk_prepare(struct disk *d)
+{
+	struct blk_backend *b = disk_backend(d);
+
+	if (d->now.files && b->async)
+		(void)b->async->open(b); /* where there is none, transfers are done one by one */
+}
+
 /* --- files of the VM's own --- */
 
 /* A new file without a name. make, given a free name in the run directory, returns a descriptor. */

@@ -70,6 +70,9 @@ int disk_init(struct disk *d, const struct disk_config *cfg, unsigned int index,
 /* The back end for the device: the top of the stack; of size 0 for a placeholder. */
 struct blk_backend *disk_backend(struct disk *d);
 
+/* Makes what the disk may want later and a confined process cannot make: its ring. */
+void disk_prepare(struct disk *d);
+
 /* Gives a placeholder, whose device exists and stands still, what it stands for; its driver is told.
  * A placeholder that was declared read-only stays so. What cfg says of the device goes to it, and
  * into `has`, which is what it had been made with.

@@ -400,12 +400,12 @@ static size_t status(void *ctx, char *text, size_t size)
 	pid_t pid = rundir_pid(m->rundir, &none); /* which others know us by */
 	int n = snprintf(text, size,
 			 "id %s\npid %d\nstate %s\nagent %s\ncpus %u\nmemory %" PRIu64
-			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\n",
+			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\nsandbox %s\n",
 			 m->rundir->id, (int)(pid > 0 ? pid : getpid()), m->paused ? "paused" : "running",
 			 m->mark[MARK_READY] ? "ready" : "no",
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
-			 console[m->config.console.mode]);
+			 console[m->config.console.mode], m->confine.on ? "on" : "none");
 	size_t len = MIN((size_t)MAX(n, 0), size - 1);
 
 	for (unsigned int i = 0; i < m->config.nets && size - len > NET_DESCRIBED; i++)
@@ -690,7 +690,7 @@ static int build(struct machine *m, struct err *e)
 		r = add_devices(m, e);
 	m->vcpu_host = (struct vcpu_host){
 		.kvm = &m->kvm, .pio = &m->pio, .mmio = &m->mmio, .mem = &m->mem, .end = &m->end,
-		.trace = &m->trace};
+		.trace = &m->trace, .confine = &m->confine};
 	return r ? r : add_doors(m, e);
 }
 
@@ -741,6 +741,7 @@ static int map_memory(struct machine *m, const struct machine_source *src, struc
 	if (src->parent) { /* inherited by fork(2), copy-on-write */
 		m->mem = src->parent->mem;
 		m->recorded = true;
+		m->confine = src->parent->confine;
 		return 0;
 	}
 	r = memfile_map(&m->mem, m->config.memory, layer, snapshot_layers(src->snapshot, layer), e);
@@ -810,6 +811,12 @@ static void stop_threads(struct machine *m)
 		worker_stop(&m->share[i].worker);
 }
 
+static void confine_worker(struct machine *m, struct worker *w, enum confine_role role)
+{
+	w->confine = &m->confine;
+	w->role = role;
+}
+
 static int start_threads(struct machine *m, struct err *e)
 {
 	int r = 0;
@@ -823,6 +830,22 @@ static int start_threads(struct machine *m, struct err *e)
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)
 		r = vcpu_start(&m->vcpu[i], e);
 	return r;
+}
+
+/* The last that is done before the guest runs. A fork has its parent's, and cannot get rid of it. */
+static int give_up(struct machine *m, struct err *e)
+{
+	for (unsigned int i = 0; i < m->config.disks; i++) {
+		if (!m->confine.on && !m->config.confine.none)
+			disk_prepare(&m->disk[i]);
+		confine_worker(m, &m->disk[i].worker, CONFINE_DISK);
+	}
+	for (unsigned int i = 0; i < m->config.nets; i++)
+		confine_worker(m, &m->net[i].worker, CONFINE_NET);
+	for (unsigned int i = 0; i < m->config.shares; i++)
+		confine_worker(m, &m->share[i].worker, CONFINE_SHARE);
+	m->config.confine.shares = m->config.shares;
+	return m->confine.on ? 0 : confine(&m->confine, &m->config.confine, e);
 }
 
 bool machine_pause(struct machine *m)
@@ -845,9 +868,11 @@ int machine_run(struct machine *m, struct err *e)
 {
 	int r;
 
+	r = give_up(m, e);
 	mark(m, MARK_RUN);
 	timerfd_settime(m->doors.fd, 0, &(struct itimerspec){.it_value.tv_nsec = DOORS_NS}, NULL);
-	r = start_threads(m, e);
+	if (!r)
+		r = start_threads(m, e);
 	if (!r) {
 		r = loop_run(&m->loop);
 		if (r)

@@ -17,6 +17,7 @@
 #include "devices/virtio_vsock.h"
 #include "devices/vmgenid.h"
 #include "devices/vsock_unix.h"
+#include "vmm/confine.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/cpuid.h"
@@ -58,6 +59,7 @@ struct machine_config {
 	uint32_t cpus;
 	enum cpuid_template cpu_template;
 	struct console_config console;
+	struct confine_needs confine; /* shares: machine_run knows */
 	bool no_signals; /* SIGINT, SIGTERM and SIGHUP are taken elsewhere, and blocked already */
 };
 
@@ -91,6 +93,7 @@ struct machine {
 	struct control control;
 	struct trace trace;
 	struct freeze freeze;
+	struct confine confine;
 	struct disk *disk; /* config.disks of them */
 	struct virtio_balloon balloon;
 	struct virtio_rng rng;

@@ -86,6 +86,13 @@ static void condition(struct program *p, struct misses *m, const struct seccomp_
 	uint32_t l = (uint32_t)c->value, h = (uint32_t)(c->value >> 32);
 	bool greater = c->op == SECCOMP_GT || c->op == SECCOMP_GE;
 
+	if (c->op == SECCOMP_MASKED_EQ && !(c->mask >> 32 | h)) { /* of the lower half alone */
+		load(p, low);
+		if ((uint32_t)c->mask != UINT32_MAX)
+			emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, (uint32_t)c->mask);
+		miss(p, m, BPF_JEQ, l, false, 0);
+		return;
+	}
 	load(p, low + 4);
 	switch ((enum seccomp_op)c->op) {
 	case SECCOMP_EQ:

@@ -44,6 +44,21 @@ int sock_listen(int dir, const char *name, struct err *e)
 	return fd;
 }
 
+int sock_accept(int listener)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
+	    (peer.uid == geteuid() || peer.uid == 0))
+		return fd;
+	close(fd);
+	return -EPERM;
+}
+
 int sock_connect(int dir, const char *name, int nonblock)
 {
 	struct sockaddr_un a;

@@ -19,6 +19,12 @@
  */
 int sock_listen(int dir, const char *name, struct err *e);
 
+/* Takes the next connection of a listening socket, non-blocking. Only this process's user and root are
+ * let in, whatever the socket's mode has become: others are hung up on. Returns the descriptor or
+ * -errno, without a message; -EPERM: one was hung up on.
+ */
+int sock_accept(int listener);
+
 /* Connects to it. nonblock: the result is non-blocking, and a full backlog is -EAGAIN instead of
  * a wait. Returns the descriptor or -errno, without a message.
  */

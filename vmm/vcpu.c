@@ -241,6 +241,7 @@ static void *vcpu_thread(void *arg)
 	uint64_t began;
 	bool go_on;
 
+	confine_thread(v->host->confine, CONFINE_VCPU);
 	for (;;) {
 		int r = ioctl(v->fd, KVM_RUN, NULL);
 

@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "vmm/bus.h"
+#include "vmm/confine.h"
 #include "vmm/end.h"
 #include "vmm/kvm.h"
 #include "vmm/mem.h"
@@ -41,6 +42,7 @@ struct vcpu_host {
 	const struct bus *pio, *mmio;
 	const struct mem *mem;
 	struct end *end;
+	const struct confine *confine;
 	bool stray_told; /* an access that no device answered has been reported; atomic */
 	struct trace *trace;
 	int first_exit;  /* a timer, set to VCPU_FIRST_EXIT_NS by each vCPU's first exit */

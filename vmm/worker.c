@@ -9,6 +9,7 @@ int worker_init(struct worker *w, struct err *e)
 {
 	w->running = false;
 	w->last = NULL;
+	w->confine = NULL;
 	return loop_init(&w->loop, e);
 }
 
@@ -16,6 +17,8 @@ static void *run(void *arg)
 {
 	struct worker *w = arg;
 
+	if (w->confine)
+		confine_thread(w->confine, w->role);
 	loop_run(&w->loop);
 	if (w->last)
 		w->last(w);

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 
+#include "vmm/confine.h"
 #include "vmm/loop.h"
 
 struct worker {
@@ -15,6 +16,8 @@ struct worker {
 	bool running;
 	/* Called on the thread, as the last that it does. NULL after worker_init. */
 	void (*last)(struct worker *w);
+	const struct confine *confine; /* what it confines itself by, or NULL; set before it starts */
+	enum confine_role role;
 };
 
 /* Sources are added to w->loop between the two. */

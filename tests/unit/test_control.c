@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest/protocol.h"
@@ -127,6 +128,39 @@ static unsigned int clients(void)
 		n += control.client[i].control != NULL;
 	return n;
 }
+
+/* The socket's mode keeps others out; if somebody has changed it, the monitor does. */
+START_TEST(others_are_hung_up_on)
+{
+	char byte, path[64];
+	pid_t pid;
+	int status, fd;
+
+	if (geteuid())
+		ck_skip("only root can be somebody else");
+	ck_ok(fchmodat(tmp_dir, RUNDIR_CONTROL, 0777, 0));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", tmp_dir);
+	ck_ok(chmod(path, 0711));
+	pid = fork();
+	if (!pid) {
+		if (seteuid(65534))
+			_exit(2);
+		fd = sock_connect(tmp_dir, RUNDIR_CONTROL, 0);
+		_exit(fd < 0 ? 3 : recv(fd, &byte, 1, 0) != 0); /* 0: it is hung up */
+	}
+	for (int i = 0; i < 500 && !waitpid(pid, &status, WNOHANG); i++) {
+		loop_settle(&loop);
+		usleep(10000);
+	}
+	ck_that(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	ck_assert_uint_eq(clients(), 0);
+	fd = connect_control();
+	put(fd, "status\n");
+	ck_assert_str_eq(get(fd), "ok\nid vm\nstate running\n\n");
+	close(fd);
+}
+END_TEST
 
 START_TEST(status_again_and_again)
 {
@@ -686,6 +720,7 @@ int main(void)
 	const TTest *const monitor[] = {
 		status_again_and_again,
 		socket_is_the_owners,
+		others_are_hung_up_on,
 		request_in_fragments,
 		poweroff,
 		connection_becomes_the_console,

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * confine: what a VM's process gives up before its guest runs.
+ *
+ * The guest is hostile; so is, once it has found a bug in the monitor, the monitor. All that a VM needs
+ * is opened while it is made. Then, in this order, each in a function of its own:
+ *
+ *   limits        no core dumps, no message queues; those that stand cannot be raised
+ *   privileges    none can be gained by a program (no_new_privs); every capability goes, but those for
+ *                 files where a directory is shared
+ *   system calls  a seccomp filter for the process, and a stricter one for each kind of thread, which
+ *                 the thread puts on itself (confine_calls.c has the table). What is not in it kills
+ *                 the process
+ *
+ * A process that this one makes, a live fork, inherits all of it. docs/security.md says what it is good
+ * for.
+ */
+#ifndef UVM_VMM_CONFINE_H
+#define UVM_VMM_CONFINE_H
+
+#include <stdbool.h>
+
+#include <linux/filter.h>
+
+#include "vmm/err.h"
+
+/* Who makes a call. Bits, as a call may be many's. */
+enum confine_role {
+	CONFINE_VCPU = 1,
+	CONFINE_DISK = 2,
+	CONFINE_NET = 4,
+	CONFINE_SHARE = 8,
+	CONFINE_MAIN = 16,
+	CONFINE_RUNTIME = 32, /* the main thread of an OCI runtime, which changes its root late */
+};
+
+#define CONFINE_THREADS 4 /* the first of these have filters of their own */
+
+struct confine_needs {
+	bool none;    /* --sandbox none: nothing is given up */
+	bool shares;  /* directories are shared with the guest */
+	bool runtime; /* it is an OCI runtime's container */
+};
+
+struct confine {
+	bool on;
+	struct confine_filter {
+		struct sock_filter *code; /* malloc'ed, for as long as the process lives */
+		unsigned short len;
+	} thread[CONFINE_THREADS];
+};
+
+/* Confines the process, which has one thread. c is zeroed before. Not for a live fork, which is confined
+ * already and has its parent's c.
+ * Returns 0, or -errno with the message set: the VM must not run then.
+ */
+int confine(struct confine *c, const struct confine_needs *needs, struct err *e);
+
+/* Confines the calling thread further; one role. Where that fails the process ends: nobody waits for an
+ * answer of a thread that begins.
+ */
+void confine_thread(const struct confine *c, enum confine_role role);
+
+/* An option's setter (vmm/opt.h): "on" or "none" [bool, true for none]. */
+int confine_set(void *to, const char *value, struct err *e);
+
+/* --- the table; for tests, too --- */
+
+struct seccomp_condition;
+
+#define CONFINE_CONDITIONS 2
+
+/* A system call, or a use of one. Several entries of one call are alternatives. */
+struct confine_call {
+	int nr;
+	unsigned int who;     /* bits of enum confine_role */
+	const char *name, *why;
+	int error;	      /* 0: it is allowed; else it fails with this errno */
+	struct confine_condition {
+		unsigned char arg;
+		unsigned char used;
+		unsigned int mask, value; /* of the argument's lower 32 bits */
+	} when[CONFINE_CONDITIONS];
+};
+
+extern const struct confine_call confine_calls[];
+extern const unsigned int confine_call_count;
+
+/* Compiles the filter for these roles. Returns its length or -errno. */
+int confine_compile(unsigned int who, struct sock_filter *filter, struct err *e);
+
+#endif

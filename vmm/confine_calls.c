@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The system calls of a VM's process from when its guest runs, and why each is needed. The filters are
+ * made of this table and of nothing else.
+ *
+ * Names are those of x86-64's calls. Where musl and glibc make different ones for one function, both are
+ * here. Arguments are compared by their lower 32 bits, which is all that the kernel looks at in these.
+ *
+ * What is not here: execve, ptrace, process_vm_*, mount and its kin, setns, unshare (but where it takes
+ * nothing but a umask), socket families but UNIX, kill, setrlimit, io_uring_setup, bpf, keys, and
+ * memory that can be executed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+
+#include "vmm/confine.h"
+#include "vmm/util.h"
+
+#define V  CONFINE_VCPU
+#define D  CONFINE_DISK
+#define N  CONFINE_NET
+#define S  CONFINE_SHARE
+#define M  CONFINE_MAIN
+#define R  CONFINE_RUNTIME
+#define IO (D | N | S) /* threads that serve a device */
+#define T  (V | IO)    /* all that are not the main thread */
+
+#define ALL 0xffffffffu
+#define IS(n, v)      {.arg = n, .used = 1, .mask = ALL, .value = (unsigned int)(v)}
+#define HAS(n, bits)  {.arg = n, .used = 1, .mask = (bits), .value = (bits)}
+#define HASNT(n, bits) {.arg = n, .used = 1, .mask = (bits), .value = 0}
+
+#define CALL(call, who, why, ...) {SYS_##call, who, #call, why, 0, {__VA_ARGS__}}
+#define FAILS(call, who, error, why) {SYS_##call, who, #call, why, error, {{0}}}
+#define IOCTL(request, who, why) \
+	{SYS_ioctl, who, "ioctl " #request, why, 0, {IS(1, request)}}
+
+#define NAMESPACES                                                                                 \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
+	 CLONE_NEWNET | CLONE_PTRACE)
+
+/* The signal that vcpu.c kicks with; its default is to do nothing, whoever gets it. */
+#define KICK SIGURG
+
+const struct confine_call confine_calls[] = {
+	/* --- every thread --- */
+	CALL(read, M | T, "eventfds, timers, consoles, files"),
+	CALL(write, M | T, "eventfds, consoles, messages, files"),
+	CALL(writev, M | T, "stdio; a tap device"),
+	CALL(futex, M | T, "locks, and waiting for a thread"),
+	CALL(rt_sigreturn, M | T, "the end of a signal's handler"),
+	CALL(rt_sigprocmask, M | T, "threads begin and end with signals blocked"),
+	CALL(exit, M | T, "a thread's end"),
+	CALL(exit_group, M | T, "the process's end"),
+	CALL(mmap, M | T, "malloc, stacks, rings, guest memory; nothing that can be executed",
+	     HASNT(2, PROT_EXEC)),
+	CALL(munmap, M | T, "what was mapped"),
+	CALL(mprotect, M | T, "stacks' guard pages, malloc; nothing that can be executed",
+	     HASNT(2, PROT_EXEC)),
+	CALL(madvise, M | T, "free memory given back; what a fork must not have"),
+	CALL(brk, M | T, "malloc"),
+	CALL(mremap, M | T, "realloc"),
+	CALL(close, M | T, "what was opened"),
+	CALL(clock_gettime, M | T, "the time, where the vDSO cannot tell it"),
+	CALL(sched_yield, M | T, "musl's locks"),
+	CALL(set_robust_list, M | T, "a thread's beginning, glibc"),
+	CALL(rseq, M | T, "a thread's beginning, glibc"),
+	CALL(gettid, M | T, "musl's recursive locks"),
+	CALL(getpid, M | T, "the pid file; whether a lock's owner is a fork"),
+	CALL(restart_syscall, M | T, "a wait goes on after a stop"),
+	CALL(seccomp, M | T, "a thread's own filter, on top of this one",
+	     IS(0, SECCOMP_SET_MODE_FILTER)),
+
+	/* --- vCPUs; the order is the filter's: what is done most comes first --- */
+	IOCTL(KVM_RUN, M | V, "the guest runs"),
+	IOCTL(KVM_GET_REGS, M | V, "where the guest was when it could not go on; its state"),
+	CALL(timerfd_settime, M | T, "limits of devices; a VM's first exit"),
+	CALL(epoll_ctl, M | T, "a device's back end is watched, or not"),
+	CALL(io_uring_enter, M | V | D, "a disk's transfers; a reset waits for them"),
+	IOCTL(TUNSETOFFLOAD, M | V | N, "what a tap device may leave to the guest's driver"),
+
+	/* --- loops --- */
+	CALL(epoll_wait, M | IO, "a loop"),
+	CALL(epoll_pwait, M | IO, "the same, musl"),
+	CALL(readv, M | D | N | S, "requests' buffers"),
+	CALL(lseek, M | D | S, "a file's holes; positions in directories"),
+	CALL(fallocate, M | D | S, "discards and zeros; the guest's fallocate"),
+	CALL(fdatasync, M | D | S, "flushes"),
+	CALL(fsync, M | D | S, "flushes"),
+	CALL(ftruncate, M | D | S, "files of layers; the guest's truncate"),
+	CALL(fstat, M | D | S, "what a file is"),
+	CALL(fcntl, M | D | N | S, "locks of images; flags of descriptors"),
+
+	/* --- disks --- */
+	CALL(preadv, M | D | S, "reads"),
+	CALL(pwritev, M | D | S, "writes"),
+	CALL(pread64, M | D | S, "reads"),
+	CALL(pwrite64, M | D | S, "writes"),
+	IOCTL(BLKDISCARD, M | D, "discards of block devices"),
+	FAILS(io_uring_setup, M | D, EPERM, "what a ring does is not seen by these filters"),
+
+	/* --- networks --- */
+	CALL(recvfrom, M | N, "a stream of frames; consoles and agents"),
+	CALL(sendto, M | N, "a stream of frames; consoles and agents"),
+	CALL(sendmsg, M | N, "a stream of frames; vsock connections"),
+	CALL(getrandom, M, "random numbers; identities of copies"),
+
+	/* --- the main thread: sockets --- */
+	CALL(recvmsg, M, "requests on the control socket, with descriptors"),
+	CALL(accept4, M, "clients"),
+	CALL(socket, M, "listening, and what the guest connects to: UNIX sockets only",
+	     IS(0, AF_UNIX)),
+	CALL(socketpair, M, "the link to the agent", IS(0, AF_UNIX)),
+	CALL(bind, M, "the VM's sockets"),
+	CALL(listen, M, "the VM's sockets"),
+	CALL(connect, M, "the guest connects to a host's port"),
+	CALL(shutdown, M, "half of a connection ends"),
+	CALL(getsockopt, M, "who a client is", IS(1, SOL_SOCKET), IS(2, SO_PEERCRED)),
+
+	/* --- the main thread: files --- */
+	CALL(openat, M | S, "files in directories that are open", HAS(2, O_CLOEXEC)),
+	CALL(open, M, "the same, musl", HAS(1, O_CLOEXEC)),
+	CALL(newfstatat, M | S, "what a name stands for"),
+	CALL(stat, M, "the same, musl"),
+	CALL(readlink, M, "the process's number, where /proc has it"),
+	CALL(readlinkat, M | S, "links"),
+	CALL(mkdirat, M | S, "directories of snapshots and forks"),
+	CALL(unlinkat, M | S, "a VM's files at its end"),
+	CALL(renameat, M, "a snapshot gets its name"),
+	CALL(renameat2, M | S, "the same, where nothing may be replaced"),
+	CALL(rename, M, "the same, of musl's rename"),
+	CALL(faccessat, M, "whether a directory is kept"),
+	CALL(faccessat2, M, "the same"),
+	CALL(getdents64, M | S, "directories"),
+	CALL(flock, M, "a VM's directory is locked"),
+	CALL(umask, M | S, "modes of sockets"),
+	CALL(copy_file_range, M | S, "copies of disks"),
+	IOCTL(FICLONE, M, "copies of disks, where a file system shares blocks"),
+	CALL(dup, M, "the descriptors of forks"),
+	CALL(dup2, M, "standard streams of what goes to the background"),
+	CALL(dup3, M, "the same"),
+	CALL(pipe2, M, "what a fork reports"),
+
+	/* --- the main thread: the rest --- */
+	CALL(poll, M, "waiting for one thing"),
+	CALL(ppoll, M, "the same"),
+	CALL(eventfd2, M | D, "doorbells of forks"),
+	CALL(epoll_create1, M, "loops of forks"),
+	CALL(timerfd_create, M, "timers of forks"),
+	CALL(signalfd4, M, "signals"),
+	CALL(rt_sigaction, M, "handlers"),
+	CALL(sigaltstack, M, "handlers"),
+	CALL(clock_nanosleep, M, "waiting for a guest to shut down"),
+	CALL(nanosleep, M, "the same"),
+	CALL(tkill, M, "a vCPU is kicked, musl", IS(1, KICK)),
+	CALL(tgkill, M, "a vCPU is kicked, glibc", IS(2, KICK)),
+	CALL(clone, M, "threads and forks; no namespaces", HASNT(0, NAMESPACES)),
+	FAILS(clone3, M, ENOSYS, "glibc goes on with clone, whose flags can be seen"),
+	CALL(fork, M, "forks and snapshots, musl"),
+	CALL(set_tid_address, M, "forks, musl"),
+	CALL(setsid, M, "a fork is in the background"),
+	CALL(getppid, M, "what stays behind looks whether it still needs to"),
+	CALL(geteuid, M, "whose a directory is"),
+	CALL(getuid, M, "whose a directory is"),
+	CALL(getegid, M, "whose a directory is"),
+	CALL(wait4, M, "a fork that could not be made"),
+	CALL(pidfd_open, M, "forks are watched"),
+	CALL(pidfd_send_signal, M, "forks end together, if one fails"),
+	CALL(close_range, M, "what stays behind keeps little"),
+	CALL(pause, M, "what stays behind"),
+	CALL(setpriority, M, "what stays behind is nobody's hurry"),
+	CALL(prctl, M, "what stays behind goes with its parent", IS(0, PR_SET_PDEATHSIG)),
+	CALL(kill, M, "nobody waits for this VM: it ends itself", IS(1, SIGTERM)),
+	CALL(uname, M, "musl"),
+	CALL(getrusage, M, "figures"),
+	CALL(sysinfo, M, "figures"),
+	CALL(membarrier, M, "musl, where a thread-local variable is made"),
+
+	/* --- terminals --- */
+	IOCTL(TCGETS, M, "a terminal becomes raw, and what it was"),
+	IOCTL(TCSETS, M, "the same"),
+	IOCTL(TCSETSW, M, "the same"),
+	IOCTL(TCSETSF, M, "the same"),
+	IOCTL(TIOCGWINSZ, M, "a terminal's size; musl asks it of stdout"),
+
+	/* --- KVM: state is read for snapshots; a fork makes a VM --- */
+#define KVM(request, why) IOCTL(KVM_##request, M, why)
+	KVM(CHECK_EXTENSION, "what there is"),
+	KVM(GET_API_VERSION, "a fork makes a VM"),
+	KVM(GET_VCPU_MMAP_SIZE, "a fork makes a VM"),
+	KVM(CREATE_VM, "a fork makes a VM"),
+	KVM(SET_USER_MEMORY_REGION, "a fork makes a VM"),
+	KVM(SET_IDENTITY_MAP_ADDR, "a fork makes a VM"),
+	KVM(SET_TSS_ADDR, "a fork makes a VM"),
+	KVM(CREATE_IRQCHIP, "a fork makes a VM"),
+	KVM(CREATE_VCPU, "a fork makes a VM"),
+	KVM(IRQFD, "interrupt lines of a fork"),
+	KVM(IOEVENTFD, "doorbells of a fork"),
+	KVM(GET_SUPPORTED_CPUID, "whether a state fits this host"),
+	KVM(GET_MSR_INDEX_LIST, "a vCPU's state"),
+	KVM(GET_MSRS, "a vCPU's state"),
+	KVM(SET_MSRS, "a vCPU's state"),
+	KVM(SET_REGS, "a vCPU's state"),
+	KVM(GET_SREGS, "a vCPU's state"),
+	KVM(SET_SREGS, "a vCPU's state"),
+	KVM(GET_XSAVE, "a vCPU's state"),
+	KVM(GET_XSAVE2, "a vCPU's state"),
+	KVM(SET_XSAVE, "a vCPU's state"),
+	KVM(GET_XCRS, "a vCPU's state"),
+	KVM(SET_XCRS, "a vCPU's state"),
+	KVM(GET_DEBUGREGS, "a vCPU's state"),
+	KVM(SET_DEBUGREGS, "a vCPU's state"),
+	KVM(GET_LAPIC, "a vCPU's state"),
+	KVM(SET_LAPIC, "a vCPU's state"),
+	KVM(GET_MP_STATE, "a vCPU's state"),
+	KVM(SET_MP_STATE, "a vCPU's state"),
+	KVM(GET_VCPU_EVENTS, "a vCPU's state"),
+	KVM(SET_VCPU_EVENTS, "a vCPU's state"),
+	KVM(SET_CPUID2, "a vCPU's state"),
+	KVM(GET_TSC_KHZ, "a vCPU's state"),
+	KVM(SET_TSC_KHZ, "a vCPU's state"),
+	KVM(GET_DEVICE_ATTR, "a vCPU's clock"),
+	KVM(SET_DEVICE_ATTR, "a vCPU's clock"),
+	KVM(KVMCLOCK_CTRL, "a guest stood still"),
+	KVM(GET_CLOCK, "the VM's state"),
+	KVM(SET_CLOCK, "the VM's state"),
+	KVM(GET_IRQCHIP, "the VM's state"),
+	KVM(SET_IRQCHIP, "the VM's state"),
+
+	/* --- shares: what a guest asks of a directory --- */
+	CALL(linkat, S, "the guest's link"),
+	CALL(symlinkat, M | S, "a snapshot tells its parent of it; the guest's symlink"),
+	CALL(mknodat, S, "the guest's mknod"),
+	CALL(fchownat, S, "the guest's chown"),
+	CALL(fchmodat, S, "the guest's chmod"),
+	CALL(utimensat, S, "the guest's utimes"),
+	CALL(fstatfs, S, "the guest's statfs"),
+	CALL(syncfs, S, "the guest's syncfs"),
+	CALL(statfs, S, "the guest's statfs"),
+	CALL(pwritev2, S, "the guest appends"),
+	CALL(preadv2, S, "reads"),
+	CALL(fgetxattr, S, "attributes"),
+	CALL(fsetxattr, S, "attributes"),
+	CALL(flistxattr, S, "attributes"),
+	CALL(fremovexattr, S, "attributes"),
+	CALL(setfsuid, S, "files are made as the guest's user"),
+	CALL(setfsgid, S, "files are made as the guest's group"),
+	CALL(setgroups, S, "the thread has no other groups"),
+	CALL(capget, S, "the thread keeps what has to do with files"),
+	CALL(capset, S, "the same; the guest's set-ID bits"),
+	CALL(prctl, S, "the same", IS(0, PR_GET_SECUREBITS)),
+	CALL(prctl, S, "the same", IS(0, PR_SET_SECUREBITS)),
+	CALL(unshare, S, "a umask of the thread's own", IS(0, CLONE_FS)),
+	CALL(getuid, S, "whose files are"),
+	CALL(geteuid, S, "whose files are"),
+	CALL(getegid, S, "whose files are"),
+
+	/* --- an OCI runtime's container takes its root when the guest has made it --- */
+	CALL(mount, R, "a /proc for the callers' ps"),
+	CALL(pivot_root, R, "the container's root"),
+	CALL(umount2, R, "the host's is left"),
+	CALL(fchdir, R, "the container's root"),
+	CALL(chdir, R, "the container's root"),
+	CALL(openat2, R, "a place for /proc, and no link is followed out of the root"),
+	CALL(mknodat, R, "a place for /proc"),
+
+#ifdef __SANITIZE_ADDRESS__
+	/* --- what the sanitizers of the tests' build do at any time --- */
+	CALL(sigaltstack, T, "a thread's stack for reports"),
+	CALL(sched_getaffinity, M | T, "a thread's beginning"),
+	CALL(getrusage, M | T, "a report"),
+	CALL(prlimit64, M | T, "the stack's size", IS(2, 0)),
+	CALL(gettimeofday, M | T, "a report"),
+	CALL(openat, T, "/proc/self/maps", HAS(2, O_CLOEXEC)),
+	CALL(openat, T, "/proc/self/maps", HASNT(2, O_ACCMODE)),
+	CALL(readlink, T, "/proc/self/exe"),
+	CALL(fstat, T, "files"),
+	CALL(newfstatat, T, "files"),
+#endif
+};
+
+const unsigned int confine_call_count = ARRAY_SIZE(confine_calls);
