@@ -99,7 +99,7 @@ static bool report(struct virtio_balloon *b)
 	return true;
 }
 
-/* What the driver tells (5.5.6.4): pairs of a tag and a value. Those that nobody knows are left out. */
+/* What the driver tells (5.5.6.4): pairs of a tag and a value, of which unknown ones are left out. */
 struct told {
 	uint16_t tag;
 	uint64_t value;
@@ -147,7 +147,8 @@ static int take_one(struct virtio_balloon *b, struct virtqueue *q, unsigned int 
 	if (r > 0 && take[what](b))
 		return 1;
 	if (r)
-		virtio_fail(&b->dev, r < 0 ? "malformed descriptor chain" : "balloon request that is none");
+		virtio_fail(&b->dev, r < 0 ? "malformed descriptor chain"
+					   : "balloon request that is none");
 	return r ? -EINVAL : 0;
 }
 
@@ -243,8 +244,8 @@ int virtio_balloon_set_target(struct virtio_balloon *b, uint64_t bytes, struct e
 	uint64_t all = mem_size(b->dev.mem);
 
 	if (bytes > all)
-		return err_set(e, EINVAL, "a balloon of %" PRIu64 " MiB in a guest of %" PRIu64, bytes >> 20,
-			       all >> 20);
+		return err_set(e, EINVAL, "a balloon of %" PRIu64 " MiB in a guest of %" PRIu64,
+			       bytes >> 20, all >> 20);
 	virtio_enter(&b->dev);
 	b->config.num_pages = (uint32_t)(bytes / PAGE);
 	virtio_config_changed(&b->dev);
@@ -291,8 +292,10 @@ int virtio_balloon_state(struct virtio_balloon *b, uint32_t instance, struct sta
 	r = state_visit(v, &virtio_balloon_table, instance, b, e);
 	if (!r && loading && !possible(b))
 		r = state_invalid(v, &virtio_balloon_table, instance, "no balloon is like that", e);
-	if (r)
+	if (r) {
+		b->dev.queues = QUEUES; /* whatever was loaded: a reset goes by it */
 		return r;
+	}
 	/* Such a driver was not offered the rest, and is not now. */
 	if (loading && b->dev.queues == QUEUES_BEFORE_STATS)
 		b->dev.offered &= ~(F_STATS | F_DEFLATE_ON_OOM);

@@ -9,9 +9,10 @@
  *              net.N, mac.N, mtu.N, link.N (of network device N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
- *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it), vsock_received_bytes, vsock_sent_bytes, vsock_connections,
- *              balloon_target, balloon_size, and, as the guest told when that was last asked for,
- *              balloon_age_ms and what docs/control-socket.md lists
+ *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it),
+ *              vsock_received_bytes, vsock_sent_bytes, vsock_connections, balloon_target,
+ *              balloon_size, and, as the guest told when that was last asked for, balloon_age_ms
+ *              and what docs/control-socket.md lists
  *   pause      no vCPU runs and no disk is served until "resume", which undoes it; both may come
  *   resume     twice. A VM that is paused cannot be saved or forked
  *   poweroff   ends the VM at once, as if its power were cut, disks in order

@@ -179,6 +179,7 @@ int main(int argc, char **argv)
 	int status;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* what a guest writes beyond the limit of file sizes fails, and is no end */
 	raise_descriptor_limit();
 	status = dispatch(argc, argv, &e);
 	if (*e.text)

@@ -321,6 +321,7 @@ static _Noreturn void become_passt(int fd, int report, const struct words *w)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	execvp(w->word[0], (char *const *)(uintptr_t)w->word);
 	r = errno;
 	(void)!write(4, &r, sizeof(r));

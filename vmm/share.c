@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -91,7 +90,6 @@ int share_open(struct share *s, const struct share_config *cfg, unsigned int n, 
 
 	if (!strcmp(cfg->path, SHARE_PLACEHOLDER))
 		return 0;
-	signal(SIGXFSZ, SIG_IGN); /* a guest may write as far as the limit of file sizes, and then EFBIG */
 	fds = fds_of(n);
 	widen_table();
 	return fuse_server_open(&s->server, cfg->path, cfg->read_only, cfg->cache, fds, e);

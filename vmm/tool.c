@@ -55,6 +55,7 @@ _Noreturn static void child(const char *path, const char *const *argv, int in, i
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	/* Out of the way of 0 to 2 first. */
 	in = in < 0 ? in : fcntl(in, F_DUPFD_CLOEXEC, 3);
 	out = out < 0 ? out : fcntl(out, F_DUPFD_CLOEXEC, 3);

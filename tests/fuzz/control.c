@@ -41,6 +41,12 @@ static int take_pause(void *ctx, bool on, struct err *e)
 	return on ? 0 : err_set(e, EINVAL, "no");
 }
 
+static int take_balloon(void *ctx, uint64_t bytes, struct err *e)
+{
+	(void)ctx;
+	return bytes % 2 ? err_set(e, EINVAL, "no") : 0;
+}
+
 void fuzz_control(const uint8_t *data, size_t len)
 {
 	static struct control control;
@@ -64,6 +70,7 @@ void fuzz_control(const uint8_t *data, size_t len)
 				   .status = say,
 				   .stats = say,
 				   .pause = take_pause,
+				   .balloon = take_balloon,
 				   .snapshot = take_snapshot,
 				   .fork = take_fork};
 	if (control_init(&control, tmp_dir, &e))

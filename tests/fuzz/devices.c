@@ -14,6 +14,7 @@
 #include "devices/virtio_balloon.h"
 #include "devices/virtio_blk.h"
 #include "devices/virtio_vsock.h"
+#include "snapshot/sum.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/util.h"
@@ -362,8 +363,96 @@ static void balloon_event(struct fuzz_input *in)
 		virtio_balloon_figures(&device.balloon, &f);
 }
 
+/* The driver goes, and everything is given back. */
+static void stop(enum kind kind)
+{
+	struct err e;
+
+	reg_write(&d, REG_STATUS, 0);
+	serve();
+	if (kind >= NET)
+		virtio_net_set_backend(&device.net, NULL, &e);
+	virtio_close(d.dev);
+	d.dev = NULL;
+	if (kind >= NET) {
+		net_stream_close(&stream);
+		close(peer);
+	}
+	must(!streams);
+}
+
+/* --- states --- */
+
+#define STATE_KIND   "fuzzing."
+#define STATE_HEADER 32u /* docs/snapshot.md: its sum is the last of it */
+
+static int visit_state(enum kind kind, struct state_visitor *v, struct err *e)
+{
+	switch (kind) {
+	case DISK_KIND:
+	case READ_ONLY_DISK: return virtio_state(&device.blk.dev, 0, v, e);
+	case BALLOON: return virtio_balloon_state(&device.balloon, 0, v, e);
+	case NET:
+	case NET_OFFLOADED: return virtio_net_state(&device.net, 0, v, e);
+	default: return virtio_vsock_state(&device.vsock, 0, 1024, v, e);
+	}
+}
+
+static void change_bytes(struct state_writer *w, struct fuzz_input *in)
+{
+	unsigned int n = (unsigned int)fuzz_take(in, 1) % 16;
+	uint64_t sum;
+
+	while (n--) {
+		uint64_t at = STATE_HEADER + fuzz_take(in, 2) % (w->len - STATE_HEADER);
+
+		w->data[at] = (uint8_t)fuzz_take(in, 1);
+	}
+	sum = sum_bytes(w->data + STATE_HEADER, w->len - STATE_HEADER,
+			sum_bytes(w->data, STATE_HEADER - sizeof(sum), 0));
+	memcpy(w->data + STATE_HEADER - sizeof(sum), &sum, sizeof(sum));
+}
+
+/* Another device goes on from this one's state, into which the input has written; or refuses it. */
+static bool reload(enum kind kind, struct fuzz_input *in)
+{
+	struct state_writer w;
+	struct state_reader r;
+	struct err e;
+	bool good;
+
+	state_begin(&w, STATE_KIND);
+	must(!visit_state(kind, &(struct state_visitor){.w = &w}, &e) && !state_finish(&w, &e));
+	change_bytes(&w, in);
+	stop(kind);
+	memset(&device, 0, sizeof(device));
+	must(!make_device(kind, &e));
+	must(!state_open(&r, w.data, w.len, STATE_KIND, "state", &e));
+	good = !visit_state(kind, &(struct state_visitor){.r = &r}, &e);
+	state_discard(&w);
+	if (good)
+		serve();
+	return good;
+}
+
+static bool other_event(enum kind kind, struct fuzz_input *in)
+{
+	if (in->at < in->end && *in->at & 0x80) {
+		in->at++;
+		return reload(kind, in);
+	}
+	if (kind == VSOCK)
+		host_event(in);
+	else if (kind == BALLOON)
+		balloon_event(in);
+	else if (kind >= NET)
+		peer_says(in);
+	return true;
+}
+
 static void drive_device(enum kind kind, struct fuzz_input in)
 {
+	bool good = true;
 	struct err e;
 
 	input = &in;
@@ -371,7 +460,7 @@ static void drive_device(enum kind kind, struct fuzz_input in)
 	memset(&device, 0, sizeof(device));
 	driver_init(&d);
 	must(!make_device(kind, &e));
-	for (unsigned int i = 0; i < STEPS && in.at < in.end; i++) {
+	for (unsigned int i = 0; i < STEPS && in.at < in.end && good; i++) {
 		switch (fuzz_take(&in, 1) % 7) {
 		case 0: access_register(&in); break;
 		case 1: write_memory(&in, false); break;
@@ -385,26 +474,11 @@ static void drive_device(enum kind kind, struct fuzz_input in)
 			good_start(fuzz_take(&in, 8), 1u << fuzz_take(&in, 1) % 9);
 			serve();
 			break;
-		case 6:
-			if (kind == VSOCK)
-				host_event(&in);
-			else if (kind == BALLOON)
-				balloon_event(&in);
-			else if (kind >= NET)
-				peer_says(&in);
-			break;
+		case 6: good = other_event(kind, &in); break;
 		}
 	}
-	reg_write(&d, REG_STATUS, 0); /* and everything is given back */
-	serve();
-	if (kind >= NET)
-		virtio_net_set_backend(&device.net, NULL, &e);
+	stop(kind);
 	driver_free(&d);
-	if (kind >= NET) {
-		net_stream_close(&stream);
-		close(peer);
-	}
-	must(!streams);
 }
 
 void fuzz_virtio(const uint8_t *data, size_t len)

@@ -74,6 +74,15 @@ static int make_fork(void *ctx, struct control_ticket ticket, const char *name, 
 	return r;
 }
 
+static uint64_t ordered; /* bytes of a balloon */
+
+static int set_balloon(void *ctx, uint64_t bytes, struct err *why)
+{
+	(void)ctx;
+	ordered = bytes;
+	return bytes > 4096 ? err_set(why, EINVAL, "too much") : 0;
+}
+
 static size_t status(void *ctx, char *text, size_t size)
 {
 	(void)ctx;
@@ -95,7 +104,7 @@ static void setup(void)
 	serial_init(&serial, irq, &host);
 	control =
 		(struct control){.loop = &loop, .end = &end, .console = &console, .status = status,
-				 .snapshot = snapshot, .fork = make_fork};
+				 .balloon = set_balloon, .snapshot = snapshot, .fork = make_fork};
 	ck_ok(control_init(&control, tmp_dir, &e));
 }
 
@@ -224,6 +233,28 @@ START_TEST(connection_becomes_the_console)
 		ck_assert_int_eq(byte, *p);
 	}
 	ck_assert_str_eq(get(fd), "");
+}
+END_TEST
+
+START_TEST(balloons)
+{
+	static const char *const none[] = {"balloon \n", "balloon -1\n", "balloon 1M\n", "balloon  1\n",
+					   "balloon 0x1\n"};
+	int fd = connect_control();
+
+	put(fd, "balloon 4096\n");
+	ck_assert_str_eq(get(fd), "ok\n\n");
+	ck_assert_uint_eq(ordered, 4096);
+	put(fd, "balloon 18446744073709551616\n");
+	ck_assert_str_eq(get(fd), "error too much\n\n");
+	ck_assert_uint_eq(ordered, UINT64_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+		put(fd, none[i]);
+		ck_assert_str_eq(get(fd), "error balloon takes a number of bytes\n\n");
+	}
+	put(fd, "balloon\n");
+	ck_assert_str_eq(get(fd), "error unknown request\n\n");
+	close(fd);
 }
 END_TEST
 
@@ -724,7 +755,7 @@ int main(void)
 		request_in_fragments,
 		poweroff,
 		connection_becomes_the_console,
-		unknown_requests,
+		unknown_requests,	balloons,
 		lines_that_are_too_long,
 		clients_that_leave,
 		many_clients,

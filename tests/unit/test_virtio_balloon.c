@@ -760,6 +760,7 @@ START_TEST(state_that_is_none)
 		ck_ok(virtio_balloon_init(&other, &d.guest.mem, d.irq, &d.loop, &e));
 		ck_assert_int_eq(load(&other, &w), -EINVAL);
 		ck_assert(strstr(e.text, "no balloon is like that"));
+		ck_assert_uint_eq(other.dev.queues, QUEUES);
 		virtio_close(&other.dev);
 		state_discard(&w);
 	}
