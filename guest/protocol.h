@@ -227,6 +227,8 @@ enum agent_record_type {
 	AGENT_R_ID_MAP = 10, /* struct agent_id_map, of the new user namespace */
 	AGENT_R_HOOK = 11,   /* struct agent_hook and strings: a program of the container */
 	AGENT_R_HOOK_STATE = 12, /* a text, what hooks get to read; at most one. None: the agent's */
+	AGENT_R_GUEST_DEVICE = 13, /* struct agent_guest_device and a path in the guest: a rule about the
+				    * device there, after all of DEVICE_RULE */
 };
 
 enum agent_root_flags {
@@ -268,6 +270,11 @@ struct agent_device_rule {
 	uint32_t type;	      /* 'c', 'b', or 'a' for both */
 	int32_t major, minor; /* -1: any */
 	uint32_t access;      /* 1: mknod, 2: read, 4: write; as BPF_DEVCG_ACC_* */
+	uint32_t zero;
+};
+
+struct agent_guest_device {
+	uint32_t access; /* that is allowed, as of a rule */
 	uint32_t zero;
 };
 
@@ -468,6 +475,7 @@ _Static_assert(sizeof(struct agent_root) == 16, "root");
 _Static_assert(sizeof(struct agent_mount) == 16, "mount");
 _Static_assert(sizeof(struct agent_device) == 24, "device");
 _Static_assert(sizeof(struct agent_device_rule) == 24, "device_rule");
+_Static_assert(sizeof(struct agent_guest_device) == 8, "guest_device");
 _Static_assert(sizeof(struct agent_id_map) == 16, "id_map");
 _Static_assert(sizeof(struct agent_hook) == 16, "hook");
 _Static_assert(sizeof(struct agent_wait) == 88, "wait");

@@ -201,7 +201,29 @@ const struct cmd cmd_logs = {
 
 /* --- wait --- */
 
-static int wait_one(const char *id, struct err *e)
+struct wait_config {
+	bool json;
+	struct json_writer out;
+};
+
+static const struct opt wait_options[] = {
+	{"json", 0, NULL, "print a JSON array", opt_set_flag, offsetof(struct wait_config, json)},
+	{0},
+};
+
+static void print_status(struct wait_config *c, const char *id, int status)
+{
+	if (!c->json) {
+		printf("%d\n", status);
+		return;
+	}
+	json_put_open(&c->out, NULL, '{');
+	json_put_string(&c->out, "id", id);
+	json_put_int(&c->out, "status", status);
+	json_put_close(&c->out);
+}
+
+static int wait_one(struct wait_config *c, const char *id, struct err *e)
 {
 	struct rundir vm;
 	struct record rec;
@@ -222,7 +244,7 @@ static int wait_one(const char *id, struct err *e)
 		r = err_set(e, ECHILD, "container '%s' was killed with its monitor; nobody knows its status",
 			    id);
 	else if (!r)
-		printf("%d\n", rec.status);
+		print_status(c, id, rec.status);
 	if (!r)
 		*e->text = 0;
 	record_free(&rec);
@@ -233,13 +255,20 @@ static int wait_one(const char *id, struct err *e)
 
 static int run_wait(void *cfg, int argc, char **argv, struct err *e)
 {
+	struct wait_config *c = cfg;
 	int status = EXIT_OK;
 
-	(void)cfg;
 	if (argc < 1)
 		return cmd_usage(&cmd_wait, e);
+	c->out.out = stdout;
+	if (c->json)
+		json_put_open(&c->out, NULL, '[');
 	for (int i = 0; i < argc && !status; i++)
-		status = wait_one(argv[i], e);
+		status = wait_one(c, argv[i], e);
+	if (c->json) {
+		json_put_close(&c->out);
+		putchar('\n');
+	}
 	return status;
 }
 
@@ -247,7 +276,9 @@ const struct cmd cmd_wait = {
 	.name = "wait",
 	.args = "ID...",
 	.summary = "Wait until containers have ended, and print their exit statuses",
+	.options = wait_options,
 	.run = run_wait,
+	.cfg_size = sizeof(struct wait_config),
 };
 
 /* --- inspect --- */
@@ -281,6 +312,7 @@ static void put_record(struct json_writer *w, const struct record *rec)
 {
 	json_put_string(w, "image", rec->image);
 	json_put(w, "command", rec->command);
+	json_put_string(w, "scratch", rec->scratch);
 	json_put_bool(w, "remove", rec->remove);
 	json_put_string(w, "created", or_null(rec->created));
 	json_put_string(w, "started", or_null(rec->started));

@@ -25,6 +25,7 @@
 #define RUN_ENV	    1024
 #define RUN_MOUNTS  32
 #define RUN_SYSCTLS 64
+#define RUN_DEVICES 16
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,6 +58,8 @@ struct run_config {
 	struct container_value sysctl[RUN_SYSCTLS];
 	struct container_mount tmpfs[RUN_MOUNTS];
 	unsigned int tmpfs_count;
+	struct container_guest_device allowed[RUN_DEVICES];
+	const char *allowed_at[RUN_DEVICES];
 };
 
 /* --- the environment --- */
@@ -274,6 +277,44 @@ static int set_tmpfs(void *to, const char *value, struct err *e)
 	return 0;
 }
 
+/* GUEST[:PATH[:ACCESS]]. Of the process's own argv, as above. A device of the host's means nothing to the
+ * guest's kernel, so the names are the guest's.
+ */
+static int set_device(void *to, const char *value, struct err *e)
+{
+	struct run_config *c = to;
+	struct container_spec *s = &c->run.spec;
+	struct container_guest_device *d = &c->allowed[s->guest_device_count];
+	char *at = strchr(value, ':'), *access = at ? strchr(at + 1, ':') : NULL;
+
+	if (s->guest_device_count == RUN_DEVICES)
+		return err_set(e, EINVAL, "at most %u", RUN_DEVICES);
+	if (at)
+		*at++ = 0;
+	if (access)
+		*access++ = 0;
+	if (at && !access && !at[strspn(at, "rwm")]) { /* GUEST:ACCESS */
+		access = at;
+		at = NULL;
+	}
+	if (strncmp(value, "/dev/", 5))
+		return err_set(e, EINVAL, "'%s' is no device of the guest's: they are in /dev", value);
+	if (at && *at != '/')
+		return err_set(e, EINVAL, "'%s' is not an absolute path", at);
+	*d = (struct container_guest_device){value, 0};
+	for (const char *p = access ? access : "rwm"; *p; p++) {
+		const char *known = strchr("mrw", *p);
+
+		if (!known)
+			return err_set(e, EINVAL, "'%s' is not made of r, w and m", access);
+		d->access |= 1u << (known - "mrw");
+	}
+	if (!d->access)
+		return err_set(e, EINVAL, "no access to '%s'", value);
+	c->allowed_at[s->guest_device_count++] = at ? at : value;
+	return 0;
+}
+
 static int set_cpu(void *to, const char *value, struct err *e)
 {
 	enum cpuid_template *t = to;
@@ -326,6 +367,8 @@ static const struct opt run_options[] = {
 	 "its network, as --net of 'uvm help boot' has them (default none)", set_network, 0},
 	{"tmpfs", 0, "PATH[:OPTIONS]", "mount an empty file system in memory at PATH (size=64m,mode=700,exec,...)",
 	 set_tmpfs, 0},
+	{"device", 0, "GUEST[:PATH][:rwm]",
+	 "a device of the guest's, at PATH, to read, write or make; may be repeated", set_device, 0},
 	{"cap-add", 0, "CAPABILITY|ALL", "give it a capability; may be repeated", set_cap_add, 0},
 	{"cap-drop", 0, "CAPABILITY|ALL", "take one of the usual ones away; may be repeated",
 	 set_cap_drop, 0},
@@ -420,6 +463,24 @@ static int add_root(struct run_config *c, struct err *e)
 	root->upper_size = c->layer.size;
 	root->upper = c->layer.disk ? add_disk(c, c->layer.path, false, !c->layer.kept) : "tmpfs";
 	c->run.settle = c->layer.kept;
+	c->run.scratch = c->layer.kept ? c->layer.path : NULL;
+	return 0;
+}
+
+/* As they are in the guest, whatever their numbers. */
+static int add_devices(struct run_config *c, struct err *e)
+{
+	struct container_spec *s = &c->run.spec;
+
+	s->guest_devices = c->allowed;
+	for (size_t i = 0; i < s->guest_device_count; i++) {
+		if (s->mount_count == RUN_MOUNTS)
+			return err_set(e, EINVAL, "too many mounts");
+		c->mount[s->mount_count++] =
+			(struct container_mount){.source = c->allowed[i].path,
+						 .target = c->allowed_at[i],
+						 .flags = MS_BIND | MS_NOSUID | MS_NOEXEC};
+	}
 	return 0;
 }
 
@@ -453,6 +514,8 @@ static int add_parts(struct run_config *c, struct err *e)
 		c->mount[s->mount_count++] = c->tmpfs[i];
 	}
 	s->sysctls = c->sysctl;
+	if (!r)
+		r = add_devices(c, e);
 	return r ? r : add_dns(c, e);
 }
 

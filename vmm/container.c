@@ -189,6 +189,16 @@ static void put_device(struct message *m, const struct container_device *d)
 	end(m);
 }
 
+static void put_guest_device(struct message *m, const struct container_guest_device *d)
+{
+	const struct agent_guest_device head = {.access = d->access};
+
+	begin(m, AGENT_R_GUEST_DEVICE);
+	put(m, &head, sizeof(head));
+	put_string(m, d->path);
+	end(m);
+}
+
 static void put_hook(struct message *m, const struct container_hook *hook)
 {
 	struct agent_hook head = {.stage = hook->stage, .timeout_ms = hook->timeout_ms};
@@ -216,6 +226,8 @@ static void put_records(struct message *m, const struct container_spec *s)
 		put_device(m, &s->devices[i]);
 	for (size_t i = 0; i < s->rule_count; i++)
 		put_struct(m, AGENT_R_DEVICE_RULE, &s->rules[i], sizeof(s->rules[i]));
+	for (size_t i = 0; i < s->guest_device_count; i++)
+		put_guest_device(m, &s->guest_devices[i]);
 	for (const char *const *p = s->masked; p && *p; p++)
 		put_text(m, AGENT_R_MASKED, *p);
 	for (const char *const *p = s->readonly; p && *p; p++)

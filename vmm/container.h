@@ -41,6 +41,11 @@ struct container_device {
 	struct agent_device node;
 };
 
+struct container_guest_device {
+	const char *path; /* in the guest */
+	uint32_t access;  /* as struct agent_device_rule */
+};
+
 struct container_value { /* of a sysctl, or of a file of the cgroup */
 	const char *name, *value;
 };
@@ -66,6 +71,8 @@ struct container_spec {
 	size_t device_count;
 	const struct agent_device_rule *rules;
 	size_t rule_count;
+	const struct container_guest_device *guest_devices; /* that may be used; it needs mounts of them */
+	size_t guest_device_count;
 	const char *const *masked, *const *readonly; /* paths, NULL at the end */
 	const struct container_value *sysctls;
 	size_t sysctl_count;

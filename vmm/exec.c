@@ -34,6 +34,7 @@
 #include "vmm/util.h"
 
 #define FLOW_BYTES 65536
+#define TURN_MESSAGES 16 /* of the agent, between two looks at the clock */
 
 /* Passed on to the command. */
 static const int passed_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
@@ -60,7 +61,7 @@ struct exec {
 	sigset_t old_mask;
 	struct sigaction old_pipe;
 	struct tty tty;
-	uint64_t deadline_ns; /* for the first answer */
+	uint64_t deadline_ns; /* for the first answer, and between the end and its streams' */
 	uint64_t kill_ns;     /* when it has had its time; 0: never */
 	bool created; /* and waits to be started, for as long as that takes */
 	bool started;
@@ -322,6 +323,7 @@ static int process_exited(struct exec *x, struct err *e)
 	if (x->timed_out)
 		x->status = EXEC_TIMED_OUT;
 	x->exited = true;
+	x->deadline_ns = agent_deadline();
 	close(x->control);
 	x->control = -1;
 	return 0;
@@ -369,9 +371,10 @@ static int take_message(struct exec *x, struct err *e)
 		       m->head.type);
 }
 
+/* No more than some in a turn: there is no end to them if the guest likes, but to its time there is. */
 static int take_messages(struct exec *x, struct err *e)
 {
-	while (x->control >= 0) {
+	for (int i = 0; i < TURN_MESSAGES && x->control >= 0; i++) {
 		int r = agent_receive(x->control, &x->message, e);
 
 		if (r <= 0)
@@ -391,18 +394,28 @@ static bool finished(const struct exec *x)
 	return x->exited && x->flow[1].from < 0 && x->flow[2].from < 0;
 }
 
+/* Whether something waits for one of our own descriptors, which may take its time. */
+static bool waits_for_us(const struct exec *x)
+{
+	return x->flow[1].start < x->flow[1].end || x->flow[2].start < x->flow[2].end;
+}
+
 /* Milliseconds for poll, or -ETIMEDOUT. A process that has had its time is killed, and then its end
  * is waited for as that of any other: but no longer than for an answer.
  */
 static int patience(struct exec *x, struct err *e)
 {
-	uint64_t now, until = x->started ? x->kill_ns : x->created ? 0 : x->deadline_ns;
+	uint64_t now, until = x->started && !x->exited ? x->kill_ns
+			      : x->created && !x->exited ? 0
+							 : x->deadline_ns;
 
-	if (!until || x->exited)
+	if (!until || (x->exited && waits_for_us(x)))
 		return -1;
 	now = now_ns();
 	if (now < until)
 		return (int)MIN((until - now) / 1000000 + 1, INT_MAX);
+	if (x->exited)
+		return err_set(e, ETIMEDOUT, "the guest's agent does not end the streams");
 	if (!x->started || x->timed_out)
 		return err_set(e, ETIMEDOUT, "the guest's agent does not answer");
 	x->timed_out = true;
@@ -447,6 +460,8 @@ static int turn(struct exec *x, int *local, struct err *local_e, struct err *e)
 		struct err why;
 		int r = 0;
 
+		if (pfd[2 + i].revents && x->exited)
+			x->deadline_ns = agent_deadline();
 		if (pfd[2 + i].revents)
 			r = f->start < f->end ? flow_drain(x, f, &why) : flow_fill(f, &why);
 		if (r && !*local) {

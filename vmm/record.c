@@ -19,8 +19,8 @@ static int begin(struct journal_line *l, char now[JOURNAL_TIME])
 	return journal_begin(l);
 }
 
-int record_create(const struct rundir *vm, const char *image, char *const *argv, bool remove,
-		  struct err *e)
+int record_create(const struct rundir *vm, const char *image, char *const *argv,
+		  const char *scratch, bool remove, struct err *e)
 {
 	struct journal_line l;
 	char now[JOURNAL_TIME];
@@ -30,6 +30,7 @@ int record_create(const struct rundir *vm, const char *image, char *const *argv,
 		return err_set(e, ENOMEM, "out of memory");
 	json_put_string(&l.w, "image", image);
 	json_put_strings(&l.w, "command", (const char *const *)argv);
+	json_put_string(&l.w, "scratch", scratch);
 	json_put_bool(&l.w, "remove", remove);
 	json_put_string(&l.w, "created", now);
 	r = journal_add(&l, vm, RUNDIR_RECORD);
@@ -100,6 +101,8 @@ static int take_first(struct record *r, const char *line, size_t len, struct err
 		error = json_string(r->doc.root, "image", &r->image, e);
 	if (!error)
 		error = json_array(r->doc.root, "command", &r->command, e);
+	if (!error)
+		error = json_string(r->doc.root, "scratch", &r->scratch, e);
 	if (!error)
 		error = json_bool(r->doc.root, "remove", &r->remove, e);
 	if (!error)

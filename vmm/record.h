@@ -3,7 +3,7 @@
  * record: what is known of a container, in the file RUNDIR_RECORD of its VM's run directory.
  *
  * Lines of JSON objects, which are only ever added, each with one write: the first when the container
- * is made (name, image, command, created), then one when its process begins (started) and one when it
+ * is made (image, command, scratch, remove, created), then one when its process begins (started) and one when it
  * has ended (exited, status). So whoever has it open sees the end even of a container whose directory
  * is removed with it. A later member takes the place of an earlier one of the same name.
  */
@@ -26,14 +26,15 @@ struct record {
 	struct json_doc doc; /* the first line */
 	const char *image;
 	const struct json *command; /* an array of strings */
+	const char *scratch;	    /* the file that has what it wrote, below RECORD_CONTAINER/upper; or NULL */
 	char created[JOURNAL_TIME], started[JOURNAL_TIME], exited[JOURNAL_TIME]; /* empty: not yet */
 	int status; /* -1: not known */
 	bool remove; /* goes with its end (--rm) */
 };
 
 /* The first line. */
-int record_create(const struct rundir *vm, const char *image, char *const *argv, bool remove,
-		  struct err *e);
+int record_create(const struct rundir *vm, const char *image, char *const *argv,
+		  const char *scratch, bool remove, struct err *e);
 
 /* The others. What cannot be written is lost. */
 void record_started(const struct rundir *vm);

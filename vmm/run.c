@@ -195,7 +195,7 @@ static void block_signals(void)
 static int begin(struct run *r, struct err *e)
 {
 	struct clone *c = &r->clone;
-	int error = record_create(&c->rundir, r->image, r->process.argv, r->remove, e);
+	int error = record_create(&c->rundir, r->image, r->process.argv, r->scratch, r->remove, e);
 
 	if (!error)
 		error = set_streams(r, e);

@@ -33,6 +33,7 @@ struct run {
 	struct container_spec spec;
 	struct exec_request process; /* but for create and what is exec_run's, save timeout_ms */
 	const char *id, *image;	     /* id NULL: a random one. image: for people */
+	const char *scratch;	     /* the file that keeps what is written; NULL: none */
 	bool stdin_open;	     /* else its standard input is empty */
 	bool detach;
 	bool remove; /* what is known of a detached one goes with its end */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -114,6 +115,7 @@ static int open_cached(struct scratch *s, struct err *e)
 static int open_file(struct scratch *s, const char *option, struct err *e)
 {
 	const char *colon = strrchr(option, ':'), *type;
+	char whole[PATH_MAX];
 	struct err ignored;
 	size_t len = strlen(option);
 	int r;
@@ -136,6 +138,9 @@ static int open_file(struct scratch *s, const char *option, struct err *e)
 	type = scratch_type(s->path, e);
 	if (!type)
 		return -EINVAL;
+	if (!realpath(s->path, whole))
+		return err_sys(e, "%s", s->path);
+	strcpy(s->path, whole); /* "uvm inspect" tells it, wherever that is asked */
 	return strcmp(type, "ext4") ? err_set(e, EINVAL, "%s: not an ext4 file system", s->path) : 0;
 }
 

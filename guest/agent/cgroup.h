@@ -38,6 +38,11 @@ int cgroup_freeze(int group, bool on);
 /* Waits until no process is in it, for no longer than ms. */
 bool cgroup_await_empty(int group, int ms);
 
+/* The rule that allows access to the device that the guest has at this path. Returns 0, or -ENODEV where
+ * there is none.
+ */
+int cgroup_device_rule(const char *path, uint32_t access, struct agent_device_rule *rule);
+
 /* Which devices its processes may make and open: the last rule that fits decides, and what fits none is
  * denied. No rules: all.
  */

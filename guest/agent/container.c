@@ -65,9 +65,38 @@ static int check_pod(struct agent *a, const struct create *c, const char **why)
 	return pod->pidfd < 0 || pod->state == AGENT_CONTAINER_STOPPED ? -ESRCH : 0;
 }
 
+/* The rules about devices, in their order: the last that fits decides. Returns how many there are, or -errno
+ * with *why.
+ */
+static int take_rules(struct agent *a, const struct create *c, struct agent_device_rule *rules,
+		      const char **why)
+{
+	struct records records = c->records;
+	struct record r;
+	int n = 0;
+
+	while (n < REQUEST_DEVICE_RULES && record_next(&records, AGENT_R_DEVICE_RULE, &r))
+		memcpy(&rules[n++], r.body, sizeof(rules[0]));
+	records = c->records;
+	while (record_next(&records, AGENT_R_GUEST_DEVICE, &r)) {
+		const struct agent_guest_device *d = r.body;
+		const char *path = record_string(&r, sizeof(*d));
+
+		*why = "too many rules about devices";
+		if (n == REQUEST_DEVICE_RULES)
+			return -E2BIG;
+		if (cgroup_device_rule(path, d->access, &rules[n++])) {
+			*why = explain(a, "the guest has no device", path);
+			return -ENODEV;
+		}
+	}
+	return n;
+}
+
 int container_begin(struct agent *a, struct session *s, void *payload, uint32_t length,
 		    const char **why)
 {
+	struct agent_device_rule rules[REQUEST_DEVICE_RULES];
 	struct container *c = a->containers;
 	struct create create;
 	int r;
@@ -78,7 +107,9 @@ int container_begin(struct agent *a, struct session *s, void *payload, uint32_t 
 	r = check_features(&create, why);
 	if (!r)
 		r = check_pod(a, &create, why);
-	if (r)
+	if (!r)
+		r = take_rules(a, &create, rules, why);
+	if (r < 0)
 		return r;
 	*why = explain(a, "there is a container with this name already:", create.head.name);
 	if (container_find(a, create.head.name))
@@ -274,17 +305,15 @@ void container_event(struct agent *a, struct container *c)
 int container_ready(struct agent *a, struct container *c, const char **why)
 {
 	struct agent_device_rule rules[REQUEST_DEVICE_RULES];
-	struct records records = c->create.records;
-	struct record r;
-	size_t n = 0;
+	int n = take_rules(a, &c->create, rules, why);
 
 	watch_memory(a, c);
-	while (n < REQUEST_DEVICE_RULES && record_next(&records, AGENT_R_DEVICE_RULE, &r))
-		memcpy(&rules[n++], r.body, sizeof(rules[0]));
+	if (n < 0)
+		return n;
 	c->create = (struct create){0}; /* its memory may be given back */
 	c->state = AGENT_CONTAINER_CREATED;
 	*why = "cannot set the rules about devices";
-	return cgroup_devices(c->group, rules, n);
+	return cgroup_devices(c->group, rules, (size_t)n);
 }
 
 void container_layer(struct container *c, int fd)

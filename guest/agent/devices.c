@@ -10,7 +10,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <linux/bpf.h>
@@ -91,6 +93,20 @@ static void compile(struct program *p, const struct agent_device_rule *rules, si
 		complete = put_rule(p, &rules[n]);
 	if (!complete) /* the kernel refuses what is never reached */
 		answer(p, false);
+}
+
+int cgroup_device_rule(const char *path, uint32_t access, struct agent_device_rule *rule)
+{
+	struct stat st;
+
+	if (lstat(path, &st) || (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)))
+		return -ENODEV;
+	*rule = (struct agent_device_rule){.allow = 1,
+					   .type = S_ISCHR(st.st_mode) ? 'c' : 'b',
+					   .major = (int32_t)major(st.st_rdev),
+					   .minor = (int32_t)minor(st.st_rdev),
+					   .access = access};
+	return 0;
 }
 
 int cgroup_devices(int group, const struct agent_device_rule *rules, size_t n)

@@ -196,6 +196,17 @@ static const char *check_device_rule(const struct record *r)
 	return NULL;
 }
 
+static const char *check_guest_device(const struct record *r)
+{
+	const struct agent_guest_device *d = r->body;
+	const char *path = record_string(r, sizeof(*d));
+
+	if (!are_strings(path, record_string(r, r->length), 1) || !file_path_ok(path) || !d->access ||
+	    d->access > 7 || d->zero)
+		return "a device of the guest's that cannot be";
+	return NULL;
+}
+
 static const char *check_path(const struct record *r)
 {
 	const char *path = record_string(r, 0);
@@ -293,6 +304,8 @@ static const struct record_type {
 	[AGENT_R_ID_MAP] = {sizeof(struct agent_id_map), UINT32_MAX, true, check_id_map},
 	[AGENT_R_HOOK] = {sizeof(struct agent_hook), UINT32_MAX, false, check_hook},
 	[AGENT_R_HOOK_STATE] = {1, 1, false, check_text},
+	[AGENT_R_GUEST_DEVICE] = {sizeof(struct agent_guest_device), REQUEST_DEVICE_RULES, false,
+				  check_guest_device},
 };
 
 #define RECORD_TYPES (sizeof(record_types) / sizeof(record_types[0]))

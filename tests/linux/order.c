@@ -13,6 +13,7 @@
  *        order VM set HOSTNAME
  *        order VM list|stats|processes|dump [NAME]
  *        order VM fuzz SEED COUNT [WORD...] -- COMMAND...	damaged CREATEs
+ *        order VM many COUNT AT-ONCE [WORD...] -- COMMAND...	so many execs, without streams
  *
  * Exits as the command does, 128 + n for signal n; 127 or 126 when it could not be run, 1 when the
  * agent refused, with its text on standard error, 2 for what no agent says.
@@ -657,6 +658,46 @@ static int fuzz(uint32_t seed, int count)
 	return 0;
 }
 
+/* Waits for its end. Returns whether it was run; one that was not is refused with words. */
+static int was_run(int fd)
+{
+	switch (receive(fd)) {
+	case AGENT_STARTED: break;
+	case AGENT_ERROR: return 0;
+	default: die("an exec without an answer");
+	}
+	if (receive(fd) != AGENT_EXITED || exit_status())
+		die("an exec that did not end well");
+	return 1;
+}
+
+static int many(int count, int at_once)
+{
+	static int fd[1024];
+	int done = 0, refused = 0;
+
+	process.streams = 0;
+	memcpy(payload.bytes, &process, sizeof(process));
+	if (at_once < 1 || at_once > (int)(sizeof(fd) / sizeof(fd[0])))
+		die("that many at once cannot be");
+	while (done + refused < count) {
+		int n = count - done - refused < at_once ? count - done - refused : at_once;
+
+		for (int i = 0; i < n; i++) {
+			process.key.bytes[0]++, process.key.bytes[1] += !process.key.bytes[0];
+			memcpy(payload.bytes, &process, sizeof(process));
+			fd[i] = dial();
+			send_message(fd[i], AGENT_EXEC, payload.bytes, payload.n);
+		}
+		for (int i = 0; i < n; i++) {
+			was_run(fd[i]) ? done++ : refused++;
+			close(fd[i]);
+		}
+	}
+	printf("%d done, %d refused\n", done, refused);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	uint16_t type;
@@ -693,6 +734,10 @@ int main(int argc, char **argv)
 		strcpy(head.name, "fuzz");
 		put_request(1, argc - 5, argv + 5);
 		return fuzz((uint32_t)atoi(name), atoi(argv[4]));
+	}
+	if (!strcmp(what, "many") && argc > 5) {
+		put_request(0, argc - 5, argv + 5);
+		return many(atoi(name), atoi(argv[4]));
 	}
 	if (!strcmp(what, "wait")) {
 		wait.container = named;

@@ -103,6 +103,24 @@ test_run_rights()
 	nothing_left
 }
 
+test_run_devices()
+{
+	ends 0 uvm_run --device /dev/fuse "$rootfs" sh -c 'exec 3<>/dev/fuse' || return
+	ends 1 uvm_run "$rootfs" sh -c 'mknod /f c 10 229; exec 3<>/f' 2>"$dir/err" || return
+	want "message: $(cat "$dir/err")" grep -q "not permitted" "$dir/err" || return
+	# A disk of the VM's under another name, to be read; nothing of it by its own.
+	same "what can be opened" "read" "$(uvm_run --device /dev/vda:/dev/disk/root:r "$rootfs" sh -c '
+		( exec </dev/disk/root ) && echo read; ( exec >>/dev/disk/root ) && echo written; ls /dev/vda' 2>/dev/null)" || return
+	for options in /dev/sda /dev/net /dev/dri/card0:/dev/card:r; do
+		ends 125 uvm_run --device $options "$rootfs" true 2>"$dir/err" || return
+		want "message: $(cat "$dir/err")" grep -q "guest has no device '${options%%:*}'" "$dir/err" || return
+	done
+	for options in /etc/passwd /dev/../etc/passwd /dev/fuse:here /dev/fuse:/x:rx /dev/fuse:/x:; do
+		ends 125 uvm_run --device "$options" "$rootfs" true 2>/dev/null || return
+	done
+	nothing_left
+}
+
 test_run_environment_and_identity()
 {
 	printf '# comment\nA=file\nB=file\nPASSED\n' >"$dir/env"
@@ -140,6 +158,10 @@ test_run_scratch_on_a_disk()
 	want "the file system is damaged: $(e2fsck -fn "$dir/kept" 2>&1 | tail -n 3)" e2fsck -fn "$dir/kept" >/dev/null 2>&1 || return
 	same "the file in the next run" "$(seq 100000 | md5sum)" "$(uvm_run --scratch "$dir/kept" "$rootfs" sh -c 'md5sum </root/file')" || return
 	ends 1 uvm_run --scratch "$dir/kept" "$rootfs" ls /etc/group 2>/dev/null || return
+	(cd "$dir" && background_run s --scratch kept -- sh -c 'echo there >/root/new') || return
+	same "where it is" "0 $dir/kept" "$("$uvm" wait s) $(member scratch s)" || return
+	"$uvm" rm s
+	same "on the host" there "$(debugfs -R 'cat /main/upper/root/new' "$dir/kept" 2>/dev/null)" || return
 	same "sum of the image" "$before" "$(md5sum <"$rootfs")"
 }
 
@@ -296,7 +318,7 @@ test_run_in_the_background()
 	same "ids of all" c "$("$uvm" ps -aq)" || return
 	want "ps -a does not show it: $("$uvm" ps -a)" grep -q "^c .*exited" <<<"$("$uvm" ps -a)" || return
 	same "state and status" "exited 5" "$(member state c) $(member status c)" || return
-	same "wait, once more" 5 "$("$uvm" wait c)" || return
+	same "wait, once more" '5 [{"id":"c","status":5}]' "$("$uvm" wait c) $("$uvm" wait --json c | tr -d ' \n')" || return
 	same "logs of the past" "line 3" "$("$uvm" logs --tail 1 c)" || return
 	ends 1 "$uvm" exec c true 2>/dev/null || return
 	ends 125 uvm_run --name c "$rootfs" true 2>"$dir/err" || return

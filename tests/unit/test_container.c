@@ -91,6 +91,7 @@ START_TEST(what_is_in_it)
 {
 	const struct container_value values[] = {{"memory.max", "1048576"}, {"pids.max", "9"}};
 	const struct agent_id_map map = {0, 1000, 1, 1};
+	const struct container_guest_device device = {"/dev/fuse", 6};
 	char *const hook_argv[] = {(char *)"h", (char *)"x", NULL};
 	const struct container_hook hook = {AGENT_HOOK_START, 5, "/bin/h", hook_argv, NULL};
 	const struct agent_rlimit limit = {.resource = 7, .soft = 1, .hard = 2};
@@ -107,6 +108,8 @@ START_TEST(what_is_in_it)
 				   .cgroup_count = 1,
 				   .id_maps = &map,
 				   .id_map_count = 1,
+				   .guest_devices = &device,
+				   .guest_device_count = 1,
 				   .hooks = &hook,
 				   .hook_count = 1,
 				   .hook_state = "{}"};
@@ -119,6 +122,8 @@ START_TEST(what_is_in_it)
 	ck_assert_uint_eq(records(AGENT_R_CGROUP, &at, &len), 1);
 	ck_assert_uint_eq(records(AGENT_R_ID_MAP, &at, &len), 1);
 	ck_assert(len == sizeof(map) && !memcmp(at, &map, len));
+	ck_assert_uint_eq(records(AGENT_R_GUEST_DEVICE, &at, &len), 1);
+	ck_assert(len == 18 && !memcmp(at, "\6\0\0\0\0\0\0\0/dev/fuse", 18));
 	ck_assert_uint_eq(records(AGENT_R_HOOK, &at, &len), 1);
 	ck_assert(len == sizeof(struct agent_hook) + 11 &&
 		  !memcmp(at + sizeof(struct agent_hook), "/bin/h\0h\0x", 11));

@@ -4,18 +4,24 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "guest/agent/serve.h"
 #include "tests/unit/agent_fixture.h"
 #include "tests/unit/client_fixture.h"
 #include "tests/unit/util.h"
+#include "vmm/container.h"
 #include "vmm/util.h"
 
 #define MIB ((size_t)1 << 20)
@@ -283,6 +289,7 @@ struct forged {
 	const void *bytes;
 	size_t len;
 	unsigned int connection; /* 0: control */
+	bool open;		 /* nothing is closed */
 };
 
 static int dial_forged(void *ctx, int *fds, unsigned int n, struct err *e)
@@ -296,7 +303,8 @@ static int dial_forged(void *ctx, int *fds, unsigned int n, struct err *e)
 		ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 		if (i == f->connection)
 			ck_assert(!write_all(pair[1], f->bytes, f->len));
-		shutdown(pair[1], SHUT_WR);
+		if (!f->open)
+			shutdown(pair[1], SHUT_WR);
 		fds[i] = pair[0];
 		/* The other end stays open, so that what the client sends is taken. */
 	}
@@ -310,7 +318,7 @@ struct forged_message {
 
 static void expect_forged(const void *bytes, size_t len, int code, const char *text)
 {
-	struct forged f = {bytes, len, 0};
+	struct forged f = {.bytes = bytes, .len = len};
 	struct exec_request rq = {.argv = ARGV("true")};
 	struct err e = {{0}};
 	int status = 0;
@@ -332,7 +340,7 @@ START_TEST(hostile_lists)
 	struct agent_process room[2];
 	struct agent_list l = {AGENT_PROCESS_LIST, sizeof(room[0]), room, sizeof(room), 9};
 	const size_t unit = sizeof(room[0]), head = sizeof(m.head);
-	struct forged f = {&m, head, 0};
+	struct forged f = {.bytes = &m, .len = head};
 	struct err e = {{0}};
 #define FETCH agent_fetch(dial_forged, &f, AGENT_PROCESSES, "c", &l, now_ns() + PATIENCE_NS, &e)
 
@@ -360,7 +368,7 @@ START_TEST(hostile_lists)
 	ck_refused(FETCH, EPROTO, "out of place");
 	m.head.version = 9;
 	ck_refused(FETCH, EPROTO, "version 9");
-	f = (struct forged){&answer, sizeof(answer), 0};
+	f = (struct forged){.bytes = &answer, .len = sizeof(answer)};
 	ck_refused(FETCH, ENOENT, "No such file");
 	f.len = 3;
 	ck_refused(FETCH, ECONNRESET, "closed the connection");
@@ -417,6 +425,128 @@ START_TEST(hostile_agent)
 }
 END_TEST
 
+/* --- time that passes as fast as nothing happens --- */
+
+static bool hurry;
+static int64_t skipped_ms;
+
+int poll(struct pollfd *p, nfds_t count, int timeout)
+{
+	int r = (int)syscall(SYS_poll, p, count, hurry ? 0 : timeout);
+
+	if (!r && hurry)
+		skipped_ms += timeout < 0 ? INT_MAX : timeout;
+	ck_that(skipped_ms < INT_MAX); /* else it would wait for ever */
+	return r;
+}
+
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, t);
+
+	t->tv_sec += skipped_ms / 1000;
+	t->tv_nsec += skipped_ms % 1000 * 1000000;
+	t->tv_sec += t->tv_nsec / 1000000000;
+	t->tv_nsec %= 1000000000;
+	return r;
+}
+
+/* An agent that takes everything and says nothing more. */
+START_TEST(silent_agent)
+{
+	const struct forged_message m[2] = {
+		{{AGENT_MAGIC, AGENT_VERSION, AGENT_STARTED, 4, 0}, {1}},
+		{{AGENT_MAGIC, AGENT_VERSION, AGENT_EXITED, 8, 0}, {AGENT_EXIT_STATUS, 0}},
+	};
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), fds[3] = {null, null, null};
+	struct exec_request rq = {.argv = ARGV("true"), .timeout_ms = 86400000, .fds = fds};
+	uint8_t both[64];
+	size_t started = sizeof(struct agent_header) + 4;
+	struct forged f = {.bytes = both, .open = true};
+	struct err e = {{0}};
+	int status;
+
+	memcpy(both, &m[0], started);
+	memcpy(both + started, &m[1], sizeof(m[1]));
+	hurry = true;
+	for (f.len = 0; f.len < started; f.len += 5)
+		ck_refused(exec_run(&rq, dial_forged, &f, &status, &e), ETIMEDOUT, "does not answer");
+	ck_assert_int_ge(skipped_ms, AGENT_HANDSHAKE_MS * 4);
+	/* Time was up, and it does not say that the process is dead. */
+	f.len = started;
+	ck_refused(exec_run(&rq, dial_forged, &f, &status, &e), ETIMEDOUT, "does not answer");
+	ck_assert_int_ge(skipped_ms, rq.timeout_ms);
+	/* The process has ended, but its streams do not. */
+	f.len = started + sizeof(m[1]);
+	ck_refused(exec_run(&rq, dial_forged, &f, &status, &e), ETIMEDOUT, "does not end the streams");
+	hurry = false;
+}
+END_TEST
+
+/* The agent's end: notices without end or pause, until it is told to kill. */
+static _Noreturn void flood(int fd)
+{
+	static struct {
+		struct agent_header head;
+		struct agent_notice notice;
+	} notices[1000];
+	const struct forged_message start = {{AGENT_MAGIC, AGENT_VERSION, AGENT_STARTED, 4, 0}, {1}},
+				    exited = {{AGENT_MAGIC, AGENT_VERSION, AGENT_EXITED, 8, 0},
+					      {AGENT_EXIT_SIGNAL, SIGKILL}};
+	static uint8_t request[sizeof(struct agent_header) + AGENT_EXEC_MAX];
+	struct agent_header head;
+
+	for (size_t i = 0; i < ARRAY_SIZE(notices); i++) {
+		notices[i].head = (struct agent_header){AGENT_MAGIC, AGENT_VERSION, AGENT_NOTICE,
+							sizeof(struct agent_notice), 0};
+		notices[i].notice.kind = AGENT_NOTICE_OOM;
+		notices[i].notice.value = i;
+	}
+	if (recv(fd, &head, sizeof(head), MSG_WAITALL) != sizeof(head) ||
+	    recv(fd, request, head.length, MSG_WAITALL) != (ssize_t)head.length ||
+	    write_all(fd, &start, sizeof(head) + 4))
+		_exit(1);
+	while (recv(fd, &head, sizeof(head), MSG_DONTWAIT) < 0)
+		if (write_all(fd, notices, sizeof(notices)))
+			_exit(1);
+	_exit(head.type != AGENT_SIGNAL || write_all(fd, &exited, sizeof(exited)) ? 1 : 0);
+}
+
+static int dial_flood(void *ctx, int *fds, unsigned int n, struct err *e)
+{
+	pid_t *child = ctx;
+	int pair[2];
+
+	(void)e;
+	ck_assert(n == 1 && !socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	*child = fork();
+	ck_that(*child >= 0);
+	if (!*child) {
+		close(pair[0]);
+		signal(SIGPIPE, SIG_IGN);
+		flood(pair[1]);
+	}
+	close(pair[1]);
+	fds[0] = pair[0];
+	return 0;
+}
+
+/* Its time ends all the same. */
+START_TEST(flood_of_notices)
+{
+	struct container_spec spec = {.name = "c", .start = true};
+	struct exec_request rq = {
+		.argv = ARGV("true"), .create = &spec, .quiet = true, .timeout_ms = 50};
+	struct err e = {{0}};
+	pid_t child;
+	int status, ended;
+
+	ck_ok(exec_run(&rq, dial_flood, &child, &status, &e));
+	ck_assert_int_eq(status, EXEC_TIMED_OUT);
+	ck_that(waitpid(child, &ended, 0) == child && WIFEXITED(ended) && !WEXITSTATUS(ended));
+}
+END_TEST
+
 static void count_created(void *ctx)
 {
 	++*(int *)ctx;
@@ -433,7 +563,7 @@ START_TEST(created_and_killed)
 	int calls = 0, status = 0;
 	struct exec_request rq = {.argv = ARGV("true"), .created = count_created, .ctx = &calls};
 	uint8_t both[2 * sizeof(m)];
-	struct forged f = {both, len + sizeof(m[1]), 0};
+	struct forged f = {.bytes = both, .len = len + sizeof(m[1])};
 	struct err e = {{0}};
 
 	expect_forged(&m[0], len, EPROTO, "out of place");
@@ -484,7 +614,7 @@ START_TEST(refused_stream)
 	} error = {{AGENT_MAGIC, AGENT_VERSION, AGENT_ERROR, sizeof(error) - sizeof(error.head), 0},
 		   {EAGAIN, AGENT_REFUSED},
 		   "full"};
-	struct forged f = {&error, sizeof(error), 1};
+	struct forged f = {.bytes = &error, .len = sizeof(error), .connection = 1};
 	struct exec_request rq = {.argv = ARGV("true"), .tty = true};
 	struct err e = {{0}};
 	int status;
@@ -551,6 +681,8 @@ int main(void)
 		signals_pass_through,
 		request_too_long,
 		hostile_agent,
+		silent_agent,
+		flood_of_notices,
 		created_and_killed,
 		hostile_dump,
 		hostile_lists,

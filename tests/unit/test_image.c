@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -905,6 +906,42 @@ START_TEST(killed_in_the_middle)
 }
 END_TEST
 
+/* Wherever the room ends, that is the error, and nothing takes it up afterwards. */
+START_TEST(full_file_system)
+{
+	struct tarball t = tarball();
+	unsigned int failed = 0, kib;
+	char text[9000], name[32];
+	int r;
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	for (unsigned int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		tar_text(&t, name, text);
+	}
+	write_tar("t.tar", &t);
+	ck_that(!mkdirat(tmp_dir, "cache", 0700));
+	if (!private_mounts() || mount("none", tmp_path("cache"), "tmpfs", 0, "mode=700"))
+		ck_skip("no file system can be mounted here");
+	for (kib = 8, r = -1; r && kib < 2048; kib += kib < 64 ? 4 : 32) {
+		snprintf(text, sizeof(text), "mode=700,size=%uk", kib);
+		ck_that(!mount("none", tmp_path("cache"), "tmpfs", MS_REMOUNT, text));
+		e.text[0] = 0;
+		r = open_it("t.tar");
+		if (!r)
+			break;
+		failed++;
+		ck_assert_msg(strstr(e.text, "No space left"), "%u KiB: %d, %s", kib, r, e.text);
+		ck_assert_uint_eq(system("test -z \"$(ls -A $UVM_CACHE/images 2>/dev/null)\""), 0);
+	}
+	ck_assert_int_eq(r, 0);
+	ck_assert_uint_gt(failed, 5);
+	image_close(&img);
+	ck_that(!umount2(tmp_path("cache"), MNT_DETACH));
+}
+END_TEST
+
 static int first_key(void *ctx, const struct cache_entry *entry)
 {
 	strcpy(ctx, entry->key);
@@ -1032,6 +1069,7 @@ int main(void)
 		docker_archives,
 		two_at_once_make_one,
 		killed_in_the_middle,
+		full_file_system,
 		removal,
 		a_cache_that_others_wrote_to,
 		where_the_cache_is,

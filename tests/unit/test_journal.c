@@ -182,11 +182,12 @@ START_TEST(of_a_life)
 {
 	ck_ok(load_record());
 	ck_assert(!rec.container && !record_is_container(&vm));
-	ck_ok(record_create(&vm, "image", argv, true, &e));
+	ck_ok(record_create(&vm, "image", argv, "/a file", true, &e));
 	ck_assert(record_is_container(&vm));
 	ck_ok(load_record());
 	ck_assert(rec.container && rec.remove && rec.status == -1);
 	ck_assert_str_eq(rec.image, "image");
+	ck_assert_str_eq(rec.scratch, "/a file");
 	ck_assert_uint_eq(rec.command->count, 3);
 	ck_assert(*rec.created && !*rec.started && !*rec.exited);
 	record_free(&rec);
@@ -208,7 +209,7 @@ START_TEST(cut_off)
 	const char *seen;
 	size_t len, first;
 
-	ck_ok(record_create(&vm, "image", argv, false, &e));
+	ck_ok(record_create(&vm, "image", argv, NULL, false, &e));
 	record_started(&vm);
 	record_exited(&vm, 5);
 	seen = file_text(tmp_path("run/a/" RUNDIR_RECORD), &len);
@@ -222,7 +223,7 @@ START_TEST(cut_off)
 			continue;
 		}
 		ck_ok(load_record());
-		ck_that(rec.status == -1 && !*rec.exited);
+		ck_that(rec.status == -1 && !*rec.exited && !rec.scratch);
 		record_free(&rec);
 	}
 }
@@ -291,7 +292,7 @@ START_TEST(read_while_it_is_written)
 	pid_t child;
 	int last = -1, status;
 
-	ck_ok(record_create(&vm, "image", argv, false, &e));
+	ck_ok(record_create(&vm, "image", argv, NULL, false, &e));
 	child = fork();
 	ck_that(child >= 0);
 	if (!child) {

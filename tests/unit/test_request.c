@@ -111,6 +111,7 @@ static void put_all(void)
 	struct agent_device_rule rule = {.allow = 1, .type = 'a', .major = -1, .minor = -1, .access = 7};
 	struct agent_id_map map = {.count = 1};
 	struct agent_hook hook = {.stage = AGENT_HOOK_START, .argc = 1};
+	struct agent_guest_device guests = {.access = 6};
 
 	put_head();
 	put_strings(AGENT_R_ROOT, &root, sizeof(root), STRINGS("/dev/vda", "erofs", "tmpfs"));
@@ -119,6 +120,7 @@ static void put_all(void)
 	put_strings(AGENT_R_MOUNT, &mount, sizeof(mount), STRINGS("/from2", "/to2", "x", "a=b"));
 	put_strings(AGENT_R_DEVICE, &device, sizeof(device), STRINGS("/dev/null"));
 	put_strings(AGENT_R_DEVICE_RULE, &rule, sizeof(rule), STRINGS(NULL));
+	put_strings(AGENT_R_GUEST_DEVICE, &guests, sizeof(guests), STRINGS("/dev/fuse"));
 	put_strings(AGENT_R_MASKED, NULL, 0, STRINGS("/proc/kcore"));
 	put_strings(AGENT_R_READONLY, NULL, 0, STRINGS("/proc/sys"));
 	put_strings(AGENT_R_SYSCTL, NULL, 0, STRINGS("net.ipv4.ip_forward", "1"));
@@ -188,6 +190,7 @@ START_TEST(bad_records)
 	struct agent_device d = {.type = 'c'};
 	struct agent_device_rule rule = {.allow = 2, .type = 'a', .access = 7};
 	struct agent_hook hook = {.stage = 3, .argc = 1};
+	struct agent_guest_device guests = {.access = 2};
 	char path[PATH_MAX + 2];
 
 	memset(path, 'a', sizeof(path));
@@ -230,7 +233,13 @@ START_TEST(bad_records)
 	bad_record("cannot be", AGENT_R_CGROUP, NULL, 0, STRINGS("memory./x", "1"));
 	bad_record("hook", AGENT_R_HOOK, &hook, sizeof(hook), STRINGS("/a", "b"));
 	bad_record("state for hooks", AGENT_R_HOOK_STATE, NULL, 0, STRINGS("/a", "b"));
-	bad_record("unknown type", AGENT_R_HOOK_STATE + 1, NULL, 0, STRINGS("/a"));
+	bad_record("guest's", AGENT_R_GUEST_DEVICE, &guests, sizeof(guests), STRINGS("/dev/../a"));
+	bad_record("guest's", AGENT_R_GUEST_DEVICE, &guests, sizeof(guests), STRINGS("/a", "/b"));
+	guests.access = 8;
+	bad_record("guest's", AGENT_R_GUEST_DEVICE, &guests, sizeof(guests), STRINGS("/a"));
+	guests.access = 0;
+	bad_record("guest's", AGENT_R_GUEST_DEVICE, &guests, sizeof(guests), STRINGS("/a"));
+	bad_record("unknown type", AGENT_R_GUEST_DEVICE + 1, NULL, 0, STRINGS("/a"));
 	bad_record("unknown type", 0, NULL, 0, STRINGS("/a"));
 	bad_record("unknown type", UINT32_MAX, NULL, 0, STRINGS("/a"));
 
@@ -302,7 +311,7 @@ END_TEST
 
 static void walk(const struct create *c)
 {
-	for (uint32_t type = 1; type <= AGENT_R_HOOK_STATE; type++) {
+	for (uint32_t type = 1; type <= AGENT_R_GUEST_DEVICE; type++) {
 		struct records it = c->records;
 		struct record r;
 

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -57,11 +56,6 @@ static void teardown(void)
 /* The same for tests that sync often, on a file system in memory, which goes with the process; on
  * the one of the temporary directory where this user cannot mount.
  */
-static bool private_mounts(void)
-{
-	return !unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
-}
-
 static void setup_quick(void)
 {
 	setup();

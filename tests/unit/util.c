@@ -7,11 +7,13 @@
 #include <ftw.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "vmm/util.h"
@@ -96,6 +98,11 @@ void tmp_teardown(void)
 {
 	ck_that(remove_tree(tmp) == 0);
 	close(tmp_dir);
+}
+
+bool private_mounts(void)
+{
+	return !unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 }
 
 const char *tmp_path(const char *name)

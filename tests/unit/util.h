@@ -74,6 +74,9 @@ extern int tmp_dir;
 void tmp_setup(void);
 void tmp_teardown(void);
 
+/* What is mounted from now on is this process's, and gone with it. Returns false where that cannot be. */
+bool private_mounts(void);
+
 /* The path of name in the temporary directory. Valid for the next 31 calls. */
 const char *tmp_path(const char *name);
 
