@@ -64,6 +64,16 @@ $B/syscalls.inc: Makefile | $B
 # vmm/seccomp.c includes it, in every build that there is.
 $(addsuffix /vmm/seccomp.o,$B $B/san $B/tsan): $B/syscalls.inc
 
+# The seccomp filters of a VM's process, from the table of its calls.
+$B/filters: tools/filters.c vmm/confine_calls.c vmm/seccomp.c vmm/json.c vmm/util.c vmm/err.c vmm/confine.h \
+            vmm/seccomp.h $B/syscalls.inc
+	$(Q)gcc $(COMMON) -O1 -MF $@.d -o $@ $(filter %.c,$^)
+
+$B/filters.inc: $B/filters
+	$(Q)$B/filters >$@.new && mv $@.new $@
+
+$(addsuffix /vmm/confine.o,$B $B/san $B/tsan): $B/filters.inc
+
 # From the tables that parse the command line. Written beside, so that none is half there.
 $B/uvm.1: $B/uvm
 	$(Q)$B/uvm help --man >$@.new && mv $@.new $@

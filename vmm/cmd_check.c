@@ -2,9 +2,12 @@
  *
  * uvm check: what this host offers, and what to do about what it lacks.
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <mntent.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "vmm/cmd.h"
 #include "vmm/json.h"
@@ -34,6 +37,8 @@ struct findings {
 	struct probe probe;
 	bool quick;	      /* a process can be put into a cgroup without a wait */
 	char remount[512];    /* what to do about it; empty: nothing */
+	bool smt, ksm;	      /* are on */
+	char vulnerable[512]; /* what the host's kernel says its CPU is, and does nothing about */
 	enum verdict verdict;
 	const char *advice;
 };
@@ -71,11 +76,41 @@ static void look_at_cgroups(struct findings *f)
 			 "mount -t cgroup2 -o favordynmods cgroup DIRECTORY");
 }
 
+/* Whether the file begins with this text. */
+static bool begins(int dir, const char *path, const char *text)
+{
+	int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+	char seen[32];
+	ssize_t n = fd < 0 ? 0 : read(fd, seen, sizeof(seen));
+
+	if (fd >= 0)
+		close(fd);
+	return n >= (ssize_t)strlen(text) && !memcmp(seen, text, strlen(text));
+}
+
+/* What lets one VM look at another through the CPU or through memory (docs/security.md). */
+static void look_at_leaks(struct findings *f)
+{
+	DIR *d = opendir("/sys/devices/system/cpu/vulnerabilities");
+	struct dirent *entry;
+	size_t n = 0;
+
+	f->smt = begins(AT_FDCWD, "/sys/devices/system/cpu/smt/active", "1");
+	f->ksm = begins(AT_FDCWD, "/sys/kernel/mm/ksm/run", "1");
+	while (d && (entry = readdir(d)) && n < sizeof(f->vulnerable))
+		if (begins(dirfd(d), entry->d_name, "Vulnerable"))
+			n += (size_t)snprintf(f->vulnerable + n, sizeof(f->vulnerable) - n, "%s%s",
+					      n ? " " : "", entry->d_name);
+	if (d)
+		closedir(d);
+}
+
 static void look(struct findings *f)
 {
 	struct kvm k;
 
 	look_at_cgroups(f);
+	look_at_leaks(f);
 	f->verdict = UNUSABLE;
 	f->advice = "make /dev/kvm usable for this user";
 	if (kvm_open(&k, &f->kvm_error))
@@ -137,6 +172,13 @@ static void print_text(const struct findings *f)
 			  : "a VM that is made waits about 10 ms; better: ",
 		 f->remount);
 	line("quick cgroup moves", f->quick ? "yes" : "no", note);
+	line("CPU mitigations", *f->vulnerable ? "missing" : "yes",
+	     *f->vulnerable ? f->vulnerable : "the host's kernel knows of no hole that it leaves open");
+	line("SMT", f->smt ? "on" : "off",
+	     f->smt ? "VMs on one core can watch each other; switch it off for VMs of different trust" : "");
+	line("KSM", f->ksm ? "on" : "off",
+	     f->ksm ? "VMs can find out about each other's memory; switch it off for VMs of different trust"
+		    : "");
 	line("verdict", verdict_name[f->verdict], f->advice);
 }
 
@@ -151,6 +193,9 @@ static void print_json(const struct findings *f)
 	json_put_string(&w, "advice", f->advice);
 	json_put_bool(&w, "quick_cgroup_moves", f->quick);
 	json_put_string(&w, "remount", f->remount);
+	json_put_string(&w, "vulnerable", f->vulnerable);
+	json_put_bool(&w, "smt", f->smt);
+	json_put_bool(&w, "ksm", f->ksm);
 	json_put_string(&w, "error",
 			*f->kvm_error.text  ? f->kvm_error.text
 			: *f->vm_error.text ? f->vm_error.text

@@ -2,7 +2,6 @@
 #include "vmm/confine.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -13,7 +12,6 @@
 #include <linux/seccomp.h>
 
 #include "vmm/log.h"
-#include "vmm/seccomp.h"
 #include "vmm/util.h"
 
 /* Those of a thread that serves a share as root (devices/fuse_ids.c). */
@@ -58,78 +56,29 @@ static int drop_privileges(const struct confine_needs *n, struct err *e)
 
 /* --- system calls --- */
 
-static bool is_for(const struct confine_call *c, unsigned int who)
+/* Made of confine_calls.c's table when uvm is built: to compile them costs a start as much again as to
+ * install them.
+ */
+struct filter {
+	const struct sock_filter *code;
+	unsigned short len;
+};
+#include "build/filters.inc"
+
+static int install(const struct filter *f)
 {
-	return c->who & who;
-}
-
-static struct seccomp_rule rule_of(const struct confine_call *c)
-{
-	struct seccomp_rule r = {.nr = (uint32_t)c->nr,
-				 .action = c->error ? SECCOMP_RET_ERRNO | (uint32_t)c->error
-						    : SECCOMP_RET_ALLOW};
-
-	for (unsigned int i = 0; i < CONFINE_CONDITIONS && c->when[i].used; i++)
-		r.condition[r.conditions++] =
-			(struct seccomp_condition){.arg = c->when[i].arg,
-						   .op = SECCOMP_MASKED_EQ,
-						   .mask = c->when[i].mask,
-						   .value = c->when[i].value};
-	return r;
-}
-
-int confine_compile(unsigned int who, struct sock_filter *filter, struct err *e)
-{
-	struct seccomp_list list = {.no_action = SECCOMP_RET_KILL_PROCESS,
-				    .newer = SECCOMP_RET_KILL_PROCESS};
-	struct seccomp_rule *rule = malloc(confine_call_count * sizeof(*rule));
-	int r;
-
-	if (!rule)
-		return err_set(e, ENOMEM, "out of memory");
-	for (unsigned int i = 0; i < confine_call_count; i++)
-		if (is_for(&confine_calls[i], who))
-			rule[list.rules++] = rule_of(&confine_calls[i]);
-	list.rule = rule;
-	r = seccomp_compile(&list, filter, e);
-	free(rule);
-	return r;
-}
-
-static int install(const struct sock_filter *code, unsigned short len)
-{
-	struct sock_fprog p = {.len = len, .filter = (struct sock_filter *)(uintptr_t)code};
+	struct sock_fprog p = {.len = f->len, .filter = (struct sock_filter *)(uintptr_t)f->code};
 
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &p) ? -errno : 0;
 }
 
-static int make_filter(struct confine_filter *f, unsigned int who, struct err *e)
+static int filter_calls(const struct confine_needs *n, struct err *e)
 {
-	int n;
+	const struct filter *f = n->runtime ? &filter_runtime
+				 : n->shares ? &filter_shares
+					     : &filter_main;
+	int r = install(f);
 
-	f->code = malloc(SECCOMP_FILTER_MAX * sizeof(*f->code));
-	if (!f->code)
-		return err_set(e, ENOMEM, "out of memory");
-	n = confine_compile(who, f->code, e);
-	f->len = (unsigned short)MAX(n, 0);
-	return MIN(n, 0);
-}
-
-/* Threads' first, while memory can be had in any way. */
-static int filter_calls(struct confine *c, const struct confine_needs *n, struct err *e)
-{
-	unsigned int who = CONFINE_MAIN | CONFINE_VCPU | CONFINE_DISK | CONFINE_NET |
-			   (n->shares ? CONFINE_SHARE : 0) |
-			   (n->runtime ? CONFINE_RUNTIME : 0);
-	struct confine_filter own = {NULL, 0};
-	int r = make_filter(&own, who, e);
-
-	for (unsigned int i = 0; i < CONFINE_THREADS && !r; i++)
-		if (who & 1u << i)
-			r = make_filter(&c->thread[i], 1u << i, e);
-	if (!r)
-		r = install(own.code, own.len);
-	free(own.code);
 	return r ? err_set(e, -r, "cannot filter system calls: %s", strerror(-r)) : 0;
 }
 
@@ -147,17 +96,17 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 	r = set_limits(e);
 	if (!r)
 		r = drop_privileges(n, e);
-	return r ? r : filter_calls(c, n, e);
+	return r ? r : filter_calls(n, e);
 }
 
 void confine_thread(const struct confine *c, enum confine_role role)
 {
-	const struct confine_filter *f = &c->thread[__builtin_ctz(role)];
-	int r;
+	const struct filter *f = role == CONFINE_VCPU	? &filter_vcpu
+				 : role == CONFINE_DISK ? &filter_disk
+				 : role == CONFINE_NET	? &filter_net
+							: &filter_share;
+	int r = c->on ? install(f) : 0;
 
-	if (!c->on)
-		return;
-	r = f->code ? install(f->code, f->len) : -EINVAL;
 	if (!r)
 		return;
 	log_line("a thread cannot be confined: %s", strerror(-r));

@@ -32,9 +32,8 @@ enum confine_role {
 	CONFINE_SHARE = 8,
 	CONFINE_MAIN = 16,
 	CONFINE_RUNTIME = 32, /* the main thread of an OCI runtime, which changes its root late */
+	CONFINE_SANITIZER = 64, /* any thread of a build with sanitizers */
 };
-
-#define CONFINE_THREADS 4 /* the first of these have filters of their own */
 
 struct confine_needs {
 	bool none;    /* --sandbox none: nothing is given up */
@@ -44,10 +43,6 @@ struct confine_needs {
 
 struct confine {
 	bool on;
-	struct confine_filter {
-		struct sock_filter *code; /* malloc'ed, for as long as the process lives */
-		unsigned short len;
-	} thread[CONFINE_THREADS];
 };
 
 /* Confines the process, which has one thread. c is zeroed before. Not for a live fork, which is confined
@@ -86,7 +81,7 @@ struct confine_call {
 extern const struct confine_call confine_calls[];
 extern const unsigned int confine_call_count;
 
-/* Compiles the filter for these roles. Returns its length or -errno. */
+/* Compiles the filter for these roles, which the build does (tools/filters.c). Returns its length or -errno. */
 int confine_compile(unsigned int who, struct sock_filter *filter, struct err *e);
 
 #endif
