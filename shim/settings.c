@@ -92,7 +92,10 @@ static int load_file(struct oci_settings *s, const char *path, struct err *e)
 
 	if (r) {
 		s->text = NULL;
-		return r == -ENOENT ? 0 : r;
+		if (r != -ENOENT)
+			return r;
+		*e->text = '\0'; /* most hosts have none */
+		return 0;
 	}
 	rest = realloc(s->text, len + 1);
 	if (!rest)

@@ -110,7 +110,6 @@ static int set_root(struct vm *vm, struct err *e)
 		return set_image_root(vm, e);
 	root->device = TEMPLATE_SHARE;
 	root->type = "virtiofs";
-	root->read_only = c->read_only;
 	return 0;
 }
 

@@ -83,7 +83,7 @@ use_restart_policy()
 
 use_memory_limit()
 {
-	outcome run podman_ run --name small --network none --memory 40m --memory-swap 40m busybox sh -c 'head -c 200m /dev/zero | tail; echo survived $?'
+	outcome run podman_ run --name small --network none --memory 40m --memory-swap 40m busybox sh -c 'echo begins; exec tail /dev/zero'
 	outcome told podman_ inspect -f '{{.State.OOMKilled}}' small
 	outcome rm podman_ rm small
 }

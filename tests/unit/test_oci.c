@@ -15,6 +15,7 @@
 #include "shim/cli.h"
 #include "shim/commands.h"
 #include "shim/config.h"
+#include "shim/hooks.h"
 #include "shim/log.h"
 #include "shim/options.h"
 #include "shim/rootfs.h"
@@ -180,7 +181,6 @@ START_TEST(refusals)
 		{"\"type\":\"proc\"", "\"type\":\"nfs\"", "mounts[0]"},
 		{"\"rbind\",\"ro\"", "\"rbind\",\"idmap\"", "mounts[3].options[1]"},
 		{"\"rbind\",\"ro\"", "\"rbind\",\"size=3\"", "mounts[3]"},
-		{"/etc/hosts", "/dev/hosts", "/dev/hosts"},
 		{"{\"type\":\"pid\"},", "", "none of the type 'pid'"},
 		{"{\"type\":\"pid\"}", "{\"type\":\"pid\",\"path\":\"/p\"}", "linux.namespaces[0]"},
 		{"{\"type\":\"pid\"}", "{\"type\":\"user\",\"path\":\"/p\"}", "linux.namespaces[0]"},
@@ -686,13 +686,78 @@ START_TEST(pid_file)
 }
 END_TEST
 
+/* A hook of the host's that is a line of shell, with the temporary directory as its own. */
+static int hook(const char *line, const char *more)
+{
+	struct json_doc d;
+	char *text;
+	int r;
+
+	ck_that(asprintf(&text, "{\"prestart\":[{\"path\":\"/bin/sh\",\"args\":[\"sh\",\"-c\",\"%s\"],"
+				"\"env\":[\"A=b c\",\"PATH=/bin:/usr/bin\"]%s}]}",
+			 line, more) > 0);
+	ck_ok(json_parse(&d, text, strlen(text), "hooks", &e));
+	ck_ok(oci_hooks_check(d.root, &e));
+	ck_assert(oci_hooks_any(d.root, OCI_PRESTART) && !oci_hooks_any(d.root, OCI_POSTSTOP));
+	ck_ok(oci_hooks_run(d.root, OCI_POSTSTOP, "x", tmp, &e));
+	r = oci_hooks_run(d.root, OCI_PRESTART, "the state", tmp, &e);
+	json_free(&d);
+	free(text);
+	return r;
+}
+
+START_TEST(hooks_run)
+{
+	const char *second = "},{\"path\":\"/bin/touch\",\"args\":[\"touch\",\"second\"]";
+	uint64_t began = now_ns();
+	size_t len;
+
+	ck_ok(hook("cat >said; echo $A $HOME. >>said", second));
+	ck_assert_str_eq(file_text(tmp_path("said"), &len), "the stateb c .\n");
+	ck_that(!unlink(tmp_path("second")));
+	/* The first that fails is the last. */
+	ck_refused(hook("echo one; echo two >&2; echo three >&2; exit 7", second), ECANCELED,
+		   "hooks.prestart: /bin/sh: exit status 7: two?three");
+	ck_refused(hook("kill -9 $$", second), ECANCELED, "killed by signal 9");
+	ck_that(access(tmp_path("second"), F_OK));
+	ck_refused(hook("sleep 1000 & sleep 1000", ",\"timeout\":1"), ETIMEDOUT, "not ended after 1 s");
+	ck_assert_uint_lt(now_ns() - began, UINT64_C(100000000000));
+	ck_ok(hook("head -c 300000 /dev/zero >&2", "")); /* nobody reads that meanwhile */
+}
+END_TEST
+
+START_TEST(hooks_of_the_guest)
+{
+	struct json_doc d;
+	struct container_hook *list;
+	size_t n;
+	static const char text[] =
+		"{\"startContainer\":[{\"path\":\"/a\",\"timeout\":2},{\"path\":\"/b\",\"args\":[\"x\",\"y\"],\"env\":[\"C=d\"]}]}";
+
+	ck_ok(json_parse(&d, text, strlen(text), "hooks", &e));
+	ck_ok(oci_hooks_guest(d.root, &list, &n, &e));
+	ck_assert_uint_eq(n, 2);
+	ck_assert_str_eq(list[0].path, "/a");
+	ck_assert_str_eq(list[0].argv[0], "/a");
+	ck_assert_uint_eq(list[0].timeout_ms, 2000);
+	ck_assert_str_eq(list[1].argv[1], "y");
+	ck_assert_str_eq(list[1].envp[0], "C=d");
+	ck_assert_uint_eq(oci_hooks_guest_ms(d.root), 3602000);
+	oci_hooks_free(list, n);
+	json_free(&d);
+	ck_ok(oci_hooks_guest(NULL, &list, &n, &e));
+	ck_assert_uint_eq(n, 0);
+	oci_hooks_free(list, n);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const config[] = {everything, refusals, limits, damaged, mount_words,
 				       limits_converted, cgroup_paths, state_file, without_effect,
 				       user_namespace, sizes};
 	const TTest *const files[] = {state_without_a_vm, log_forms, which_command, failures, pid_file,
-				      settings_read, root_paths};
+				      settings_read, root_paths, hooks_run, hooks_of_the_guest};
 	const struct test_group groups[] = {
 		{config, ARRAY_SIZE(config), NULL, teardown},
 		{files, ARRAY_SIZE(files), tmp_setup, tmp_teardown},
