@@ -2,7 +2,8 @@
  *
  * io_guest: both ends of tests/bench/io. In a guest it is the only process; on the host it answers.
  *
- * usage: io_guest unix PATH | vsock PORT | tcp ADDRESS	(on the host: serves what the guest asks)
+ * usage: io_guest unix PATH | vsock PORT | tcp ADDRESS | udp ADDRESS | port PATH	(on the host: serves
+ * what the guest asks)
  *
  * In the guest, as its first process, it takes a command from each line of its standard input, does
  * it COUNT times and answers "= NANOSECONDS", of the guest's clock. In the lab with --icount that is
@@ -11,10 +12,14 @@
  *	blk r|w BYTES DEPTH COUNT	DEPTH direct requests of so many bytes at once on /dev/vda;
  *					at random places for 4096 bytes, else one after the other
  *	rtt|send|recv vsock|tcp COUNT	a byte there and back; CHUNK bytes each there, or here
+ *	send|recv udp COUNT		DATAGRAM bytes each there, or here; BURST of them at a time, so
+ *					that none is lost
+ *	send|recv port COUNT		the same over the first port of a virtio-serial device
  *	fs COUNT			opens, reads and closes COUNT files of the share, mounted for it
  *	address A			gives its network the address A/24
  */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -42,6 +47,8 @@
 #define HOST	  "10.1.0.1" /* of its network, as seen from the guest */
 #define PORT	  7000
 #define CHUNK	  (64u << 10)
+#define DATAGRAM  1472u
+#define BURST	  32u
 #define DEPTH_MAX 32u
 #define BLOCK_MAX (1u << 20)
 
@@ -91,26 +98,35 @@ static ssize_t do_write(int fd, char *p, size_t len)
 	return write(fd, p, len);
 }
 
-/* The host's side of a connection. */
-static void answer(int fd)
+/* The host's side: does what is wished. Returns false at the end. */
+static bool grant(int fd)
 {
 	static char chunk[CHUNK];
 	struct wish w;
-	ssize_t n;
 
 	if (recv(fd, &w, sizeof(w), MSG_WAITALL) != sizeof(w))
-		return;
+		return false;
 	if (w.what == 'v')
 		all(fd, chunk, w.bytes, do_write);
 	if (w.what == 's') {
 		all(fd, chunk, w.bytes, do_read);
 		all(fd, chunk, 1, do_write);
 	}
-	while ((n = read(fd, chunk, 1)) > 0)
-		all(fd, chunk, 1, do_write);
+	return true;
 }
 
-/* A socket of one of the three kinds, bound or connected to where the bench is. */
+/* Of a connection. */
+static void answer(int fd)
+{
+	char byte;
+
+	if (!grant(fd))
+		return;
+	while (read(fd, &byte, 1) > 0)
+		all(fd, &byte, 1, do_write);
+}
+
+/* A socket of one of the kinds, bound or connected to where the bench is. */
 static int make(const char *kind, const char *where, bool host)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -120,6 +136,7 @@ static int make(const char *kind, const char *where, bool host)
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(PORT)};
 	struct sockaddr *sa = (struct sockaddr *)&un;
 	socklen_t len = sizeof(un);
+	bool udp = !strcmp(kind, "udp");
 	int fd, one = 1;
 
 	if (!strcmp(kind, "unix")) {
@@ -132,22 +149,46 @@ static int make(const char *kind, const char *where, bool host)
 		sa = (struct sockaddr *)&in;
 		len = sizeof(in);
 	}
-	TRY(fd = socket(sa->sa_family, SOCK_STREAM, 0));
+	TRY(fd = socket(sa->sa_family, udp ? SOCK_DGRAM : SOCK_STREAM, 0));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (sa == (struct sockaddr *)&in)
+	if (sa == (struct sockaddr *)&in && !udp)
 		TRY(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)));
 	TRY(host ? bind(fd, sa, len) : connect(fd, sa, len));
-	if (host)
+	if (host && !udp)
 		TRY(listen(fd, 8));
 	return fd;
 }
 
+/* A datagram's first byte is 'm' if more of its burst follow, 'l' for the last, which is answered, and
+ * 'r' for who wants to receive a burst.
+ */
+static void serve_datagrams(int fd)
+{
+	static char data[DATAGRAM];
+	struct sockaddr_in from;
+	socklen_t len = sizeof(from);
+
+	while (recvfrom(fd, data, sizeof(data), 0, (struct sockaddr *)&from, &len) > 0) {
+		unsigned int n = *data == 'r' ? BURST : *data == 'l';
+
+		for (unsigned int i = 0; i < n; i++)
+			TRY(sendto(fd, data, *data == 'r' ? sizeof(data) : 1, 0,
+				   (struct sockaddr *)&from, len));
+	}
+}
+
 static void serve(const char *kind, const char *where)
 {
-	int listener = make(kind, where, true);
+	bool port = !strcmp(kind, "port"); /* the monitor listens, and there is one connection */
+	int listener = make(port ? "unix" : kind, where, !port);
 
 	puts("listening");
 	fflush(stdout);
+	if (!strcmp(kind, "udp"))
+		serve_datagrams(listener);
+	while (port)
+		if (!grant(listener))
+			return;
 	for (;;) {
 		int fd, one = 1;
 
@@ -164,10 +205,14 @@ static uint64_t stream(const char *what, const char *kind, unsigned int count)
 {
 	struct wish w = {.what = !strcmp(what, "recv") ? 'v' : *what,
 			 .bytes = (uint64_t)count * CHUNK};
-	int fd = make(kind, HOST, false);
 	static char chunk[CHUNK];
 	uint64_t start;
+	int fd;
 
+	if (strcmp(kind, "port"))
+		fd = make(kind, HOST, false);
+	else
+		TRY(fd = open("/dev/vport0p1", O_RDWR));
 	all(fd, (char *)&w, sizeof(w), do_write);
 	if (w.what == 'r') /* the other side is there, and awake */
 		TRY(write(fd, chunk, 1) == 1 && read(fd, chunk, 1) == 1 ? 0 : -1);
@@ -179,6 +224,39 @@ static uint64_t stream(const char *what, const char *kind, unsigned int count)
 	if (w.what == 's') {
 		all(fd, chunk, w.bytes, do_write);
 		all(fd, chunk, 1, do_read);
+	}
+	start = now() - start;
+	close(fd);
+	return start;
+}
+
+/* One that is lost is missed after a second. */
+static uint64_t datagrams(bool send, unsigned int count)
+{
+	static char data[DATAGRAM];
+	int fd = make("udp", HOST, false);
+	struct timeval patience = {.tv_sec = 1};
+	uint64_t start;
+
+	TRY(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)));
+	*data = 'l'; /* the other side is there, and known */
+	TRY(write(fd, data, 1) == 1 && read(fd, data + 1, 1) == 1 ? 0 : -1);
+	start = now();
+	for (unsigned int i = 1; i <= count; i++) {
+		bool last = i % BURST == 0 || i == count;
+
+		if (send) {
+			*data = last ? 'l' : 'm';
+			TRY(write(fd, data, sizeof(data)));
+			if (last)
+				TRY(read(fd, data, 1));
+			continue;
+		}
+		if (i % BURST == 1) {
+			*data = 'r';
+			TRY(write(fd, data, 1));
+		}
+		TRY(read(fd, data, sizeof(data)));
 	}
 	start = now() - start;
 	close(fd);
@@ -279,6 +357,28 @@ static void set_address(const char *address)
 	close(fd);
 }
 
+static int module(const struct dirent *entry)
+{
+	return *entry->d_name != '.';
+}
+
+/* What a kernel that is not ours has as files, in the order of their names. */
+static void load_modules(void)
+{
+	struct dirent **names;
+	int n = scandir("/modules", &names, module, alphasort);
+
+	for (int i = 0; i < n; i++) {
+		char path[sizeof("/modules/") + sizeof(names[i]->d_name)];
+		int fd;
+
+		snprintf(path, sizeof(path), "/modules/%s", names[i]->d_name);
+		TRY(fd = open(path, O_RDONLY | O_CLOEXEC));
+		TRY(syscall(SYS_finit_module, fd, "", 0));
+		close(fd);
+	}
+}
+
 static void obey(char *line)
 {
 	char a[16] = "", b[16] = "";
@@ -291,6 +391,8 @@ static void obey(char *line)
 		ns = fs(n);
 	else if (sscanf(line, "address %15s", a) == 1)
 		set_address(a);
+	else if (sscanf(line, "%15s udp %u", a, &n) == 2)
+		ns = datagrams(*a == 's', n);
 	else if (sscanf(line, "%15s %15s %u", a, b, &n) == 3)
 		ns = stream(a, b, n);
 	printf("= %llu\n", (unsigned long long)ns);
@@ -304,6 +406,7 @@ static int guest(void)
 
 	mkdir("/mnt", 0700);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	load_modules();
 	tcgetattr(0, &t);
 	t.c_lflag &= ~(tcflag_t)ECHO;
 	t.c_oflag &= ~(tcflag_t)OPOST;
