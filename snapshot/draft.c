@@ -108,7 +108,7 @@ static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest 
 
 	if (fd < 0)
 		return err_sys(e, "cannot make the memory file");
-	r = memfile_save(fd, mem, base, n, layer, progress, ctx, &saved, e);
+	r = memfile_save(fd, mem, base, n, layer, !m->unsummed, progress, ctx, &saved, e);
 	if (!r && fsync(fd))
 		r = err_sys(e, "cannot save the guest's memory");
 	close(fd);

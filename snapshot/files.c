@@ -17,13 +17,13 @@
 #define M(m)	STATE_SCALAR(struct snapshot_manifest, m, 1)
 #define TEXT(m) STATE_VARIABLE(struct snapshot_manifest, m.s, m.len, 1)
 const struct state_table manifest_table = {
-	"snapshot", 1,
+	"snapshot", 2,
 	(const struct state_field[]){
 		TEXT(version), TEXT(source), TEXT(kernel), M(created),
 		STATE_ARRAY(struct snapshot_manifest, uuid, 1), M(has_parent),
 		STATE_ARRAY(struct snapshot_manifest, parent_uuid, 1), TEXT(parent), M(memory),
 		M(cpus), M(agent), M(has_root), M(state_size), M(state_sum), M(memory_sum),
-		M(memory_stored), M(disks), {0}}};
+		M(memory_stored), M(disks), STATE_SCALAR(struct snapshot_manifest, unsummed, 2), {0}}};
 #undef M
 #undef TEXT
 
@@ -97,6 +97,20 @@ int files_write(int dir, const char *name, const void *data, size_t len, struct 
 	if (fd >= 0)
 		close(fd);
 	return r ? err_set(e, -r, "cannot write %s: %s", name, strerror(-r)) : 0;
+}
+
+int files_replace(int dir, const char *name, const void *data, size_t len, struct err *e)
+{
+	char temp[64];
+	int r;
+
+	snprintf(temp, sizeof(temp), "%s.%d", name, (int)getpid());
+	r = files_write(dir, temp, data, len, e);
+	if (!r && renameat(dir, temp, dir, name))
+		r = err_sys(e, "cannot write %s", name);
+	if (r)
+		unlinkat(dir, temp, 0);
+	return r;
 }
 
 /* --- the manifest --- */
@@ -195,7 +209,7 @@ int manifest_write(int dir, struct snapshot_manifest *m, const struct snapshot_d
 	}
 	r = state_finish(&w, e);
 	if (!r)
-		r = files_write(dir, FILE_MANIFEST, w.data, w.len, e);
+		r = files_replace(dir, FILE_MANIFEST, w.data, w.len, e);
 	state_discard(&w);
 	return r;
 }

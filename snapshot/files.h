@@ -33,6 +33,9 @@ int files_read(int dir, const char *name, void *small, size_t room, uint8_t **da
 /* Writes a file of the directory anew and syncs it. */
 int files_write(int dir, const char *name, const void *data, size_t len, struct err *e);
 
+/* The same, as a whole in the place of an older one. */
+int files_replace(int dir, const char *name, const void *data, size_t len, struct err *e);
+
 /* The manifest as a file, and back; s->dir is open, s->m and s->disk are filled. */
 int manifest_read(struct snapshot *s, struct err *e);
 int manifest_write(int dir, struct snapshot_manifest *m, const struct snapshot_disk *disk,

@@ -119,8 +119,9 @@ static int mark_private(uint8_t *map, const struct mem *m)
 			r = pread_all(fd, entry, batch * sizeof(*entry),
 				      (off_t)((first + at) * sizeof(*entry)));
 			for (uint64_t k = 0; k < batch && !r; k++)
-				if (entry[k] & PM_SWAPPED ||
-				    (entry[k] & (PM_PRESENT | PM_FILE)) == PM_PRESENT)
+				if (entry[k] && /* most are not there at all */
+				    (entry[k] & PM_SWAPPED ||
+				     (entry[k] & (PM_PRESENT | PM_FILE)) == PM_PRESENT))
 					mark(map, page + at + k);
 		}
 		page += n;
@@ -230,6 +231,7 @@ struct save {
 	const struct mem *m;
 	const uint8_t *map;
 	uint64_t pages, todo, done; /* pages: of all memory; marked; of those done */
+	bool sum;
 	memfile_progress *progress;
 	void *ctx;
 	struct memfile_saved *saved;
@@ -276,7 +278,7 @@ static int save_region(struct save *s, const struct mem_region *region, uint64_t
 			r = tell(s);
 			take = !sum_is_zero(p, PAGE);
 		}
-		if (take)
+		if (take && s->sum)
 			s->saved->sum += sum_bytes(p, PAGE, first + at);
 		if (run && (!take || run == STEP)) {
 			r = r ? r : write_run(s, p - run * PAGE, first + at - run, run);
@@ -302,7 +304,7 @@ static int save_marked(struct save *s)
 }
 
 int memfile_save(int fd, const struct mem *m, const struct memfile_layer *base, unsigned int n,
-		 bool with_parent, memfile_progress *progress, void *ctx,
+		 bool with_parent, bool sum, memfile_progress *progress, void *ctx,
 		 struct memfile_saved *saved, struct err *e)
 {
 	uint64_t pages = m->size / PAGE, gap = GAP_FIRST;
@@ -311,6 +313,7 @@ int memfile_save(int fd, const struct mem *m, const struct memfile_layer *base, 
 			 .m = m,
 			 .map = map,
 			 .pages = pages,
+			 .sum = sum,
 			 .progress = progress,
 			 .ctx = ctx,
 			 .saved = saved};

@@ -54,7 +54,7 @@ void memfile_populate(const struct mem *m, const struct memfile_extent *x, uint3
 struct memfile_saved {
 	struct memfile_extent *extents; /* of a layer, the caller's to free; NULL for a base */
 	uint32_t count;
-	uint64_t sum;	 /* sum.h, over the whole file */
+	uint64_t sum;	 /* sum.h, over the whole file; 0 if not asked for */
 	uint64_t stored; /* bytes that are not holes */
 };
 
@@ -62,11 +62,12 @@ struct memfile_saved {
 typedef int memfile_progress(void *ctx, uint64_t done, uint64_t all);
 
 /* Writes memory to the empty file fd. base: what m was mapped from, n layers, or n = 0 for memory
- * that began as zeros. with_parent: write only what differs from that, as a layer; else all. The
- * guest stands still. Returns 0, or -errno with e set and the file in no particular state.
+ * that began as zeros. with_parent: write only what differs from that, as a layer; else all. sum: whether
+ * to sum it up, too. The guest stands still. Returns 0, or -errno with e set and the file in no
+ * particular state.
  */
 int memfile_save(int fd, const struct mem *m, const struct memfile_layer *base, unsigned int n,
-		 bool with_parent, memfile_progress *progress, void *ctx,
+		 bool with_parent, bool sum, memfile_progress *progress, void *ctx,
 		 struct memfile_saved *saved, struct err *e);
 
 #endif

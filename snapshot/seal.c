@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include <unistd.h>
 
 #include "snapshot/files.h"
+#include "snapshot/sum.h"
 #include "vmm/stamp.h"
 #include "vmm/util.h"
 
@@ -127,15 +129,40 @@ void seal_begin(struct snapshot *s)
 void snapshot_seal(const struct snapshot *s)
 {
 	struct err ignored;
-	char temp[64];
 
 	if (s->parent)
 		snapshot_seal(s->parent);
-	if (s->sealed || !s->seal.len)
-		return;
-	/* Renamed into place, so that a reader sees a whole one. It need not be durable. */
-	snprintf(temp, sizeof(temp), FILE_SEAL ".%d", (int)getpid());
-	if (files_write(s->dir, temp, s->seal.data, s->seal.len, &ignored) ||
-	    renameat(s->dir, temp, s->dir, FILE_SEAL))
-		unlinkat(s->dir, temp, 0);
+	if (!s->sealed && s->seal.len)
+		files_replace(s->dir, FILE_SEAL, s->seal.data, s->seal.len, &ignored);
+}
+
+/* Whether memory was written to after the manifest, which was the last to be. */
+static bool changed_since(const struct snapshot *s)
+{
+	struct stat memory, manifest;
+
+	if (fstat(s->memory, &memory) || fstatat(s->dir, FILE_MANIFEST, &manifest, AT_SYMLINK_NOFOLLOW))
+		return true;
+	return memory.st_ctim.tv_sec == manifest.st_mtim.tv_sec
+		       ? memory.st_ctim.tv_nsec > manifest.st_mtim.tv_nsec
+		       : memory.st_ctim.tv_sec > manifest.st_mtim.tv_sec;
+}
+
+int snapshot_complete(struct snapshot *s, struct err *e)
+{
+	int r = 0;
+
+	seal_begin(s);
+	if (s->m.unsummed) {
+		r = sum_file(s->memory, s->m.memory, &s->m.memory_sum);
+		if (r)
+			return err_set(e, -r, FILE_MEMORY ": cannot be read: %s", strerror(-r));
+		if (changed_since(s))
+			return err_set(e, EINVAL, FILE_MEMORY ": was changed before it was summed up");
+		s->m.unsummed = false;
+		r = manifest_write(s->dir, &s->m, s->disk, e);
+	}
+	if (!r)
+		snapshot_seal(s);
+	return r;
 }

@@ -150,11 +150,13 @@ static int check_files(struct snapshot *s, enum snapshot_check check, struct err
 	s->sealed = seal_fits(s);
 	/* Whatever the seal says: beyond a file's end there is nothing to map. */
 	r = check_size(s->memory, FILE_MEMORY, s->m.memory, e);
+	if (!r && s->m.unsummed && check != SNAPSHOT_JUST_SAVED)
+		r = err_set(e, EINVAL, "it is not complete: its memory has no checksum yet");
 	if (r || (s->sealed && check != SNAPSHOT_READ_ALL))
 		return r; /* each file is there and nobody has touched it */
-	seal_begin(s);
 	if (check == SNAPSHOT_JUST_SAVED)
 		return 0;
+	seal_begin(s);
 	r = check_sum(s->memory, FILE_MEMORY, s->m.memory, s->m.memory_sum, e);
 	for (uint32_t i = 0; i < s->m.disks && !r; i++)
 		r = check_disk(s, &s->disk[i], e);

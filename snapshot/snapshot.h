@@ -72,6 +72,7 @@ struct snapshot_manifest {
 	bool has_root; /* disk 0 is the root file system */
 	uint64_t state_size, state_sum;
 	uint64_t memory_sum, memory_stored;
+	bool unsummed; /* memory_sum is still to be made, by snapshot_complete */
 	uint32_t disks;
 	struct snapshot_text kernel; /* the path that it was booted from; for people */
 	struct snapshot_text parent; /* its directory, absolute */
@@ -98,7 +99,8 @@ struct snapshot {
 enum snapshot_check {
 	SNAPSHOT_UNLESS_SEALED,
 	SNAPSHOT_READ_ALL,
-	SNAPSHOT_JUST_SAVED, /* not: it is the caller's alone, who has had it saved this moment */
+	SNAPSHOT_JUST_SAVED, /* not: it is the caller's alone, who has had it saved this moment. One
+			      * that is not complete yet can be opened so only. */
 };
 
 /* Opens the snapshot in directory path, with its parents, and checks it. Returns 0, or -errno with a
@@ -114,6 +116,12 @@ int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e);
  * written to stays without: the next open reads everything again.
  */
 void snapshot_seal(const struct snapshot *s);
+
+/* What may come after a snapshot has its name, since clones of it can do without: the sum of its memory,
+ * if it has none, and its seal. s was opened with SNAPSHOT_JUST_SAVED. Waits for the clock's tick. Returns
+ * 0, or -errno with a message.
+ */
+int snapshot_complete(struct snapshot *s, struct err *e);
 
 /* The working set, see workset.c. Populate: before the VM is made; returns whether there is one, else
  * the clone, when it is ready, is to record it.
@@ -152,8 +160,9 @@ void snapshot_drop(struct snapshot_draft *d);
 bool snapshot_replaces(const struct snapshot_draft *d, const struct snapshot *s);
 
 /* Fills memory, state and manifest of the draft; the disks' files are there already, their sums not
- * yet, and m says all but what follows from these. parent: what mem was mapped from, or NULL; layer: write only what
- * differs from it, unless the draft is to take its place. Syncs everything.
+ * yet, and m says all but what follows from these; unsummed: memory's sum is left to snapshot_complete.
+ * parent: what mem was mapped from, or NULL; layer: write only what differs from it, unless the draft is
+ * to take its place. Syncs everything.
  */
 int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 		  struct snapshot_disk *disk, struct state_writer *state, const struct mem *mem,

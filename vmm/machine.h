@@ -55,6 +55,7 @@ struct machine_config {
 	struct net_config net[NET_MAX]; /* of a clone: what its devices are connected to, in order */
 	unsigned int nets;
 	uint64_t memory; /* bytes */
+	bool sum_later;	 /* a snapshot with which it ends is completed by whoever had it taken */
 	bool huge_pages; /* ask the host for them, for all of it; of a VM that boots */
 	uint32_t cpus;
 	enum cpuid_template cpu_template;

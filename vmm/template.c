@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -178,6 +179,8 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 struct vm {
 	struct launch launch;
 	struct rundir rundir;
+	const char *path; /* the template's */
+	int lock;
 };
 
 static void ready(void *ctx)
@@ -185,6 +188,20 @@ static void ready(void *ctx)
 	struct vm *vm = ctx;
 
 	launch_ready(&vm->launch, &vm->rundir);
+}
+
+/* What nobody waits for, but who wants the same template and waits for the lock, which has lasted in this
+ * process: a template that has not come to this is made anew.
+ */
+static void complete(const struct vm *vm)
+{
+	struct snapshot *s = malloc(sizeof(*s));
+	struct err e;
+
+	setpriority(PRIO_PROCESS, 0, 19); /* also for the end of the VM, which is work for the kernel */
+	if (s && !snapshot_open(s, vm->path, SNAPSHOT_JUST_SAVED, &e))
+		(void)snapshot_complete(s, &e);
+	close(vm->lock);
 }
 
 /* The VM's process. */
@@ -197,10 +214,11 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 				     .disks = t->drives,
 				     .memory = t->memory,
 				     .cpus = t->cpus,
+				     .sum_later = true,
 				     .cpu_template = t->cpu,
 				     .console = {.mode = CONSOLE_LOG, .dir = vm->rundir.dir}};
 	struct err e = {{0}};
-	int status = 1;
+	int status = EXIT_FAILURE;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
 	cfg.nets = t->net != TEMPLATE_NO_NET;
@@ -218,6 +236,8 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	}
 	if (*e.text)
 		log_line("%s", e.text);
+	if (!status)
+		complete(vm);
 	_exit(status);
 }
 
@@ -274,9 +294,10 @@ static void end_vm(pid_t pid, int r)
 		;
 }
 
-static int build(const struct template *t, int at, const char *key, struct err *e)
+static int build(const struct template *t, int at, int lock, const char *key, const char *path,
+		 struct err *e)
 {
-	struct vm vm = {.launch = {.fd = -1}};
+	struct vm vm = {.launch = {.fd = -1}, .path = path, .lock = lock};
 	char now[TEMPLATE_KEY + 1];
 	int r = rundir_create(&vm.rundir, NULL, e);
 
@@ -334,7 +355,7 @@ static int open_there(const struct template *t, const char *path, enum snapshot_
 }
 
 /* Under the lock. Somebody else may have made it meanwhile. */
-static int make_locked(const struct template *t, int at, const char *key, const char *path,
+static int make_locked(const struct template *t, int at, int lock, const char *key, const char *path,
 		       struct snapshot *s, struct err *e)
 {
 	int r = open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e);
@@ -348,12 +369,8 @@ static int make_locked(const struct template *t, int at, const char *key, const 
 	else
 		log_line("a template cannot be used and is made anew: %s", e->text);
 	snapshot_discard(at, key);
-	r = build(t, at, key, e);
-	if (!r)
-		r = open_there(t, path, SNAPSHOT_JUST_SAVED, s, e);
-	if (!r)
-		snapshot_seal(s); /* this host has just run it */
-	return r;
+	r = build(t, at, lock, key, path, e);
+	return r ? r : open_there(t, path, SNAPSHOT_JUST_SAVED, s, e);
 }
 
 static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], struct snapshot *s,
@@ -369,7 +386,7 @@ static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], st
 	if (!r && open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e)) {
 		r = lock = lock_templates(at, e);
 		if (lock >= 0) {
-			r = make_locked(t, at, key, path, s, e);
+			r = make_locked(t, at, lock, key, path, s, e);
 			close(lock);
 		}
 	}
@@ -427,11 +444,31 @@ int template_each(int (*visit)(void *ctx, const char *key, const char *path), vo
 	return r;
 }
 
+/* Opens one, which may be about to be completed, under the lock. */
+static int open_settled(struct snapshot *s, const char *path, struct err *e)
+{
+	int at, lock, r = snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, e);
+	char dir[PATH_MAX];
+
+	if (!r)
+		return 0;
+	at = cache_open_dir(TEMPLATE_DIR, dir, e);
+	if (at < 0)
+		return at;
+	lock = lock_templates(at, e);
+	close(at);
+	if (lock < 0)
+		return lock;
+	r = snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, e);
+	close(lock);
+	return r;
+}
+
 bool template_current(const char *key, const char *path, struct err *why)
 {
 	static const enum cpuid_template cpus[] = {CPUID_HOST, CPUID_BASELINE};
 	struct snapshot *s = calloc(1, sizeof(*s));
-	int r = s ? snapshot_open(s, path, SNAPSHOT_UNLESS_SEALED, why) : err_set(why, ENOMEM, "out of memory");
+	int r = s ? open_settled(s, path, why) : err_set(why, ENOMEM, "out of memory");
 	char now[TEMPLATE_KEY + 1];
 	bool current = false;
 

@@ -12,7 +12,9 @@
  * A key has the sum of the kernel's content in it, which the cache remembers for the file's stamp.
  *
  * Making one boots a VM in a process of its own and takes a snapshot of it as "uvm snapshot" does,
- * under a lock of the directory, so that of two who need it at the same instant one makes it.
+ * under a lock of the directory, so that of two who need it at the same instant one makes it. The one who
+ * does goes on when it has its name; the VM's process completes it (snapshot_complete), and keeps the lock
+ * until then, so that others wait for that.
  */
 #ifndef UVM_VMM_TEMPLATE_H
 #define UVM_VMM_TEMPLATE_H

@@ -90,7 +90,7 @@ static void save(bool layer)
 	int fd = new_file();
 	uint64_t sum;
 
-	ck_ok(memfile_save(fd, &mem, chain, layers, layer, NULL, NULL, &saved, &e));
+	ck_ok(memfile_save(fd, &mem, chain, layers, layer, true, NULL, NULL, &saved, &e));
 	ck_that(lseek(fd, 0, SEEK_END) == (off_t)mem.size);
 	ck_that(!sum_file(fd, mem.size, &sum));
 	ck_that(sum == saved.sum);
@@ -466,7 +466,7 @@ END_TEST
 
 static int save_to(int fd, memfile_progress *progress, void *ctx)
 {
-	return memfile_save(fd, &mem, chain, layers, layers > 0, progress, ctx, &saved, &e);
+	return memfile_save(fd, &mem, chain, layers, layers > 0, true, progress, ctx, &saved, &e);
 }
 
 START_TEST(file_too_large)

@@ -642,6 +642,50 @@ START_TEST(damage_without_a_trace)
 }
 END_TEST
 
+/* One whose memory is not summed up yet is its maker's alone. */
+START_TEST(complete)
+{
+	static struct snapshot_manifest m;
+	uint64_t sum;
+	int fd;
+
+	make("s");
+	ck_ok(try_open("s"));
+	m = opened.m;
+	sum = m.memory_sum;
+	m.memory_sum = 0;
+	m.unsummed = true;
+	snapshot_seal(&opened);
+	write_manifest("s", &m, opened.disk);
+	snapshot_close(&opened);
+	ck_refused(try_open("s"), EINVAL, "not complete");
+	ck_refused(check("s", SNAPSHOT_READ_ALL), EINVAL, "not complete");
+	unlinkat(at, "s/seal", 0);
+	ck_refused(try_open("s"), EINVAL, "not complete");
+	ck_ok(snapshot_open(&opened, tmp_path("s"), SNAPSHOT_JUST_SAVED, &e));
+	ck_ok(snapshot_complete(&opened, &e));
+	snapshot_close(&opened);
+	ck_assert(is_sealed("s"));
+	ck_ok(try_open("s"));
+	ck_that(opened.m.memory_sum == sum);
+	snapshot_close(&opened);
+	ck_ok(check("s", SNAPSHOT_READ_ALL));
+
+	m.unsummed = true;
+	ck_ok(try_open("s"));
+	write_manifest("s", &m, opened.disk);
+	snapshot_close(&opened);
+	next_tick("s/manifest");
+	fd = openat(at, "s/memory", O_WRONLY | O_CLOEXEC);
+	ck_that(fd >= 0 && pwrite(fd, "x", 1, 0) == 1);
+	close(fd);
+	ck_ok(snapshot_open(&opened, tmp_path("s"), SNAPSHOT_JUST_SAVED, &e));
+	ck_refused(snapshot_complete(&opened, &e), EINVAL, "before it was summed up");
+	snapshot_close(&opened);
+	ck_refused(try_open("s"), EINVAL, "not complete");
+}
+END_TEST
+
 /* Every other kind of thing in a file's place. */
 static void in_place_of(const char *name, bool sealed)
 {
@@ -1418,7 +1462,7 @@ int main(void)
 		round_trip, names, relative_path_and_links, sealed_once_opened, changed_before_it_is_sealed,
 		seal_of_another_boot, seal_of_another_snapshot,
 		seal_without_room, copied, state_of_another, manifest_of_something_impossible,
-		memory_changed, damage_without_a_trace, other_things, no_snapshot,
+		memory_changed, damage_without_a_trace, complete, other_things, no_snapshot,
 		short_memory_with_a_seal, disk_elsewhere, file_that_ends_early, chain,
 		parent_missing, moved_together, removal, records, over_its_parent, parent_removed_meanwhile, removal_of_other_things, replaced,
 		not_over_other_things, not_over_a_damaged_one, dropped, swept,
