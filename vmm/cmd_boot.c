@@ -117,6 +117,7 @@ static const struct opt options[] = {
 	{"console", 0, "stdio|FILE|off", "where the serial console goes", opt_set_str, AT(console)},
 	{"console-bps", 0, "SIZE", "bytes a second that it takes; what is more is lost (default: no limit)",
 	 opt_set_size, ATM(console.bps)},
+	CGROUP_OPTIONS(ATM(cgroup)),
 	{"sandbox", 0, "on|none", "none: the VM's process keeps all rights of its user (default on)",
 	 confine_set, ATM(confine.none)},
 	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,

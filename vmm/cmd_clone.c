@@ -73,6 +73,7 @@ static const struct opt clone_options[] = {
 	 offsetof(struct clone_config, detach)},
 	{"tty", 't', NULL, "give the command a terminal", opt_set_flag,
 	 offsetof(struct clone_config, tty)},
+	CGROUP_OPTIONS(offsetof(struct clone_config, clone.config.cgroup)),
 	{"sandbox", 0, "on|none", "none: the VM's process keeps all rights of its user (default on)",
 	 confine_set, offsetof(struct clone_config, clone.config.confine.none)},
 	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,

@@ -382,6 +382,7 @@ static const struct opt run_options[] = {
 	{"timeout", 0, "DURATION", "kill it after that long (90s, 30m, 24h), with status 124",
 	 opt_set_duration, AT(timeout)},
 	TEMPLATE_OPTIONS(AT(template)),
+	CGROUP_OPTIONS(AT(run.clone.config.cgroup)),
 	{"sandbox", 0, "on|none", "none: the VM's process keeps all rights of its user (default on)",
 	 confine_set, AT(run.clone.config.confine.none)},
 	{"timing", 0, NULL, "report when each step of the start was done", opt_set_flag,

@@ -8,6 +8,8 @@
  *   limits        no core dumps, no message queues; those that stand cannot be raised
  *   privileges    none can be gained by a program (no_new_privs); every capability goes, but those for
  *                 files where a directory is shared
+ *   reach         no other process can be looked into, and, from Linux 6.12 on, no abstract UNIX socket
+ *                 be connected to (Landlock, where the host's kernel has it)
  *   system calls  a seccomp filter for the process, and a stricter one for each kind of thread, which
  *                 the thread puts on itself (confine_calls.c has the table). What is not in it kills
  *                 the process
@@ -45,8 +47,8 @@ struct confine {
 	bool on;
 };
 
-/* Confines the process, which has one thread. c is zeroed before. Not for a live fork, which is confined
- * already and has its parent's c.
+/* Confines the process, which has one thread. c is zeroed before; or, of a live fork, its parent's: then
+ * it is confined already, and gets out of its parent's reach besides.
  * Returns 0, or -errno with the message set: the VM must not run then.
  */
 int confine(struct confine *c, const struct confine_needs *needs, struct err *e);

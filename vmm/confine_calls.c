@@ -118,6 +118,8 @@ const struct confine_call confine_calls[] = {
 	CALL(recvfrom, M | N, "a stream of frames; consoles and agents"),
 	CALL(sendto, M | N, "a stream of frames; consoles and agents"),
 	CALL(sendmsg, M | N, "a stream of frames; vsock connections"),
+	CALL(landlock_create_ruleset, M, "a fork gets out of its parent's reach"),
+	CALL(landlock_restrict_self, M, "a fork gets out of its parent's reach"),
 	CALL(getrandom, M, "random numbers; identities of copies"),
 
 	/* --- the main thread: sockets --- */
@@ -142,7 +144,7 @@ const struct confine_call confine_calls[] = {
 	CALL(mkdirat, M | S, "directories of snapshots and forks"),
 	CALL(unlinkat, M | S, "a VM's files at its end"),
 	CALL(renameat, M, "a snapshot gets its name"),
-	CALL(renameat2, S, "the guest's rename"),
+	CALL(renameat2, M | S, "a snapshot takes another's place; the guest's rename"),
 	CALL(faccessat, M, "whether a directory is kept"),
 	CALL(faccessat2, M, "the same"),
 	CALL(getdents64, M | S, "directories"),

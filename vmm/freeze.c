@@ -324,6 +324,7 @@ static void become(struct clone *c, struct freeze *f, const struct state_reader 
 	c->config = f->m->config;
 	c->config.agent = has_agent(f->m);
 	c->config.no_signals = false;
+	c->config.cgroup = (struct cgroup_config){NULL}; /* it is in its parent's */
 	c->config.fills = c->config.share_fills = 0; /* they are, if its parent was a clone */
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG};
 	/* Its networks stay the parent's alone. */

@@ -68,7 +68,9 @@ int launch_await(struct launch *l, struct err *e)
 		err_set(e, 0, "the guest's agent did not answer within %d s; the VM was ended",
 			LAUNCH_TIMEOUT_MS / 1000);
 	else if (WIFSIGNALED(status))
-		err_set(e, 0, "the VM's process was killed by signal %d", WTERMSIG(status));
+		err_set(e, 0, "the VM's process was killed by signal %d%s", WTERMSIG(status),
+			WTERMSIG(status) == SIGSYS ? ": it made a system call that it may not make"
+						   : "");
 	return !late && WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_FAIL;
 }
 

@@ -832,9 +832,11 @@ static int start_threads(struct machine *m, struct err *e)
 	return r;
 }
 
-/* The last that is done before the guest runs. A fork has its parent's, and cannot get rid of it. */
+/* The last that is done before the guest runs. */
 static int give_up(struct machine *m, struct err *e)
 {
+	int r;
+
 	for (unsigned int i = 0; i < m->config.disks; i++) {
 		if (!m->confine.on && !m->config.confine.none)
 			disk_prepare(&m->disk[i]);
@@ -845,7 +847,9 @@ static int give_up(struct machine *m, struct err *e)
 	for (unsigned int i = 0; i < m->config.shares; i++)
 		confine_worker(m, &m->share[i].worker, CONFINE_SHARE);
 	m->config.confine.shares = m->config.shares;
-	return m->confine.on ? 0 : confine(&m->confine, &m->config.confine, e);
+	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
+	r = cgroup_join(&m->config.cgroup, e);
+	return r ? r : confine(&m->confine, &m->config.confine, e);
 }
 
 bool machine_pause(struct machine *m)

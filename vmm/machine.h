@@ -17,6 +17,7 @@
 #include "devices/virtio_vsock.h"
 #include "devices/vmgenid.h"
 #include "devices/vsock_unix.h"
+#include "vmm/cgroup.h"
 #include "vmm/confine.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
@@ -60,6 +61,7 @@ struct machine_config {
 	uint32_t cpus;
 	enum cpuid_template cpu_template;
 	struct console_config console;
+	struct cgroup_config cgroup;
 	struct confine_needs confine; /* shares: machine_run knows */
 	bool no_signals; /* SIGINT, SIGTERM and SIGHUP are taken elsewhere, and blocked already */
 };

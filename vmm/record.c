@@ -161,8 +161,12 @@ int record_load(const struct rundir *vm, struct record *r, struct err *e)
 	int fd = record_open(vm, e), error;
 
 	*r = (struct record){.status = -1};
+	if (fd == -ENOENT) {
+		*e->text = 0;
+		return 0;
+	}
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
+		return fd;
 	error = record_read(fd, r, e);
 	close(fd);
 	return error;

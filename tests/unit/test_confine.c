@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,6 +129,15 @@ static int write_null(void) { return RESULT(write(-1, "", 0)) == EBADF ? 0 : 1; 
 static int run_guest(void) { return RESULT(ioctl(-1, KVM_RUN, 0)) == EBADF ? 0 : 1; }
 static int change_owner(void) { return RESULT(fchownat(AT_FDCWD, "/nowhere", 0, 0, 0)) == ENOENT ? 0 : 1; }
 
+/* Of the parent's, which listens. */
+static int abstract_socket(void)
+{
+	const struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "\0uvm-test-confine"};
+	int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return RESULT(connect(fd, (const struct sockaddr *)&a, sizeof(a)));
+}
+
 static const struct {
 	const char *what;
 	int (*fn)(void);
@@ -181,6 +192,59 @@ START_TEST(forbidden_things)
 		ck_assert_msg(seen == cases[i].result, "%s: expected %d, seen %d", cases[i].what,
 			      cases[i].result, seen);
 	}
+}
+END_TEST
+
+START_TEST(abstract_sockets_are_out_of_reach)
+{
+	const struct confine_needs needs = {.shares = false};
+	const struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "\0uvm-test-confine"};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 6)
+		ck_skip("this kernel's Landlock does not scope sockets");
+	ck_that(!bind(fd, (const struct sockaddr *)&a, sizeof(a)) && !listen(fd, 1));
+	ck_assert_int_eq(abstract_socket(), 0);
+	ck_assert_int_eq(confined(&needs, 0, abstract_socket), EPERM);
+	close(fd);
+}
+END_TEST
+
+static pid_t neighbour;
+
+static int memory_of_a_neighbour(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)neighbour);
+	return RESULT(syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
+}
+
+/* Two of one user's, both confined: nothing but Landlock is between them. */
+START_TEST(neighbours_memory_is_out_of_reach)
+{
+	const struct confine_needs needs = {.shares = false};
+	int fds[2];
+	char byte;
+
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 1)
+		ck_skip("this kernel has no Landlock");
+	ck_ok(pipe2(fds, O_CLOEXEC));
+	neighbour = fork();
+	if (!neighbour) {
+		struct confine c = {0};
+
+		if (confine(&c, &needs, &e) || write(fds[1], "y", 1) != 1)
+			_exit(1);
+		for (;;)
+			syscall(SYS_pause);
+	}
+	ck_that(read(fds[0], &byte, 1) == 1 && byte == 'y');
+	ck_assert_int_eq(confined(&needs, 0, memory_of_a_neighbour), EACCES);
+	kill(neighbour, SIGKILL);
+	waitpid(neighbour, NULL, 0);
+	close(fds[0]);
+	close(fds[1]);
 }
 END_TEST
 
@@ -280,7 +344,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {forbidden_things, privileges_are_gone, sandbox_none_is_said,
+	const TTest *const tests[] = {forbidden_things, abstract_sockets_are_out_of_reach,
+				      neighbours_memory_is_out_of_reach, privileges_are_gone, sandbox_none_is_said,
 				      each_call_has_its_reason, filters_have_a_size};
 
 	return run_tests("confine", tests, ARRAY_SIZE(tests), NULL, NULL);
