@@ -21,9 +21,10 @@ HARDEN   = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protecti
 CFLAGS  ?= -O2 -g
 LDHARDEN = -Wl,-z,relro,-z,now,-z,noexecstack
 
-VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c)
+BOTH_SRC = guest/netlink.c
+VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c) $(BOTH_SRC)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
-AGENT_SRC = $(wildcard guest/agent/*.c)
+AGENT_SRC = $(wildcard guest/agent/*.c) $(BOTH_SRC)
 
 .PHONY: all help demo test test-shim soak bench-boot bench-clone bench-run bench-io bench-shim clean deb install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
@@ -97,6 +98,10 @@ $B/snapshot/%.o: snapshot/%.c $B/musl-pie.specs
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
+$B/guest/%.o: guest/%.c $B/musl-pie.specs
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
 $B/guest/image.o: guest/image.S $B/agent.cpio
 	$(Q)mkdir -p $(@D) && gcc -DGUEST_IMAGE='"$B/agent.cpio"' -c -o $@ $<
 
@@ -104,7 +109,7 @@ $B/guest/image.o: guest/image.S $B/agent.cpio
 
 # Small: it is in the memory of every guest. So at fixed addresses, and the linker may not fill the file
 # up to where data that becomes read-only (there is next to none) would end a page.
-$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h) guest/protocol.h Makefile | $B
+$B/agent: $(AGENT_SRC) $(wildcard guest/agent/*.h guest/*.h) Makefile | $B
 	$(call say,CC,$@)
 	$(Q)musl-gcc -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -Os -static -ffunction-sections -fdata-sections \
 	    -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-ident -fno-pie -no-pie \

@@ -2,7 +2,7 @@
  *
  * protocol: what the host and the guest's agent say to each other.
  *
- * The only header that both share. docs/agent-protocol.md explains it: who sends what when,
+ * All that both share but netlink.h. docs/agent-protocol.md explains it: who sends what when,
  * the limits, and what happens on errors. Everything is little-endian, naturally aligned and
  * without padding; the assertions below pin every offset, so a change that breaks an old peer
  * breaks the build. A payload's layout never changes within a version: new needs get new types.
@@ -34,7 +34,9 @@
 #define AGENT_CONNECTIONS   256u   /* connections that are not (yet) a stream of a session */
 #define AGENT_HANDSHAKE_MS  10000u /* how long either side may have to wait for an answer */
 #define AGENT_FREEZE_MS	    2000u  /* how long the agent may take to stop every process */
-#define AGENT_CMDLINE_MAX   2047u  /* bytes of a CMDLINE's text */
+#define AGENT_CMDLINE_MAX   8191u  /* bytes of a CMDLINE's text */
+#define AGENT_NET_ADDRESSES 16u	   /* of an interface that a CMDLINE sets up */
+#define AGENT_NET_ROUTES    32u
 #define AGENT_HOSTNAME_MAX  64u	   /* bytes of a host name, as Linux has it */
 #define AGENT_NAME_MAX	    64u	   /* bytes of a container's name: [A-Za-z0-9][A-Za-z0-9_.-]* */
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -127,33 +126,38 @@ static int explain(int status, const struct exec_request *rq, struct err *e)
 /* --- the VM --- */
 
 /* In the VM's process, before it is one. */
-static int take_place(struct vm *vm, struct err *e)
+static int take_place(const struct vm *vm, struct err *e)
 {
-	const struct oci_config *c = &vm->create->config;
-	struct if_nameindex *links;
-	bool others = false;
+	const char *path = vm->create->config.network;
 	int fd, r;
 
-	if (!c->network)
+	if (!path)
 		return unshare(CLONE_NEWNET) ? err_sys(e, "cannot make a network namespace") : 0;
-	fd = open(c->network, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	r = fd < 0 || setns(fd, CLONE_NEWNET)
-		    ? err_sys(e, "cannot join the network namespace %s", c->network)
+		    ? err_sys(e, "cannot join the network namespace %s", path)
 		    : 0;
 	if (fd >= 0)
 		close(fd);
+	return r;
+}
+
+/* When the namespace is as the caller wants it: hooks may have put more into it since the VM was chosen. */
+static int join_network(struct vm *vm, struct err *e)
+{
+	struct oci_network *n = &vm->network;
+	int r = oci_network_open(n, NULL, e);
+
 	if (r)
 		return r;
-	links = if_nameindex();
-	for (struct if_nameindex *i = links; i && i->if_name; i++)
-		others |= strcmp(i->if_name, "lo") != 0;
-	if (links)
-		if_freenameindex(links);
-	return others ? err_set(e, EOPNOTSUPP,
-				"the network namespace %s has interfaces, which are not supported yet; "
-				"use a network of the kind 'none'",
-				c->network)
-		      : 0;
+	if (n->links != vm->template.nets) {
+		snapshot_close(&vm->snapshot);
+		r = oci_vm_open(vm, e);
+	}
+	if (!r)
+		r = oci_network_join(n, vm->run.clone.config.net, e);
+	oci_network_close(n);
+	return r;
 }
 
 /* --- hooks --- */
@@ -278,6 +282,8 @@ static int prepare(struct vm *vm, struct err *e)
 	if (!error)
 		error = take_hooks(vm, e);
 	if (!error)
+		error = join_network(vm, e);
+	if (!error)
 		error = oci_rootfs_copy(&vm->rootfs, &c->config, e);
 	if (error)
 		return error;
@@ -360,6 +366,8 @@ static void discard(struct vm *vm, pid_t pid)
 	rundir_forget(dir, &e);
 	if (*vm->cgroup)
 		oci_cgroup_remove(vm->cgroup);
+	if (vm->state.network)
+		oci_network_leave(vm->state.network);
 	if (pid > 0 && run_hooks(vm, OCI_POSTSTOP, OCI_STOPPED, 0, &e))
 		log_line("%s", e.text);
 }

@@ -13,6 +13,7 @@
 
 #include "shim/cgroup.h"
 #include "shim/commands.h"
+#include "shim/network.h"
 #include "shim/hooks.h"
 #include "shim/state.h"
 #include "vmm/agent.h"
@@ -47,6 +48,30 @@ static void run_hooks(const struct shim *c, struct oci_state *s, enum oci_hook k
 	free(text);
 }
 
+/* A guest has the interfaces that were there when it was made. Some callers add theirs to a namespace of our
+ * making when it is there: these would lead nowhere.
+ */
+static int check_network(const struct oci_state *s, struct err *e)
+{
+	struct oci_network *n = s->network ? NULL : calloc(1, sizeof(*n));
+	char path[64];
+	struct err why;
+	int r = 0;
+
+	if (!n)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)s->pid);
+	if (!oci_network_open(n, path, &why)) { /* else they are the guest's */
+		if (n->links)
+			r = err_set(e, EOPNOTSUPP,
+				    "network interface %s was added after create, which is not supported",
+				    n->link[0].name);
+		oci_network_close(n);
+	}
+	free(n);
+	return r;
+}
+
 static int start(const struct shim *c, struct oci_state *s, struct err *e)
 {
 	struct err why;
@@ -56,6 +81,9 @@ static int start(const struct shim *c, struct oci_state *s, struct err *e)
 		return err_set(e, EINVAL, "cannot start a container that has stopped");
 	if (s->status != OCI_CREATED)
 		return err_set(e, EINVAL, "cannot start an already running container");
+	r = check_network(s, e);
+	if (r)
+		return r;
 	r = agent_order_until(client_dial_agent, &s->vm, AGENT_START, &container, sizeof(container),
 			      agent_deadline() + oci_hooks_guest_ms(s->hooks) * UINT64_C(1000000), &why);
 	if (r)
@@ -243,6 +271,8 @@ static int delete(const struct shim *c, struct oci_state *s, struct err *e)
 	r = forget(s, e);
 	if (!r && s->cgroup)
 		oci_cgroup_remove(s->cgroup);
+	if (!r && s->network)
+		oci_network_leave(s->network);
 	if (!r)
 		run_hooks(c, s, OCI_POSTSTOP, OCI_STOPPED);
 	json_free(&s->doc);

@@ -31,6 +31,8 @@ int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct er
 	json_put_uint(&w, "cpus", s->cpus);
 	if (s->cgroup)
 		json_put_string(&w, "cgroup", s->cgroup);
+	if (s->network)
+		json_put_string(&w, "network", s->network);
 	if (s->annotations)
 		json_put(&w, "annotations", s->annotations);
 	if (s->hooks)
@@ -79,6 +81,8 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 		r = json_string(v, "rootfs", &s->rootfs, e);
 	if (!r)
 		r = json_string(v, "cgroup", &s->cgroup, e);
+	if (!r)
+		r = json_string(v, "network", &s->network, e);
 	if (!r)
 		r = json_uint(v, "memory", UINT64_MAX, &s->memory, e);
 	if (!r)

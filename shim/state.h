@@ -43,6 +43,7 @@ struct oci_state {
 	struct json_doc doc;
 	const char *bundle, *rootfs;
 	const char *cgroup; /* the host's, or NULL */
+	const char *network; /* the path of its namespace, or NULL: it is the process's own */
 	uint64_t memory, cpus; /* of the VM: bytes, and how many */
 	const struct json *annotations; /* an object, or NULL */
 	const struct json *hooks;	/* checked, or NULL */

@@ -104,6 +104,8 @@ static int set_root(struct vm *vm, struct err *e)
 	struct container_root *root = &vm->run.spec.root;
 
 	vm->run.spec = c->spec;
+	/* The guest's network is nobody else's. */
+	vm->run.spec.new_namespaces &= ~(uint32_t)AGENT_NS_NET;
 	root->read_only = c->read_only;
 	c->image = vm->settings.erofs;
 	if (c->image)
@@ -134,6 +136,29 @@ static int describe_to_guest(struct vm *vm, struct err *e)
 	return vm->run.spec.hook_state ? 0 : err_set(e, ENOMEM, "out of memory");
 }
 
+/* What is in the namespace, if there is one already. */
+static int find_networks(struct vm *vm, struct err *e)
+{
+	const char *path = vm->create->config.network;
+	int r = path ? oci_network_open(&vm->network, path, e) : 0;
+
+	if (!r && path)
+		oci_network_close(&vm->network);
+	return r;
+}
+
+int oci_vm_open(struct vm *vm, struct err *e)
+{
+	struct clone *c = &vm->run.clone;
+	int r;
+
+	vm->template.nets = vm->network.links;
+	vm->template.offload = vm->template.nets;
+	r = open_snapshot(vm, e);
+	c->config.nets = vm->network.links;
+	return r ? r : clone_prepare(c, &vm->snapshot, e);
+}
+
 int oci_vm_prepare(struct vm *vm, struct err *e)
 {
 	struct oci_create *c = vm->create;
@@ -150,9 +175,9 @@ int oci_vm_prepare(struct vm *vm, struct err *e)
 	if (!error)
 		error = set_root(vm, e);
 	if (!error)
-		error = open_snapshot(vm, e);
+		error = find_networks(vm, e);
 	if (!error)
-		error = clone_prepare(&r->clone, &vm->snapshot, e);
+		error = oci_vm_open(vm, e);
 	r->clone.started = now_ns();
 	r->process = c->config.process.request;
 	r->image = c->bundle;
@@ -161,6 +186,7 @@ int oci_vm_prepare(struct vm *vm, struct err *e)
 				       .memory = vm->snapshot.m.memory,
 				       .cpus = vm->snapshot.m.cpus,
 				       .cgroup = *vm->cgroup ? vm->cgroup : NULL,
+				       .network = c->config.network,
 				       .annotations = c->config.annotations,
 				       .hooks = c->config.hooks};
 	memcpy(vm->state.vm.id, r->clone.rundir.id, sizeof(vm->state.vm.id));

@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "shim/init.h"
+#include "shim/network.h"
 #include "shim/rootfs.h"
 #include "shim/settings.h"
 #include "shim/state.h"
@@ -26,6 +27,7 @@ struct vm {
 	struct scratch scratch;
 	char kernel[PATH_MAX];
 	struct oci_create *create;
+	struct oci_network network;
 	struct oci_rootfs rootfs;
 	char rootfs_path[PATH_MAX], cgroup[PATH_MAX];
 	struct oci_state state; /* for hooks; its vm is not open */
@@ -36,6 +38,11 @@ struct vm {
  * Returns 0 or -errno with the message set.
  */
 int oci_vm_prepare(struct vm *vm, struct err *e);
+
+/* Opens the snapshot for a VM of as many networks as vm->network has, and what follows from it. For oci_vm_prepare,
+ * and again when there are more. Returns likewise.
+ */
+int oci_vm_open(struct vm *vm, struct err *e);
 
 /* Opens the file for the process' messages. Returns a descriptor or -1. */
 int oci_vm_log(const struct vm *vm);

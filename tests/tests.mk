@@ -11,7 +11,7 @@ CHECK_LIBS = $(shell pkg-config --cflags --libs check)
 
 # An archive each, so that a test links only what it uses: machine.o wants the guest's image.
 UVM_LIB_SRC   = $(filter-out vmm/main.c,$(VMM_SRC))
-AGENT_LIB_SRC = $(filter-out guest/agent/main.c,$(AGENT_SRC))
+AGENT_LIB_SRC = $(filter-out guest/agent/main.c $(BOTH_SRC),$(AGENT_SRC))
 TEST_LIB_SRC  = $(filter-out tests/unit/test_% tests/fuzz/main.c,$(wildcard tests/unit/*.c tests/fuzz/*.c))
 LIBS          = libtests.a libagent.a libuvm.a
 

@@ -10,6 +10,7 @@
 
 #include "vmm/cmd.h"
 #include "vmm/machine_state.h"
+#include "vmm/util.h"
 
 void clone_record(const struct clone *c)
 {
@@ -86,21 +87,26 @@ static void words_taken(void *ctx, int result, struct err *e)
 			e->text);
 }
 
-/* A network that says what the guest's interface shall be says so with the address of its own. */
+/* A network that says what the guest's interface shall be says so with the address of its own. The devices
+ * of templates take every MTU, so what theirs is must be said.
+ */
 static int compose_words(struct clone *c, const struct machine *m, struct err *e)
 {
-	int n = snprintf(c->words, sizeof(c->words), "%s", c->cmdline ? c->cmdline : "");
+	size_t len = 0;
 
-	for (unsigned int i = 0; i < m->config.nets && n < (int)sizeof(c->words); i++) {
-		char text[NET_WORDS];
+	text_append(c->words, sizeof(c->words), &len, "%s", c->cmdline ? c->cmdline : "");
+	for (unsigned int i = 0; i < m->config.nets; i++) {
+		const struct net *n = &m->net[i];
+		char text[AGENT_CMDLINE_MAX + 1];
 
-		if (!net_words(&m->config.net[i], i, NULL, text))
+		if (!net_words(n->config, i, NULL, text, sizeof(text)) &&
+		    (!n->backend || n->mtu == n->dev.config.mtu))
 			continue;
-		net_words(&m->config.net[i], i, m->net[i].mac, text);
-		n += snprintf(c->words + n, sizeof(c->words) - (size_t)n, "%suvm.net=%s", n ? " " : "",
-			      text);
+		if (net_words(n->config, i, n, text, sizeof(text)) >= sizeof(text))
+			len = sizeof(c->words);
+		text_append(c->words, sizeof(c->words), &len, "%suvm.net=%s", len ? " " : "", text);
 	}
-	return n < (int)sizeof(c->words)
+	return len < sizeof(c->words)
 		       ? 0
 		       : err_set(e, E2BIG, "more than %u bytes of words for the agent", AGENT_CMDLINE_MAX);
 }

@@ -177,14 +177,14 @@ static int set_network(void *to, const char *value, struct err *e)
 
 	*n = (struct net_config){0};
 	c->run.clone.config.nets = 0;
-	c->template.net = TEMPLATE_NO_NET;
+	c->template.nets = 0;
 	if (!strcmp(value, "none"))
 		return 0;
 	r = net_parse(n, value, e);
 	if (!r && n->kind == NET_NONE)
 		r = err_set(e, EINVAL, "a container has a network that is connected, or none");
-	c->run.clone.config.nets = 1;
-	c->template.net = n->offload ? TEMPLATE_NET_TAP : TEMPLATE_NET;
+	c->run.clone.config.nets = c->template.nets = 1;
+	c->template.offload = n->offload;
 	return r;
 }
 

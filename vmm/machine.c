@@ -326,9 +326,9 @@ static int compose_cmdline(const struct machine *m, char *text, size_t size, str
 	n = snprintf(text, size, "%s%s uvm.hostname=%s%s%s", CMDLINE_BASE, root, m->rundir->id,
 		     cfg->cmdline ? " " : "", cfg->cmdline ? cfg->cmdline : "");
 	for (unsigned int i = 0; i < cfg->nets && n < (int)size; i++) {
-		char words[NET_WORDS];
+		char words[LAYOUT_CMDLINE_MAX];
 
-		if (net_words(&cfg->net[i], i, NULL, words))
+		if (net_words(&cfg->net[i], i, NULL, words, sizeof(words)))
 			n += snprintf(text + n, size - (size_t)n, " uvm.net=%s", words);
 	}
 	if (n >= (int)size)

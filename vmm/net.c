@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,39 +221,29 @@ int net_parse(struct net_config *c, const char *value, struct err *e)
 	return 0;
 }
 
-static size_t append(char *text, size_t n, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static size_t append(char *text, size_t n, const char *fmt, ...)
-{
-	va_list ap;
-	int more;
-
-	va_start(ap, fmt);
-	more = vsnprintf(text + n, NET_WORDS - n, fmt, ap);
-	va_end(ap);
-	return MIN(n + (size_t)MAX(more, 0), NET_WORDS - 1); /* checked texts, which fit */
-}
-
 #define MAC_FORMAT  "%02x:%02x:%02x:%02x:%02x:%02x"
 #define MAC_BYTES(m) (m)[0], (m)[1], (m)[2], (m)[3], (m)[4], (m)[5]
 
-bool net_words(const struct net_config *c, unsigned int index, const uint8_t *mac,
-	       char text[NET_WORDS])
+size_t net_words(const struct net_config *c, unsigned int index, const struct net *n, char *text,
+		 size_t size)
 {
-	size_t n = append(text, 0, "eth%u", index), name = n;
+	size_t len = 0, name;
 
-	if (mac)
-		n = append(text, n, ",mac=" MAC_FORMAT, MAC_BYTES(mac));
+	text_append(text, size, &len, "eth%u", index);
+	name = len;
+	if (n)
+		text_append(text, size, &len, ",mac=" MAC_FORMAT ",mtu=%u", MAC_BYTES(n->mac), n->mtu);
 	for (int i = 0; i < 2; i++) {
 		if (c->ip[i])
-			n = append(text, n, ",ip=%s/%u", c->ip[i], c->prefix[i]);
+			text_append(text, size, &len, ",ip=%s/%u", c->ip[i], c->prefix[i]);
 		if (c->gateway[i])
-			n = append(text, n, ",gw=%s", c->gateway[i]);
+			text_append(text, size, &len, ",gw=%s", c->gateway[i]);
 	}
 	if (c->dns)
-		n = append(text, n, ",dns=%s", c->dns);
-	return n > name;
+		text_append(text, size, &len, ",dns=%s", c->dns);
+	if (c->words)
+		text_append(text, size, &len, "%s", c->words);
+	return len > name ? len : 0;
 }
 
 /* --- passt --- */
@@ -413,6 +402,7 @@ static int open_tap(struct net *n, int r)
 int net_open(struct net *n, const struct net_config *cfg, struct err *e)
 {
 	n->config = cfg;
+	n->mtu = (uint16_t)(cfg->mtu ? cfg->mtu : cfg->kind == NET_PASST ? PASST_MTU : DEFAULT_MTU);
 	memcpy(n->mac, cfg->mac, sizeof(n->mac));
 	if (!cfg->has_mac) {
 		if (getrandom(n->mac, sizeof(n->mac), 0) != sizeof(n->mac))
@@ -434,17 +424,21 @@ int net_open(struct net *n, const struct net_config *cfg, struct err *e)
 int net_init(struct net *n, const struct mem *m, struct irq irq, struct loop *main, struct err *e)
 {
 	const struct net_config *c = n->config;
-	uint32_t mtu = c->mtu ? c->mtu : c->kind == NET_PASST ? PASST_MTU : DEFAULT_MTU;
 	int r = n->backend ? worker_init(&n->worker, e) : 0;
 
 	if (!r)
-		r = virtio_net_init(&n->dev, m, n->mac, (uint16_t)mtu, c->offload, irq,
+		r = virtio_net_init(&n->dev, m, n->mac, n->mtu, c->offload, irq,
 				    n->backend ? &n->worker.loop : main, e);
 	return r ? r : virtio_net_set_rate(&n->dev, c->rate, e);
 }
 
 int net_connect(struct net *n, struct err *e)
 {
+	if (n->mtu > n->dev.config.mtu && n->config->mtu)
+		return err_set(e, EINVAL, "an MTU of %u: the snapshot's device has one of %u at most",
+			       n->mtu, n->dev.config.mtu);
+	if (!n->config->mtu && n->dev.config.mtu != NET_MTU_MAX)
+		n->mtu = n->dev.config.mtu;
 	if (!n->backend)
 		return 0;
 	if (memcmp(n->dev.config.mac, n->mac, sizeof(n->mac)))
@@ -471,7 +465,7 @@ size_t net_describe(struct net *n, unsigned int index, char *text, size_t size)
 	int len = snprintf(text, MIN(size, NET_DESCRIBED),
 			   "net.%u %s%.256s\nmac.%u " MAC_FORMAT "\nmtu.%u %u\nlink.%u %s\n", index,
 			   kind[c->kind], target, index, MAC_BYTES(n->dev.config.mac), index,
-			   n->dev.config.mtu, index, virtio_net_link(&n->dev) ? "up" : "down");
+			   n->mtu, index, virtio_net_link(&n->dev) ? "up" : "down");
 
 	return MIN((size_t)MAX(len, 0), MIN(size, NET_DESCRIBED));
 }

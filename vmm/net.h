@@ -14,7 +14,6 @@
 #include "vmm/worker.h"
 
 #define NET_MAX	      8u
-#define NET_WORDS     320u /* bytes of what the guest's agent is told of one device, with the zero */
 #define NET_DESCRIBED 512u /* bytes of net_describe */
 
 enum net_kind {
@@ -38,12 +37,14 @@ struct net_config {
 	const char *ip[2], *gateway[2]; /* ip without the prefix's length */
 	uint32_t prefix[2];
 	const char *dns;
+	const char *words; /* more for the guest's agent, in its own form, ",ip=..."; NULL: none */
 	char tcp[128], udp[128]; /* ports that passt forwards, as its -t and -u have them */
 };
 
 struct net {
 	const struct net_config *config;
 	uint8_t mac[6]; /* of config, or a random one */
+	uint16_t mtu;	/* of config, or the usual one */
 	struct virtio_net dev;
 	struct net_tap tap;
 	struct net_stream stream;
@@ -54,11 +55,12 @@ struct net {
 /* Takes the value of a --net option, which is the process's own argv and is cut at its commas. */
 int net_parse(struct net_config *cfg, const char *value, struct err *e);
 
-/* The words of cfg for the agent (guest/agent/net.h), for the guest's interface eth<index>; mac: the address
- * that it is to take, or NULL. Returns false if there is nothing to say.
+/* Writes the words of cfg for the agent (guest/agent/net.h), for the guest's interface eth<index>. n: the
+ * device of a clone, whose address and MTU the interface is to take, or NULL. Returns their length as
+ * snprintf does; 0 if there is nothing to say.
  */
-bool net_words(const struct net_config *cfg, unsigned int index, const uint8_t *mac,
-	       char text[NET_WORDS]);
+size_t net_words(const struct net_config *cfg, unsigned int index, const struct net *n, char *text,
+		 size_t size);
 
 /* Opens what cfg names (cfg outlives n); for NET_PASST starts it. Before any thread is made. Returns
  * 0, or -errno with a message.
@@ -69,7 +71,9 @@ int net_open(struct net *n, const struct net_config *cfg, struct err *e);
 int net_init(struct net *n, const struct mem *m, struct irq irq, struct loop *main, struct err *e);
 
 /* Brings the link up if there is a back end, while nothing runs. In a device that was loaded the
- * address becomes n's; the guest takes that when it is told to (net_words).
+ * address becomes n's; its MTU stays if none was said, unless it is the largest that there is, which is a
+ * template's and to be replaced. The guest takes both when it is told to (net_words). Returns 0, or -errno
+ * with a message: an MTU that is more than the device's.
  */
 int net_connect(struct net *n, struct err *e);
 

@@ -29,6 +29,7 @@
 #include "vmm/launch.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/machine_state.h"
 #include "vmm/stamp.h"
 #include "vmm/util.h"
 
@@ -148,7 +149,7 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 	struct {
 		struct host host;
 		char version[64];
-		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, net;
+		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, nets, offload;
 	} all;
 	char dir[PATH_MAX];
 	int files = cache_open_dir(CACHE_FILES, dir, e), r;
@@ -169,7 +170,8 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 	all.cpu = t->cpu;
 	all.drives = t->drives;
 	all.share = t->share;
-	all.net = t->net;
+	all.nets = t->nets;
+	all.offload = t->offload;
 	snprintf(key, TEMPLATE_KEY + 1, "%016" PRIx64, sum_bytes(&all, sizeof(all), 0));
 	return 0;
 }
@@ -221,8 +223,9 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	int status = EXIT_FAILURE;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
-	cfg.nets = t->net != TEMPLATE_NO_NET;
-	cfg.net[0].offload = t->net == TEMPLATE_NET_TAP;
+	cfg.nets = t->nets;
+	for (unsigned int i = 0; i < t->nets; i++)
+		cfg.net[i] = (struct net_config){.offload = t->offload, .mtu = NET_MTU_MAX};
 	for (unsigned int i = 0; i < t->drives; i++)
 		cfg.disk[i] = (struct disk_config){.path = DISK_PLACEHOLDER, .read_only = !i};
 	if (t->share)
@@ -468,18 +471,22 @@ bool template_current(const char *key, const char *path, struct err *why)
 {
 	static const enum cpuid_template cpus[] = {CPUID_HOST, CPUID_BASELINE};
 	struct snapshot *s = calloc(1, sizeof(*s));
-	int r = s ? open_settled(s, path, why) : err_set(why, ENOMEM, "out of memory");
+	struct machine_config *cfg = calloc(1, sizeof(*cfg));
+	int r = s && cfg ? open_settled(s, path, why) : err_set(why, ENOMEM, "out of memory");
 	char now[TEMPLATE_KEY + 1];
 	bool current = false;
 
-	for (size_t i = 0; i < 2 * TEMPLATE_NETS * ARRAY_SIZE(cpus) && !r && !current; i++) {
+	if (!r)
+		r = machine_load_config(&s->state, cfg, why);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(cpus) && !r && !current; i++) {
 		struct template t = {.kernel = s->m.kernel.s,
 				     .memory = s->m.memory,
 				     .cpus = s->m.cpus,
-				     .cpu = cpus[i / TEMPLATE_NETS / 2],
+				     .cpu = cpus[i / 2],
 				     .drives = s->m.disks,
-				     .share = i / TEMPLATE_NETS % 2,
-				     .net = i % TEMPLATE_NETS};
+				     .share = cfg->shares,
+				     .nets = cfg->nets,
+				     .offload = i % 2};
 
 		r = template_key(&t, now, why);
 		current = !r && !strcmp(now, key);
@@ -489,6 +496,7 @@ bool template_current(const char *key, const char *path, struct err *why)
 	if (s && s->dir >= 0)
 		snapshot_close(s);
 	free(s);
+	free(cfg);
 	return current;
 }
 

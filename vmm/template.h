@@ -33,16 +33,6 @@
 #define TEMPLATE_DRIVES	    8u
 #define TEMPLATE_SHARE	    "root"
 
-/* A placeholder for a network device, which a guest that may have none does better without. What its driver
- * takes for given is settled when it begins.
- */
-enum template_net {
-	TEMPLATE_NO_NET,
-	TEMPLATE_NET,	  /* for frames as they are: passt and sockets */
-	TEMPLATE_NET_TAP, /* for offloads, too */
-	TEMPLATE_NETS,
-};
-
 struct template {
 	const char *kernel; /* path */
 	uint64_t memory;    /* bytes */
@@ -50,7 +40,11 @@ struct template {
 	enum cpuid_template cpu;
 	unsigned int drives;
 	bool share; /* also a placeholder for a directory, with the tag TEMPLATE_SHARE */
-	enum template_net net;
+	/* Placeholders for network devices, which a guest that may have none does better without. What
+	 * their drivers take for given is settled when they begin: the MTU is the largest that there is.
+	 */
+	unsigned int nets;
+	bool offload; /* for tap devices; else frames as they are: passt and sockets */
 };
 
 /* How many drives the template has that so many disks want. */

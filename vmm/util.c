@@ -2,6 +2,8 @@
 #include "vmm/util.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,4 +50,16 @@ int write_all(int fd, const void *buf, size_t len)
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+void text_append(char *text, size_t size, size_t *len, const char *fmt, ...)
+{
+	size_t at = MIN(*len, size);
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text + at, size - at, fmt, ap);
+	va_end(ap);
+	*len += (size_t)MAX(n, 0);
 }

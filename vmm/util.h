@@ -40,4 +40,10 @@ int pread_all(int fd, void *buf, size_t len, off_t offset);
  */
 int write_all(int fd, const void *buf, size_t len);
 
+/* Puts more at the end of a text of *len bytes, and adds to *len what there would be with room for it: with
+ * *len >= size it is cut.
+ */
+void text_append(char *text, size_t size, size_t *len, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
 #endif

@@ -4,14 +4,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if_arp.h>
-#include <net/route.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <linux/rtnetlink.h>
+
+#include "guest/agent/text.h"
+#include "guest/netlink.h"
 
 /* Beside the agent's other files: the image's own stays as it is, and may be read-only. */
 #define DIRECTORY "/dev/.uvm"
@@ -34,6 +36,15 @@ static int number(const char *text, int max)
 	return v;
 }
 
+static bool metric_of(uint32_t *to, const char *text)
+{
+	const char *end = text;
+	uint64_t v = number_of(text, &end);
+
+	*to = (uint32_t)v;
+	return end != text && !*end && v <= UINT32_MAX;
+}
+
 static int hex(char c)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -54,28 +65,90 @@ static bool take_mac(struct net_setup *s, const char *text)
 	return s->has_mac = true;
 }
 
+static bool take_name(char name[IFNAMSIZ], const char *text)
+{
+	if (!*text || strlen(text) >= IFNAMSIZ || strpbrk(text, "/=: \t"))
+		return false;
+	strcpy(name, text);
+	return true;
+}
+
+/* Of a text's parts between slashes the next one, or NULL. */
+static char *part(char **text)
+{
+	char *at = *text, *slash = at ? strchr(at, '/') : NULL;
+
+	*text = slash ? slash + 1 : NULL;
+	if (slash)
+		*slash = '\0';
+	return at;
+}
+
+static bool take_address(struct net_address *a, const char *text)
+{
+	bool v6 = strchr(text, ':') != NULL;
+
+	*a = (struct net_address){.family = v6 ? AF_INET6 : AF_INET, .bits = v6 ? 128 : 32};
+	return inet_pton(a->family, text, a->bytes) == 1;
+}
+
+/* ADDRESS/BITS; least: of bits. */
+static bool take_prefix(struct net_address *a, char **text, int least)
+{
+	const char *address = part(text), *bits = part(text);
+	int n;
+
+	if (!take_address(a, address) || !bits)
+		return false;
+	n = number(bits, a->bits);
+	a->bits = (uint8_t)n;
+	return n >= least;
+}
+
 static bool take_ip(struct net_setup *s, char *text)
 {
-	char *slash = strchr(text, '/');
-	int v6 = strchr(text, ':') != NULL;
+	struct net_address *a = &s->ip[s->ips];
+	const char *more;
 
-	if (!slash)
+	if (s->ips == AGENT_NET_ADDRESSES || !take_prefix(a, &text, 1))
 		return false;
-	*slash = '\0';
-	s->prefix[v6] = number(slash + 1, v6 ? 128 : 32);
-	s->has_ip[v6] = s->prefix[v6] > 0 &&
-			inet_pton(v6 ? AF_INET6 : AF_INET, text,
-				  v6 ? (void *)&s->ip6 : (void *)&s->ip) == 1;
-	return s->has_ip[v6];
+	more = part(&text);
+	a->no_route = more && !strcmp(more, "noroute");
+	s->ips++;
+	return (!more || a->no_route) && !text;
+}
+
+/* A part that may be empty or missing. */
+static bool take_optional(struct net_address *a, const char *text, uint8_t family)
+{
+	return !text || !*text || (take_address(a, text) && a->family == family);
+}
+
+static bool take_route(struct net_setup *s, char *text)
+{
+	struct net_route *r = &s->route[s->routes];
+	const char *metric;
+
+	if (s->routes == AGENT_NET_ROUTES || !take_prefix(&r->to, &text, 0))
+		return false;
+	metric = part(&text);
+	s->routes++;
+	return metric && metric_of(&r->metric, metric) &&
+	       take_optional(&r->gateway, part(&text), r->to.family) &&
+	       take_optional(&r->source, part(&text), r->to.family) && !text;
 }
 
 static bool take_gateway(struct net_setup *s, const char *text)
 {
-	int v6 = strchr(text, ':') != NULL;
+	struct net_route *r = &s->route[s->routes];
 
-	s->has_gateway[v6] = inet_pton(v6 ? AF_INET6 : AF_INET, text,
-				       v6 ? (void *)&s->gateway6 : (void *)&s->gateway) == 1;
-	return s->has_gateway[v6];
+	if (s->routes == AGENT_NET_ROUTES || !take_address(&r->gateway, text))
+		return false;
+	r->to.family = r->gateway.family;
+	/* Before what a router announces, which the kernel takes as it comes. */
+	r->metric = r->to.family == AF_INET6;
+	s->routes++;
+	return true;
 }
 
 static bool take_dns(struct net_setup *s, const char *text)
@@ -91,6 +164,8 @@ static bool take_dns(struct net_setup *s, const char *text)
 
 static bool take(struct net_setup *s, char *word)
 {
+	if (!strncmp(word, "name=", 5))
+		return take_name(s->new_name, word + 5);
 	if (!strncmp(word, "mac=", 4))
 		return take_mac(s, word + 4);
 	if (!strncmp(word, "mtu=", 4))
@@ -99,6 +174,8 @@ static bool take(struct net_setup *s, char *word)
 		return take_ip(s, word + 3);
 	if (!strncmp(word, "gw=", 3))
 		return take_gateway(s, word + 3);
+	if (!strncmp(word, "route=", 6))
+		return take_route(s, word + 6);
 	return !strncmp(word, "dns=", 4) && take_dns(s, word + 4);
 }
 
@@ -107,9 +184,8 @@ int net_setup_parse(struct net_setup *s, char *text)
 	char *rest = NULL, *word = strtok_r(text, ",", &rest);
 
 	memset(s, 0, sizeof(*s));
-	if (!word || strlen(word) >= sizeof(s->name) || strpbrk(word, "/=:"))
+	if (!word || !take_name(s->name, word))
 		return -EINVAL;
-	strcpy(s->name, word);
 	while ((word = strtok_r(NULL, ",", &rest)))
 		if (!take(s, word))
 			return -EINVAL;
@@ -123,82 +199,48 @@ struct result {
 	const char *what;
 };
 
-/* The first failure counts. */
-static void note(struct result *r, bool failed, const char *what)
+/* The first failure counts. error: 0 or -errno. */
+static void note(struct result *r, int error, const char *what)
 {
-	if (!failed || r->error)
+	if (!error || r->error)
 		return;
-	r->error = -errno;
+	r->error = error;
 	r->what = what;
 }
 
-static struct ifreq request(const struct net_setup *s)
+/* Changes one thing of an interface. up: brings it up. */
+static int change_link(struct netlink *n, int index, uint16_t type, const void *data, size_t size, bool up)
 {
-	struct ifreq ifr = {0};
+	struct ifinfomsg body = {.ifi_index = index,
+				 .ifi_flags = up ? IFF_UP : 0,
+				 .ifi_change = up ? IFF_UP : 0};
 
-	memcpy(ifr.ifr_name, s->name, sizeof(ifr.ifr_name));
-	return ifr;
+	netlink_begin(n, RTM_NEWLINK, 0, &body, sizeof(body));
+	if (size)
+		netlink_put(n, type, data, size);
+	return netlink_send(n);
 }
 
-static void set_link(const struct net_setup *s, int fd, struct result *r)
+static void set_link(const struct net_setup *s, struct netlink *n, int index, struct result *r)
 {
-	struct ifreq ifr = request(s);
-
-	if (s->has_mac) {
-		ifr.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-		memcpy(ifr.ifr_hwaddr.sa_data, s->mac, sizeof(s->mac));
-		note(r, ioctl(fd, SIOCSIFHWADDR, &ifr), "MAC address");
-	}
-	if (s->mtu) {
-		ifr.ifr_mtu = s->mtu;
-		note(r, ioctl(fd, SIOCSIFMTU, &ifr), "MTU");
-	}
-}
-
-static void set_up(const struct net_setup *s, int fd, struct result *r)
-{
-	struct ifreq ifr = request(s);
-	bool failed = ioctl(fd, SIOCGIFFLAGS, &ifr);
-
-	ifr.ifr_flags |= IFF_UP;
-	note(r, failed || ioctl(fd, SIOCSIFFLAGS, &ifr), "interface");
-}
-
-static void write_address(struct sockaddr *to, struct in_addr a)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = a};
-
-	memcpy(to, &in, sizeof(in));
-}
-
-static void set_ipv4(const struct net_setup *s, int fd, struct result *r)
-{
-	struct in_addr any = {0}, mask;
-	struct ifreq ifr = request(s);
-	struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY, .rt_dev = (char *)s->name};
-
-	if (s->has_ip[0]) {
-		mask.s_addr = htonl(~0u << (32 - s->prefix[0]));
-		write_address(&ifr.ifr_addr, s->ip);
-		note(r, ioctl(fd, SIOCSIFADDR, &ifr), "address");
-		write_address(&ifr.ifr_netmask, mask);
-		note(r, ioctl(fd, SIOCSIFNETMASK, &ifr), "netmask");
-	}
-	if (s->has_gateway[0]) {
-		write_address(&route.rt_dst, any);
-		write_address(&route.rt_genmask, any);
-		write_address(&route.rt_gateway, s->gateway);
-		note(r, ioctl(fd, SIOCADDRT, &route) && errno != EEXIST, "gateway");
-	}
+	if (s->has_mac)
+		note(r, change_link(n, index, IFLA_ADDRESS, s->mac, sizeof(s->mac), false),
+		     "MAC address");
+	if (s->mtu)
+		note(r, change_link(n, index, IFLA_MTU, &s->mtu, sizeof(s->mtu), false), "MTU");
+	if (*s->new_name)
+		note(r, change_link(n, index, IFLA_IFNAME, s->new_name, strlen(s->new_name) + 1, false),
+		     "name");
 }
 
 /* The host gives an address to one guest, which need not wait a second to see that nobody has it. */
 static void no_duplicate_detection(const struct net_setup *s)
 {
-	char path[64] = "/proc/sys/net/ipv6/conf/";
+	const char *name = *s->new_name ? s->new_name : s->name;
+	char path[64];
 	int fd;
 
-	strcat(strcat(path, s->name), "/accept_dad");
+	compose(path, sizeof(path), "/proc/sys/net/ipv6/conf/", name, "/accept_dad", NULL);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return; /* a kernel without IPv6, as the next call will tell */
@@ -206,27 +248,119 @@ static void no_duplicate_detection(const struct net_setup *s)
 	close(fd);
 }
 
-static void set_ipv6(const struct net_setup *s, int index, struct result *r)
+static bool has_family(const struct net_setup *s, int family)
 {
-	struct { /* in6_ifreq of linux/ipv6.h, which musl's headers exclude */
-		struct in6_addr address;
-		uint32_t prefix;
-		int index;
-	} request6 = {s->ip6, (uint32_t)s->prefix[1], index};
-	struct in6_rtmsg route = {.rtmsg_gateway = s->gateway6,
-				  .rtmsg_flags = RTF_UP | RTF_GATEWAY,
-				  .rtmsg_metric = 1,
-				  .rtmsg_ifindex = index};
-	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	for (unsigned int i = 0; i < s->ips; i++)
+		if (s->ip[i].family == family)
+			return true;
+	return false;
+}
 
-	note(r, fd < 0, "IPv6");
-	if (fd < 0)
-		return;
-	if (s->has_ip[1])
-		note(r, ioctl(fd, SIOCSIFADDR, &request6) && errno != EEXIST, "IPv6 address");
-	if (s->has_gateway[1])
-		note(r, ioctl(fd, SIOCADDRT, &route) && errno != EEXIST, "IPv6 gateway");
-	close(fd);
+static size_t size_of(const struct net_address *a)
+{
+	return a->family == AF_INET6 ? sizeof(struct in6_addr) : sizeof(struct in_addr);
+}
+
+static int change_address(struct netlink *n, uint16_t type, int index, const struct net_address *a)
+{
+	struct ifaddrmsg body = {
+		.ifa_family = a->family, .ifa_prefixlen = a->bits, .ifa_index = (uint32_t)index};
+	uint32_t flags = IFA_F_PERMANENT | (a->no_route ? IFA_F_NOPREFIXROUTE : 0u) |
+			 (a->family == AF_INET6 ? IFA_F_NODAD : 0u);
+	uint32_t broadcast;
+
+	netlink_begin(n, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0, &body, sizeof(body));
+	netlink_put(n, IFA_LOCAL, a->bytes, size_of(a));
+	netlink_put(n, IFA_ADDRESS, a->bytes, size_of(a));
+	netlink_put(n, IFA_FLAGS, &flags, sizeof(flags));
+	if (a->family == AF_INET && a->bits < 31) {
+		memcpy(&broadcast, a->bytes, sizeof(broadcast));
+		broadcast |= htonl(UINT32_MAX >> a->bits);
+		netlink_put(n, IFA_BROADCAST, &broadcast, sizeof(broadcast));
+	}
+	return netlink_send(n);
+}
+
+struct search {
+	int index;
+	struct net_address found;
+};
+
+static int see_address(void *ctx, const struct nlmsghdr *m)
+{
+	const struct ifaddrmsg *body = NLMSG_DATA(m);
+	const struct nlattr *a = netlink_find(m, sizeof(*body), IFA_LOCAL, sizeof(struct in_addr));
+	struct search *s = ctx;
+
+	if (!a || body->ifa_index != (uint32_t)s->index || body->ifa_family != AF_INET)
+		return 0;
+	s->found = (struct net_address){.family = AF_INET, .bits = body->ifa_prefixlen};
+	memcpy(s->found.bytes, netlink_data(a), sizeof(struct in_addr));
+	return 0;
+}
+
+/* Of a guest that had a network when it was copied. Each takes others with it, perhaps. */
+static int drop_addresses(struct netlink *n, int index)
+{
+	struct search s = {.index = index};
+	struct ifaddrmsg body = {.ifa_family = AF_INET};
+	int r;
+
+	do {
+		s.found.family = 0;
+		netlink_begin(n, RTM_GETADDR, 0, &body, sizeof(body));
+		r = netlink_dump(n, see_address, &s);
+		if (!r && s.found.family)
+			r = change_address(n, RTM_DELADDR, index, &s.found);
+	} while (!r && s.found.family);
+	return r;
+}
+
+static int add_route(struct netlink *n, int index, const struct net_route *route, bool on_link)
+{
+	struct rtmsg body = {.rtm_family = route->to.family,
+			     .rtm_dst_len = route->to.bits,
+			     .rtm_table = RT_TABLE_MAIN,
+			     .rtm_protocol = RTPROT_BOOT,
+			     .rtm_scope = route->gateway.family ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
+			     .rtm_type = RTN_UNICAST,
+			     .rtm_flags = on_link ? RTNH_F_ONLINK : 0};
+
+	netlink_begin(n, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &body, sizeof(body));
+	if (route->to.bits)
+		netlink_put(n, RTA_DST, route->to.bytes, size_of(&route->to));
+	if (route->gateway.family)
+		netlink_put(n, RTA_GATEWAY, route->gateway.bytes, size_of(&route->gateway));
+	if (route->source.family)
+		netlink_put(n, RTA_PREFSRC, route->source.bytes, size_of(&route->source));
+	if (route->metric)
+		netlink_put(n, RTA_PRIORITY, &route->metric, sizeof(route->metric));
+	netlink_put(n, RTA_OIF, &index, sizeof(index));
+	return netlink_send(n);
+}
+
+/* A gateway that no route leads to is on the link all the same: so it was where the host has the route from. */
+static int set_route(struct netlink *n, int index, const struct net_route *route)
+{
+	int r = add_route(n, index, route, false);
+
+	if (route->gateway.family && (r == -ENETUNREACH || r == -EHOSTUNREACH))
+		r = add_route(n, index, route, true);
+	return r == -EEXIST ? 0 : r;
+}
+
+static void set_addresses(const struct net_setup *s, struct netlink *n, int index, struct result *r)
+{
+	if (has_family(s, AF_INET))
+		note(r, drop_addresses(n, index), "addresses");
+	for (unsigned int i = 0; i < s->ips; i++) {
+		int error = change_address(n, RTM_NEWADDR, index, &s->ip[i]);
+
+		note(r, error == -EEXIST ? 0 : error,
+		     s->ip[i].family == AF_INET6 ? "IPv6 address" : "address");
+	}
+	for (unsigned int i = 0; i < s->routes; i++)
+		note(r, set_route(n, index, &s->route[i]), "route");
 }
 
 /* Our file is mounted over the root file system's when it is made; then writing to it is enough. */
@@ -257,25 +391,24 @@ static bool set_dns(const struct net_setup *s)
 
 int net_setup_apply(const struct net_setup *s, const char **what)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), index;
-	struct ifreq ifr = request(s);
+	int index = (int)if_nametoindex(s->name), error;
 	struct result r = {0};
+	struct netlink n;
 
-	index = fd >= 0 && !ioctl(fd, SIOCGIFINDEX, &ifr) ? ifr.ifr_ifindex : -1;
-	note(&r, index < 0, "interface");
-	if (index >= 0) {
-		set_link(s, fd, &r);
-		if (s->has_ip[1])
+	note(&r, index ? 0 : -ENODEV, "interface");
+	error = netlink_open(&n);
+	note(&r, error, "interface");
+	if (index && !error) {
+		set_link(s, &n, index, &r);
+		if (has_family(s, AF_INET6))
 			no_duplicate_detection(s);
-		set_up(s, fd, &r);
-		set_ipv4(s, fd, &r);
-		if (s->has_ip[1] || s->has_gateway[1])
-			set_ipv6(s, index, &r);
+		note(&r, change_link(&n, index, 0, NULL, 0, true), "interface");
+		set_addresses(s, &n, index, &r);
 	}
+	if (!error)
+		netlink_close(&n);
 	if (*s->dns)
-		note(&r, !set_dns(s), "name server");
-	if (fd >= 0)
-		close(fd);
+		note(&r, set_dns(s) ? 0 : -errno, "name server");
 	*what = r.what;
 	return r.error;
 }

@@ -90,7 +90,7 @@ static int take_mount(struct words *w, const char *text)
 
 static int take_net(struct words *w, const char *text)
 {
-	char copy[512];
+	char copy[AGENT_CMDLINE_MAX + 1];
 
 	if (w->nets == WORDS_NETS)
 		return refuse(w, E2BIG, "uvm.net: too many:", text);

@@ -301,9 +301,9 @@ test_net_run()
 	tap vm1 1 || return
 	export UVM_KERNEL=$kernel UVM_CACHE=$dir/cache
 	local out
-	out=$(timeout 60 "$uvm" run --network "tap=vm1,$(addresses 1),dns=10.1.0.1,mac=02:00:00:00:00:77" "$rootfs" \
-		sh -c 'cat /sys/class/net/eth0/address /etc/resolv.conf; ping -c 1 -W 5 10.1.0.1 >/dev/null && echo reached; ip route' 2>"$dir/err")
-	for line in 02:00:00:00:00:77 "nameserver 10.1.0.1" reached "default via 10.1.0.1 .*"; do
+	out=$(timeout 60 "$uvm" run --network "tap=vm1,$(addresses 1),dns=10.1.0.1,mac=02:00:00:00:00:77,mtu=1300" "$rootfs" \
+		sh -c 'cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu /etc/resolv.conf; ping -c 1 -W 5 10.1.0.1 >/dev/null && echo reached; ip route' 2>"$dir/err")
+	for line in 02:00:00:00:00:77 1300 "nameserver 10.1.0.1" reached "default via 10.1.0.1 .*"; do
 		want "no line '$line' in $out: $(cat "$dir/err")" grep -qx "$line" <<<"$out" || return
 	done
 	same "without a network" "lo" "$(timeout 60 "$uvm" run --network none "$rootfs" ls /sys/class/net | xargs)" || return

@@ -15,7 +15,7 @@
 
 static struct net_config cfg;
 static struct err e;
-static char text[600];
+static char text[800];
 
 static int parse(const char *value)
 {
@@ -102,28 +102,59 @@ END_TEST
 /* The agent reads what the host writes, the longest too. */
 START_TEST(words)
 {
-	static const uint8_t mac[] = {2, 0xab, 3, 4, 5, 0xff};
+	struct net n = {.mac = {2, 0xab, 3, 4, 5, 0xff}, .mtu = 1400};
 	struct net_setup setup;
-	char word[NET_WORDS];
+	char word[400];
+	size_t len;
 
 	ck_ok(parse("tap=t"));
-	ck_assert(!net_words(&cfg, 0, NULL, word));
-	ck_assert(net_words(&cfg, 3, mac, word));
-	ck_assert_str_eq(word, "eth3,mac=02:ab:03:04:05:ff");
+	ck_assert_uint_eq(net_words(&cfg, 0, NULL, word, sizeof(word)), 0);
+	ck_assert_uint_eq(net_words(&cfg, 3, &n, word, sizeof(word)), 35);
+	ck_assert_str_eq(word, "eth3,mac=02:ab:03:04:05:ff,mtu=1400");
 	ck_assert_int_eq(net_setup_parse(&setup, word), 0);
-	ck_assert(setup.has_mac && !memcmp(setup.mac, mac, 6) && !setup.has_ip[0]);
+	ck_assert(setup.has_mac && !memcmp(setup.mac, n.mac, 6) && !setup.ips && setup.mtu == 1400);
 	ck_ok(parse("tap=t,ip=255.255.255.255/32,gw=255.255.255.255,"
 		    "ip=ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128,"
 		    "gw=ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255,"
 		    "dns=ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"));
-	ck_assert(net_words(&cfg, 7, mac, word));
-	ck_assert_uint_lt(strlen(word), NET_WORDS - 1);
+	cfg.words = ",name=x,route=10.0.0.0/8/5//10.0.0.1";
+	len = net_words(&cfg, 7, &n, word, sizeof(word));
+	ck_assert_uint_eq(len, strlen(word));
+	ck_assert_uint_eq(net_words(&cfg, 7, &n, word, len), len); /* cut, and said so */
+	ck_assert_uint_eq(strlen(word), len - 1);
+	net_words(&cfg, 7, &n, word, sizeof(word));
 	ck_assert_int_eq(net_setup_parse(&setup, word), 0);
 	ck_assert_str_eq(setup.name, "eth7");
-	ck_assert(setup.has_ip[0] && setup.has_ip[1] && setup.has_gateway[0] &&
-		  setup.has_gateway[1] && *setup.dns);
-	ck_assert_int_eq(setup.prefix[0], 32);
-	ck_assert_int_eq(setup.prefix[1], 128);
+	ck_assert_str_eq(setup.new_name, "x");
+	ck_assert(*setup.dns);
+	ck_assert_uint_eq(setup.ips, 2);
+	ck_assert_uint_eq(setup.ip[0].bits, 32);
+	ck_assert_uint_eq(setup.ip[1].bits, 128);
+	ck_assert_uint_eq(setup.routes, 3);
+}
+END_TEST
+
+/* Routes, whose parts may be missing. */
+START_TEST(agent_routes)
+{
+	struct net_setup s;
+
+	strcpy(text, "eth0,ip=10.0.0.2/24/noroute,ip=10.0.0.3/32,route=10.1.0.0/16/0,"
+		     "route=0.0.0.0/0/100/10.0.0.1,route=::/0/1024/fd00::1/fd00::2,"
+		     "route=10.2.0.0/16/4294967295//10.0.0.3,gw=fd00::9,gw=10.0.0.9");
+	ck_assert_int_eq(net_setup_parse(&s, text), 0);
+	ck_assert_uint_eq(s.ips, 2);
+	ck_assert(s.ip[0].no_route && !s.ip[1].no_route);
+	ck_assert_uint_eq(s.routes, 6);
+	ck_assert_uint_eq(s.route[0].to.bits, 16);
+	ck_assert(!s.route[0].gateway.family && !s.route[0].source.family && !s.route[0].metric);
+	ck_assert_uint_eq(s.route[1].gateway.family, AF_INET);
+	ck_assert_uint_eq(s.route[1].metric, 100);
+	ck_assert_uint_eq(s.route[2].source.family, AF_INET6);
+	ck_assert(!s.route[3].gateway.family && s.route[3].source.family);
+	ck_assert_uint_eq(s.route[3].metric, UINT32_MAX);
+	ck_assert(s.route[4].metric == 1 && s.route[4].to.family == AF_INET6);
+	ck_assert(!s.route[5].metric && !s.route[5].to.bits);
 }
 END_TEST
 
@@ -136,14 +167,29 @@ START_TEST(agent_refuses)
 		"eth0,mtu=", "eth0,ip=10.0.0.1", "eth0,ip=10.0.0.1/33", "eth0,ip=10.0.0.1/0",
 		"eth0,ip=10.0.0.1/", "eth0,ip=10.0.0.256/8", "eth0,ip=::1/129", "eth0,ip=:/1",
 		"eth0,gw=", "eth0,gw=1", "eth0,gw=::x", "eth0,dns=", "eth0,dns=x",
-		"eth0,dns=1111111111111111111111111111111111111111111111111111111111",
+		"eth0,dns=1111111111111111111111111111111111111111111111111111111111", "eth0,name=",
+		"eth0,name=a/b", "eth0,name=an-interface-name", "eth0,ip=10.0.0.1/8/no", "eth0,ip=10.0.0.1/8/",
+		"eth0,ip=10.0.0.1/8/noroute/", "eth0,route=10.0.0.0/8", "eth0,route=10.0.0.0/33/0",
+		"eth0,route=10.0.0.0/8/", "eth0,route=10.0.0.0/8/x", "eth0,route=10.0.0.0/8/4294967296",
+		"eth0,route=10.0.0.0/8/0/fd00::1", "eth0,route=10.0.0.0/8/0/1", "eth0,route=::/0/0//10.0.0.1",
+		"eth0,route=10.0.0.0/8/0/10.0.0.1/10.0.0.2/", "eth0,route=", "eth0,route=/0/0",
 	};
+	static const char more[][24] = {",ip=10.0.0.1/8", ",gw=10.0.0.1", ",route=10.0.0.0/8/0"};
+	static const unsigned int most[] = {AGENT_NET_ADDRESSES, AGENT_NET_ROUTES, AGENT_NET_ROUTES};
 	struct net_setup setup;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		snprintf(text, sizeof(text), "%s", bad[i]);
 		if (net_setup_parse(&setup, text) != -EINVAL)
 			ck_abort_msg("'%s' is taken", bad[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+		for (unsigned int n = most[i]; n <= most[i] + 1; n++) {
+			strcpy(text, "eth0");
+			for (unsigned int k = 0; k < n; k++)
+				strcat(text, more[i]);
+			ck_assert_int_eq(net_setup_parse(&setup, text), n > most[i] ? -EINVAL : 0);
+		}
 	}
 	strcpy(text, "eth0,mtu=1400");
 	ck_assert_int_eq(net_setup_parse(&setup, text), 0);
@@ -236,7 +282,7 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {kinds, details, refused, words, agent_refuses};
+	const TTest *const tests[] = {kinds, details, refused, words, agent_routes, agent_refuses};
 	const TTest *const opening[] = {opens_sockets, what_is_no_tap, starts_passt};
 	const struct test_group groups[] = {{tests, ARRAY_SIZE(tests), NULL, NULL},
 					    {opening, ARRAY_SIZE(opening), tmp_setup, tmp_teardown}};

@@ -153,17 +153,17 @@ END_TEST
 
 START_TEST(networks)
 {
-	char text[700] = "uvm.net=eth0,ip=10.0.0.2/24";
+	char text[AGENT_CMDLINE_MAX + 100] = "uvm.net=eth0,ip=10.0.0.2/24";
 
 	ck_assert_int_eq(words_take(&w, "uvm.net=eth1,mac=02:00:00:00:00:01,ip=10.1.0.2/24,dns=10.1.0.1"), 0);
 	ck_assert_uint_eq(w.nets, 1);
 	ck_assert_str_eq(w.net[0].name, "eth1");
-	ck_assert(w.net[0].has_mac && w.net[0].has_ip[0] && !w.net[0].has_ip[1]);
+	ck_assert(w.net[0].has_mac && w.net[0].ips == 1 && w.net[0].ip[0].family == AF_INET);
 	ck_assert_int_eq(words_take(&w, "uvm.net="), -EINVAL);
 	ck_assert_int_eq(words_take(&w, "uvm.net=eth0,ip=x"), -EINVAL);
 	ck_assert_int_eq(words_take(&w, "uvm.net=eth0,gw=10.0.0.1,none"), -EINVAL);
-	memset(text + strlen(text), ',', 600);
-	text[690] = 0;
+	memset(text + strlen(text), ',', AGENT_CMDLINE_MAX);
+	text[sizeof(text) - 1] = 0;
 	ck_assert_int_eq(words_take(&w, text), -EINVAL);
 	ck_assert_uint_eq(w.nets, 1);
 	while (w.nets < WORDS_NETS)
