@@ -96,8 +96,6 @@ static void finish(struct freeze *f)
 	if (!*f->failed.text)
 		note(f);
 	f->made = 0;
-	free(f->disk);
-	f->disk = NULL;
 	state_discard(&f->state);
 	snapshot_drop(&f->draft);
 	if (f->draft.at >= 0)
@@ -121,7 +119,6 @@ static void child_gone(struct freeze_child *c)
 	loop_del(&f->m->loop, &c->pipe);
 	close(c->pipe.fd);
 	c->pipe.fd = -1;
-	freeze_end(f);
 	if (!c->good && !*f->failed.text)
 		err_set(&f->failed, 0, "the %s ended before it was done",
 			f->snapshot ? "process that saves" : "fork");
@@ -275,47 +272,28 @@ static bool parent_there(const struct snapshot *s)
 	return there && (!s->parent || parent_there(s->parent));
 }
 
-/* Writes the snapshot and gives it its name, and reports. */
-static void save(struct freeze *f, int fd)
+static _Noreturn void save_and_exit(struct freeze *f, struct snapshot_disk *disk, int fd)
 {
 	struct snapshot_manifest *manifest = calloc(1, sizeof(*manifest));
 	const struct snapshot *parent = f->m->snapshot;
+	int keep[2 * MEMFILE_LAYERS + 3] = {fd, f->draft.at, f->draft.dir};
 	struct progress progress = {.fd = fd, .next = now_ns() + PROGRESS_NS};
 	struct err e;
 	int r;
 
+	close_others(f->m, keep, 3 + keep_snapshot(parent, keep + 3));
 	if (!manifest)
 		r = err_set(&e, ENOMEM, "out of memory");
 	else {
 		describe(f->m, manifest);
 		manifest->unsummed = f->stop && f->m->config.sum_later;
-		r = snapshot_fill(&f->draft, manifest, f->disk, &f->state, &f->m->mem, parent,
+		r = snapshot_fill(&f->draft, manifest, disk, &f->state, &f->m->mem, parent,
 				  parent_there(parent), tell_progress, &progress, &e);
 	}
 	if (!r)
 		r = snapshot_publish(&f->draft, &e);
-	free(manifest);
 	report(fd, r ? "error" : "ok", r ? e.text : "");
-}
-
-static _Noreturn void save_and_exit(struct freeze *f, int fd)
-{
-	int keep[2 * MEMFILE_LAYERS + 3] = {fd, f->draft.at, f->draft.dir};
-
-	close_others(f->m, keep, 3 + keep_snapshot(f->m->snapshot, keep + 3));
-	save(f, fd);
-	_exit(0);
-}
-
-/* The thread that saves a VM which does not go on: its memory needs no copy. */
-static void *saver(void *arg)
-{
-	struct freeze *f = arg;
-	int fd = f->saver_pipe;
-
-	save(f, fd);
-	close(fd);
-	return NULL;
+	_exit(r ? 1 : 0);
 }
 
 /* A fork's configuration is its parent's; its console is a log of its own. */
@@ -428,42 +406,19 @@ static int watch_child(struct freeze *f, int process, int fd)
 	return 0;
 }
 
-static int start_saver(struct freeze *f, const int fd[2], struct err *e)
-{
-	int r = watch_child(f, -1, fd[0]);
-
-	f->saver_pipe = fd[1];
-	if (!r) {
-		r = -pthread_create(&f->saver, NULL, saver, f);
-		f->saving = !r;
-		if (r) {
-			loop_del(&f->m->loop, &f->child[0].pipe);
-			close(fd[0]);
-			f->made = f->children = 0;
-		}
-	}
-	if (!r)
-		return 0;
-	close(fd[1]);
-	return err_set(e, -r, "cannot make a thread: %s", strerror(-r));
-}
-
-/* Makes a child, which calls save_and_exit or live_on and does not return; or a thread in its place. */
-static int make_child(struct freeze *f, struct err *e)
+/* Makes a child, which calls one of the two above and does not return. */
+static int make_child(struct freeze *f, struct snapshot_disk *disk, struct err *e)
 {
 	int fd[2];
 	pid_t pid;
 
 	if (pipe2(fd, O_CLOEXEC))
 		return err_sys(e, "cannot make a pipe");
-	fcntl(fd[0], F_SETFL, O_NONBLOCK);
-	if (f->snapshot && f->stop)
-		return start_saver(f, fd, e);
 	pid = fork();
 	if (!pid) {
 		close(fd[0]);
 		if (f->snapshot)
-			save_and_exit(f, fd[1]);
+			save_and_exit(f, disk, fd[1]);
 		live_on(f, fd[1]);
 	}
 	close(fd[1]);
@@ -471,6 +426,7 @@ static int make_child(struct freeze *f, struct err *e)
 		close(fd[0]);
 		return err_sys(e, "cannot make a process");
 	}
+	fcntl(fd[0], F_SETFL, O_NONBLOCK);
 	if (watch_child(f, (int)syscall(SYS_pidfd_open, pid, 0), fd[0]))
 		return err_set(e, ENOMEM, "out of memory");
 	return 0;
@@ -494,15 +450,17 @@ static int take_state(struct freeze *f, struct err *e)
 static int take_snapshot(struct freeze *f, struct err *e)
 {
 	struct machine *m = f->m;
+	struct snapshot_disk *disk = calloc(m->config.disks + 1, sizeof(*disk));
 	const struct snapshot *gone =
 		m->snapshot && snapshot_replaces(&f->draft, m->snapshot) ? m->snapshot : NULL;
-	int r;
+	int r = disk ? 0 : err_set(e, ENOMEM, "out of memory");
 
-	f->disk = calloc(m->config.disks + 1, sizeof(*f->disk));
-	r = f->disk ? 0 : err_set(e, ENOMEM, "out of memory");
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = disk_copy(&m->disk[i], f->draft.dir, i, gone, &f->disk[i], e);
-	return r ? r : make_child(f, e);
+		r = disk_copy(&m->disk[i], f->draft.dir, i, gone, &disk[i], e);
+	if (!r)
+		r = make_child(f, disk, e);
+	free(disk);
+	return r;
 }
 
 static int take_forks(struct freeze *f, struct err *e)
@@ -514,7 +472,7 @@ static int take_forks(struct freeze *f, struct err *e)
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = disk_share(&m->disk[i], m->rundir, e);
 	for (unsigned int i = 0; i < f->forks && !r; i++)
-		r = make_child(f, e);
+		r = make_child(f, NULL, e);
 	for (unsigned int i = 0; i < m->config.disks; i++)
 		disk_continue(&m->disk[i]);
 	return r;
@@ -551,14 +509,7 @@ static void frozen(void *ctx, int result, struct err *e)
 	finish(f);
 }
 
-/* --- beginning and end --- */
-
-void freeze_end(struct freeze *f)
-{
-	if (f->saving)
-		pthread_join(f->saver, NULL);
-	f->saving = false;
-}
+/* --- beginning --- */
 
 void freeze_init(struct freeze *f, struct machine *m)
 {

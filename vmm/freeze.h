@@ -8,15 +8,13 @@
  * once, whatever the memory's size. For a snapshot the child writes memory and state to files and
  * ends. For a fork it becomes the new VM: it opens /dev/kvm anew, since KVM's descriptors belong to
  * the parent's address space, and puts the state into a VM of its own over the memory that it has
- * inherited. A snapshot with which the VM ends is saved by a thread: there is nobody to copy for.
+ * inherited.
  *
  * The child has one thread and a copy of everything; it closes what is the parent's (locks, sockets,
  * streams) before it does anything else. It reports through a pipe. One operation at a time.
  */
 #ifndef UVM_VMM_FREEZE_H
 #define UVM_VMM_FREEZE_H
-
-#include <pthread.h>
 
 #include "snapshot/snapshot.h"
 #include "vmm/control.h"
@@ -49,10 +47,6 @@ struct freeze {
 	unsigned int made, children;   /* children; those not yet heard to the end */
 	struct freeze_child child[FREEZE_FORKS];
 	struct state_writer state;
-	struct snapshot_disk *disk; /* of a snapshot */
-	pthread_t saver;
-	int saver_pipe; /* the end that it reports to */
-	bool saving;	/* there is such a thread */
 	char answer[CONTROL_ANSWER];
 	size_t answer_len;
 	struct err failed; /* text empty: nothing has */
@@ -60,9 +54,6 @@ struct freeze {
 };
 
 void freeze_init(struct freeze *f, struct machine *m);
-
-/* Waits for a snapshot with which the VM was to end, if one is being saved. */
-void freeze_end(struct freeze *f);
 
 /* Begins; the answer goes to the ticket's client. at: the directory in which the snapshot is to be
  * called name, taken over. Returns 0, or -errno with a message if it was not begun.

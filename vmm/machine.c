@@ -883,7 +883,6 @@ int machine_run(struct machine *m, struct err *e)
 			err_set(e, -r, "waiting for events failed: %s", strerror(-r));
 	}
 	mark(m, MARK_END);
-	freeze_end(&m->freeze);
 	if (!m->reachable) /* a guest that ended at once */
 		journal_event(m->rundir, "start");
 	stop_threads(m);

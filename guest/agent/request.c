@@ -321,7 +321,7 @@ static const char *take_record(const uint8_t **at, const uint8_t *end, struct re
 		return "a record is cut short";
 	memcpy(&head, *at, sizeof(head));
 	*at += sizeof(head);
-	if (!head.type || head.type >= RECORD_TYPES)
+	if (head.type >= RECORD_TYPES || !record_types[head.type].max)
 		return "a record of unknown type";
 	t = &record_types[head.type];
 	if (head.length > (size_t)(end - *at))

@@ -241,6 +241,7 @@ START_TEST(bad_records)
 	bad_record("guest's", AGENT_R_GUEST_DEVICE, &guests, sizeof(guests), STRINGS("/a"));
 	bad_record("unknown type", AGENT_R_GUEST_DEVICE + 1, NULL, 0, STRINGS("/a"));
 	bad_record("unknown type", 0, NULL, 0, STRINGS("/a"));
+	bad_record("unknown type", 12, NULL, 0, STRINGS("/a"));
 	bad_record("unknown type", UINT32_MAX, NULL, 0, STRINGS("/a"));
 
 	put_head();
