@@ -254,9 +254,13 @@ struct agent_root {
  * may go on as a path in the share ("tag/dir/file"). The target is made when it is
  * missing: a directory, or a file where the source is no directory.
  */
+enum agent_mount_options {
+	AGENT_MOUNT_COPY_UP = 1u << 0, /* of a tmpfs in CREATE: it begins with what its target has in it */
+};
+
 struct agent_mount {
-	uint64_t flags; /* MS_* of mount(2); propagation flags are applied afterwards */
-	uint64_t zero;
+	uint64_t flags;	  /* MS_* of mount(2); propagation flags are applied afterwards */
+	uint64_t options; /* enum agent_mount_options */
 };
 
 /* A device node to be made in the container, over what may be there. Followed by the path. */

@@ -43,10 +43,6 @@ static int refuse_all(const struct json *v, struct err *e)
 		{"windows", "this is Linux"},
 		{"vm", "the virtual machine is this runtime's own"},
 		{"zos", "this is Linux"},
-		{"process.ioPriority", "the disks are the host's"},
-		{"process.scheduler", "the guest's kernel has its default alone"},
-		{"process.execCPUAffinity", "the guest's CPUs are the VM's"},
-		{"process.commandLine", "this is Linux"},
 		{"linux.intelRdt", "the guest has no such controller"},
 		{"linux.timeOffsets", "the guest's clocks are the VM's"},
 		{"linux.netDevices", "devices of the host's are not the VM's"},
@@ -120,7 +116,8 @@ static int add_guests(struct oci_config *c, const char *source, const char *targ
 	if (!data)
 		return no_memory(e);
 	c->mount[c->spec.mount_count++] = (struct container_mount){
-		.source = source, .target = target, .type = type, .data = data, .flags = o->flags};
+		.source = source, .target = target, .type = type, .data = data, .flags = o->flags,
+		.copy_up = o->copy_up};
 	return 0;
 }
 
@@ -181,6 +178,8 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 		return json_bad(e, v, "has the destination '%s', which is none", target);
 	if (!strcmp(type, "bind"))
 		o.flags |= MS_BIND;
+	if (o.copy_up && (o.flags & MS_BIND || strcmp(type, "tmpfs")))
+		return json_bad(e, v, "has the option 'tmpcopyup', but is no tmpfs");
 	if (o.flags & MS_BIND && !strcmp(target, "/dev/shm"))
 		return add_shm(c, source, &o, e);
 	if (!(o.flags & MS_BIND)) {
@@ -191,7 +190,8 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 	if (!source || !*source)
 		return json_bad(e, v, "has no source");
 	if (o.flags & MS_SHARED)
-		return json_bad(e, v, "is shared: what is mounted in a virtual machine cannot reach the host");
+		return json_bad(e, v,
+				"is shared: what is mounted in a virtual machine cannot reach the host");
 	if (*o.data)
 		return json_bad(e, v, "has options that a bind mount cannot have: '%s'", o.data);
 	return add_bind(c, source, target, o.flags, e);
@@ -293,12 +293,6 @@ static int parse_propagation(struct oci_config *c, const struct json *v, struct 
 	return json_bad(e, json_get(v, "linux.rootfsPropagation"), "is not known");
 }
 
-/* What has a meaning for a process of the host's alone, and is in configurations of every day: it is said
- * that there is nothing to it here.
- */
-static const char *const without_effect[] = {
-	"process.apparmorProfile", "process.selinuxLabel", "linux.mountLabel", NULL};
-
 static int check_personality(const struct json *v, struct err *e)
 {
 	const char *domain = "LINUX";
@@ -308,17 +302,6 @@ static int check_personality(const struct json *v, struct err *e)
 		r = json_bad(e, json_get(v, "linux.personality.domain"),
 			     "is not 'LINUX', which is the only one that the guest's kernel knows");
 	return r ? r : refuse(v, "linux.personality.flags", "there are none", e);
-}
-
-const char *oci_config_ignored(const struct oci_config *c, size_t *i)
-{
-	for (; without_effect[*i]; ++*i) {
-		const struct json *v = json_get(c->doc.root, without_effect[*i]);
-
-		if (v && v->type == JSON_STRING && v->len)
-			return without_effect[(*i)++];
-	}
-	return NULL;
 }
 
 static int parse_names(struct oci_config *c, const struct json *v, struct err *e)

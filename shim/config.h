@@ -64,9 +64,5 @@ struct oci_config {
 int oci_config_parse(struct oci_config *c, const char *text, size_t len, struct err *e);
 void oci_config_free(struct oci_config *c);
 
-/* Goes through the fields that are there and have no effect in a VM, *i being 0 at first: returns the next
- * one's path, or NULL.
- */
-const char *oci_config_ignored(const struct oci_config *c, size_t *i);
 
 #endif

@@ -110,6 +110,23 @@ static int check_terminal(const struct shim *s, bool terminal, struct err *e)
 	return 0;
 }
 
+static void warn(const struct shim *s, const struct json *field)
+{
+	struct err e;
+
+	json_bad(&e, field, "has no effect in a virtual machine");
+	shim_warn(s, &e);
+}
+
+/* Of a process. */
+static void warn_ignored(const struct shim *s, const struct json *process)
+{
+	const struct json *field;
+
+	for (size_t i = 0; (field = oci_process_ignored(process, &i));)
+		warn(s, field);
+}
+
 /* --- create --- */
 
 static const struct opt create_options[] = {
@@ -156,17 +173,6 @@ static void make_root(void)
 	}
 }
 
-static void warn_ignored(const struct shim *s, const struct oci_config *c)
-{
-	const char *field;
-	struct err e;
-
-	for (size_t i = 0; (field = oci_config_ignored(c, &i));) {
-		err_set(&e, 0, "config.json: %s has no effect in a virtual machine", field);
-		shim_warn(s, &e);
-	}
-}
-
 static int run_create(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct shim *s = cfg;
@@ -190,7 +196,9 @@ static int run_create(void *cfg, int argc, char **argv, struct err *e)
 	if (!r)
 		r = check_terminal(s, c->config.process.terminal, e);
 	if (!r)
-		warn_ignored(s, &c->config);
+		warn_ignored(s, json_get(c->config.doc.root, "process"));
+	if (!r && json_get(c->config.doc.root, "linux.mountLabel"))
+		warn(s, json_get(c->config.doc.root, "linux.mountLabel"));
 	make_root();
 	if (!r)
 		r = oci_create(c, &pid, e);
@@ -254,6 +262,8 @@ static int load_process(const struct shim *s, const struct oci_state *state, str
 	if (!v || v->type != JSON_OBJECT)
 		return err_set(e, EINVAL, "%s: there is no process in it", path);
 	r = oci_process_parse(p, v, e);
+	if (!r && s->process)
+		warn_ignored(s, v);
 	if (r || s->process)
 		return r;
 	p->request.argv = argv;

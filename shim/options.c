@@ -9,6 +9,8 @@
 
 #define PROPAGATION (MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE)
 
+#define COPY_UP "tmpcopyup"
+
 static const struct {
 	const char *name;
 	uint64_t set, clear;
@@ -48,8 +50,7 @@ static const struct {
 	{"strictatime", MS_STRICTATIME, MS_NOATIME},
 	{"suid", 0, MS_NOSUID},
 	{"sync", MS_SYNCHRONOUS, 0},
-	/* A copy of what the image has there. The guest's is empty; see docs/oci-runtime.md. */
-	{"tmpcopyup", 0, 0},
+	{COPY_UP, 0, 0},
 	{"unbindable", MS_UNBINDABLE, PROPAGATION},
 };
 
@@ -68,6 +69,7 @@ static int take(struct mount_options *o, const struct json *v, const char *word,
 		if (strcmp(word, table[i].name))
 			continue;
 		o->flags = (o->flags & ~table[i].clear) | table[i].set;
+		o->copy_up |= !strcmp(word, COPY_UP);
 		return 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)

@@ -5,6 +5,7 @@
 #ifndef UVM_SHIM_OPTIONS_H
 #define UVM_SHIM_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,7 @@
 
 struct mount_options {
 	uint64_t flags; /* MS_* */
+	bool copy_up;	/* of a tmpfs: it begins with what is there */
 	char data[OPTIONS_DATA]; /* what is none of them, with commas between */
 };
 

@@ -154,6 +154,40 @@ static int parse_caps_sets(struct oci_process *p, const struct json *v, struct e
 	return r;
 }
 
+static int refuse(const struct json *v, struct err *e)
+{
+	static const struct {
+		const char *name, *why;
+	} table[] = {
+		{"ioPriority", "the disks are the host's"},
+		{"scheduler", "the guest's kernel has its default alone"},
+		{"execCPUAffinity", "the guest's CPUs are the VM's"},
+		{"commandLine", "this is Linux"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		const struct json *m = json_get(v, table[i].name);
+
+		if (m)
+			return json_bad(e, m, "is not supported: %s", table[i].why);
+	}
+	return 0;
+}
+
+/* They have a meaning for a process of the host's alone, and are in configurations of every day. */
+const struct json *oci_process_ignored(const struct json *v, size_t *i)
+{
+	static const char *const names[] = {"apparmorProfile", "selinuxLabel"};
+
+	while (*i < ARRAY_SIZE(names)) {
+		const struct json *m = json_get(v, names[(*i)++]);
+
+		if (m && m->type == JSON_STRING && m->len)
+			return m;
+	}
+	return NULL;
+}
+
 int oci_process_parse(struct oci_process *p, const struct json *v, struct err *e)
 {
 	const char *cwd = NULL;
@@ -181,6 +215,8 @@ int oci_process_parse(struct oci_process *p, const struct json *v, struct err *e
 		r = parse_rlimits(p, v, e);
 	if (!r)
 		r = parse_rest(p, v, e);
+	if (!r)
+		r = refuse(v, e);
 	p->request.argv = (char *const *)p->args;
 	p->request.envp = (char *const *)p->env;
 	p->request.cwd = cwd;

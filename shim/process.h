@@ -34,6 +34,11 @@ int oci_process_parse(struct oci_process *p, const struct json *v, struct err *e
 /* Compiles "linux.seccomp" of the container's configuration, or no filter for NULL. */
 int oci_process_seccomp(struct oci_process *p, const struct json *seccomp, struct err *e);
 
+/* Goes through the members of a process that are there and have no effect in a VM, *i being 0 at first.
+ * Returns the next one, or NULL.
+ */
+const struct json *oci_process_ignored(const struct json *v, size_t *i);
+
 void oci_process_free(struct oci_process *p);
 
 #endif

@@ -124,7 +124,8 @@ static int refuse_huge_pages(const struct json *v, struct err *e)
 		if (!error)
 			error = json_uint(l, "limit", UINT64_MAX, &limit, e);
 		if (!error && limit)
-			error = json_bad(e, l, "is not supported: the virtual machine has no huge pages to give");
+			error = json_bad(e, l,
+					 "is not supported: the virtual machine has no huge pages");
 	}
 	return error;
 }

@@ -15,15 +15,17 @@
 
 #define NO_EXEC (MS_NOSUID | MS_NOEXEC | MS_NODEV)
 
+#define MOUNT(source, target, type, data, flags) {source, target, type, data, flags, false}
+
 static const struct container_mount default_mounts[] = {
-	{"proc", "/proc", "proc", NULL, NO_EXEC},
-	{"tmpfs", "/dev", "tmpfs", "mode=755,size=65536k", MS_NOSUID | MS_STRICTATIME},
-	{"devpts", "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
-	 MS_NOSUID | MS_NOEXEC},
-	{"sysfs", "/sys", "sysfs", NULL, NO_EXEC | MS_RDONLY},
-	{"cgroup", "/sys/fs/cgroup", "cgroup2", NULL, NO_EXEC | MS_RDONLY},
-	{"mqueue", "/dev/mqueue", "mqueue", NULL, NO_EXEC},
-	{"shm", "/dev/shm", "tmpfs", "mode=1777,size=65536k", NO_EXEC},
+	MOUNT("proc", "/proc", "proc", NULL, NO_EXEC),
+	MOUNT("tmpfs", "/dev", "tmpfs", "mode=755,size=65536k", MS_NOSUID | MS_STRICTATIME),
+	MOUNT("devpts", "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+	      MS_NOSUID | MS_NOEXEC),
+	MOUNT("sysfs", "/sys", "sysfs", NULL, NO_EXEC | MS_RDONLY),
+	MOUNT("cgroup", "/sys/fs/cgroup", "cgroup2", NULL, NO_EXEC | MS_RDONLY),
+	MOUNT("mqueue", "/dev/mqueue", "mqueue", NULL, NO_EXEC),
+	MOUNT("shm", "/dev/shm", "tmpfs", "mode=1777,size=65536k", NO_EXEC),
 };
 
 #define NODE(name, major, minor) {"/dev/" name, {'c', 0666, major, minor, 0, 0}}
@@ -170,7 +172,8 @@ static void put_root(struct message *m, const struct container_root *root)
 
 static void put_mount(struct message *m, const struct container_mount *mount)
 {
-	const struct agent_mount head = {.flags = mount->flags};
+	const struct agent_mount head = {.flags = mount->flags,
+					 .options = mount->copy_up ? AGENT_MOUNT_COPY_UP : 0};
 
 	begin(m, AGENT_R_MOUNT);
 	put(m, &head, sizeof(head));

@@ -34,6 +34,7 @@ struct container_root {
 struct container_mount {
 	const char *source, *target, *type, *data;
 	uint64_t flags; /* MS_* */
+	bool copy_up;	/* a tmpfs begins with what the root has there */
 };
 
 struct container_device {

@@ -28,6 +28,7 @@
 #include "guest/agent/hook.h"
 #include "guest/agent/identity.h"
 #include "guest/agent/mount.h"
+#include "guest/agent/own.h"
 #include "guest/agent/text.h"
 #include "guest/agent/userns.h"
 
@@ -255,6 +256,17 @@ static void own_tmpfs(struct mount *m, const struct userns *u, char *data, size_
 	m->data = data;
 }
 
+/* Before it covers it. What is not there is nothing. */
+static void copy_up(const struct spawn *s, int root, const char *path, int tree)
+{
+	int from = mount_open(root, path, O_DIRECTORY);
+
+	if (from < 0)
+		return;
+	want(s, own_copy(from, tree), "cannot copy to a tmpfs what is in", path);
+	close(from);
+}
+
 static void make_mounts(const struct spawn *s, const struct create *c, int root,
 			const struct userns *u)
 {
@@ -269,6 +281,8 @@ static void make_mounts(const struct spawn *s, const struct create *c, int root,
 		take_cgroup(&m, c, path, sizeof(path));
 		own_tmpfs(&m, u, data, sizeof(data));
 		tree = want(s, mount_make(&m), "cannot make the mount for", m.target);
+		if (((const struct agent_mount *)r.body)->options & AGENT_MOUNT_COPY_UP)
+			copy_up(s, root, m.target, tree);
 		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
 	}
 }
@@ -552,6 +566,9 @@ _Noreturn void contain_mount(const struct spawn *s, int pidfd, struct records mo
 	while (record_next(&mounts, AGENT_R_MOUNT, &r)) {
 		struct mount m = mount_of(&r);
 
+		errno = EINVAL;
+		if (((const struct agent_mount *)r.body)->options)
+			fail(s, "only of a container that is made: an option of the mount on", m.target);
 		mount_in(s, pidfd, &m);
 		if (guest < 0 || setns(guest, CLONE_NEWNS))
 			fail(s, "cannot go back to the guest's mounts", NULL);

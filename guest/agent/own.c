@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest/agent/text.h"
@@ -161,6 +162,58 @@ void own_open(struct own *o, const struct spawn *s, char **argv)
 		errno = ENOENT;
 		fail(s, "the agent has no program", argv[0]);
 	}
+}
+
+/* A child that runs o with in and out for its streams. */
+static pid_t start(struct own *o, int in, int out)
+{
+	pid_t pid = fork();
+	int null;
+
+	if (pid)
+		return pid;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	dup2(in < 0 ? null : in, STDIN_FILENO);
+	dup2(out < 0 ? null : out, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	own_run(o);
+}
+
+static bool succeeded(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return false;
+	return !status;
+}
+
+int own_copy(int from, int to)
+{
+	struct own o = {.run = own_export, .source = ".", .path = "."}, in = {.run = own_import, .root = to};
+	pid_t writer, reader;
+	int fds[2], r = 0;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	if (fchdir(from))
+		r = -errno;
+	writer = r ? -1 : start(&o, -1, fds[1]);
+	close(fds[1]);
+	reader = writer < 0 ? -1 : start(&in, fds[0], -1);
+	close(fds[0]);
+	if (!r && (writer < 0 || reader < 0))
+		r = -errno;
+	if (writer > 0 && !succeeded(writer) && !r)
+		r = -EIO;
+	if (reader > 0 && !succeeded(reader) && !r)
+		r = -EIO;
+	return chdir("/") && !r ? -errno : r;
 }
 
 _Noreturn void own_run(struct own *o)

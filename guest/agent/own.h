@@ -56,6 +56,11 @@ void own_list(int dir, void (*fn)(struct own *o, int dir, const char *name, unsi
 /* Appends "/" and the name to o->path. Returns false, after a complaint, if it is too long or too deep. */
 bool own_enter(struct own *o, const char *name, unsigned int depth);
 
+/* In a process of its own: copies what is in the directory from, a descriptor, into another. Returns 0 or
+ * -errno.
+ */
+int own_copy(int from, int to);
+
 int own_export(struct own *o);
 int own_import(struct own *o);
 int own_changes(struct own *o);

@@ -158,7 +158,7 @@ static const char *check_mount(const struct record *r)
 
 	if (!are_strings(s, record_string(r, r->length), 4))
 		return "a mount without its four strings";
-	if (m->flags & ~(uint64_t)MOUNT_FLAGS || m->zero ||
+	if (m->flags & ~(uint64_t)MOUNT_FLAGS || m->options & ~(uint64_t)AGENT_MOUNT_COPY_UP ||
 	    __builtin_popcountll(m->flags & PROPAGATIONS) > 1)
 		return "a mount with unknown flags";
 	if (strlen(s) >= PATH_MAX || (m->flags & MS_BIND && *s != '/'))
@@ -170,6 +170,8 @@ static const char *check_mount(const struct record *r)
 	if (strlen(s) > NAME_MAX || (!*s && !(m->flags & MS_BIND)) ||
 	    strlen(string_after(s)) >= PATH_MAX)
 		return "a mount has no type, or too long options";
+	if (m->options && (m->flags & MS_BIND || strcmp(s, "tmpfs")))
+		return "a mount that begins with what is there is no tmpfs";
 	return NULL;
 }
 

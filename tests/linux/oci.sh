@@ -353,6 +353,7 @@ test_oci_fields()
 	for f in memory.max memory.low memory.high pids.max cpu.weight cpu.max; do echo "$f $(cat /sys/fs/cgroup/$f)"; done
 	echo "cgroup $(cat /proc/self/cgroup)"
 	echo "vm $(nproc) $(awk '/MemTotal/ { print ($2 > 250000 && $2 < 330000) }' /proc/meminfo)"
+	echo "copied $(cat /copied/link) $(stat -c %a:%u:%g /copied/dir/file) $(stat -f -c %T /copied)"
 	echo "pid $$"
 	echo "links $(ip -o link | wc -l)"
 	read -r wait
@@ -371,7 +372,8 @@ test_oci_fields()
 	  {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
 	  {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
 	  {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
-	  {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "mode=1777", "size=1024k"]}],
+	  {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "mode=1777", "size=1024k"]},
+	  {"destination": "/copied", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}],
 	 "linux": {"rootfsPropagation": "shared", "cgroupsPath": "/uvm-test/fields",
 	  "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "time"}],
 	  "devices": [{"path": "/dev/more", "type": "c", "major": 1, "minor": 3, "fileMode": 384, "uid": 3, "gid": 4},
@@ -385,6 +387,8 @@ test_oci_fields()
 	  "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}},
 	 "annotations": {"org.uvm.memory": "320M", "org.uvm.cpus": "2"}}
 	EOF
+	mkdir -p "$dir/oci_tree/copied/dir" && echo words >"$dir/oci_tree/copied/dir/file" && ln -s dir/file "$dir/oci_tree/copied/link" &&
+		chmod 604 "$dir/oci_tree/copied/dir/file" && chown 11:12 "$dir/oci_tree/copied/dir/file" || return
 	mkfifo "$dir/in.fields"
 	exec 8<>"$dir/in.fields"
 	create fields || return
@@ -423,6 +427,7 @@ test_oci_fields()
 	cpu.max 30000 50000
 	cgroup 0::/
 	vm 2 1
+	copied words 604:11:12 tmpfs
 	pid 1
 	links 1"
 	same "inside" "$(sed 's/^\t*//' <<<"$inside")" "$(cat "$dir/fields.out")" || return
@@ -431,8 +436,8 @@ test_oci_fields()
 	want "ps: $(oci ps fields)" grep -q ' sh /check.sh$' <(oci ps fields) || return
 	ends 1 oci update --resources - fields <<<'{"memory": {"limit": 1073741824}}' 2>/dev/null || return
 	in_log 'memory.limit is more than this container' || return
-	ends 0 oci update --resources - fields <<<'{"cpu": {"shares": 2048}, "memory": {"limit": 134217728}}' || return
-	same "an updated weight" 79 "$(cat /sys/fs/cgroup/uvm-test/fields/cpu.weight)" || return
+	ends 0 oci update --resources - fields <<<'{"cpu": {"shares": 2048, "cpus": "0"}, "memory": {"limit": 134217728}}' || return
+	same "updated on the host" "79 0" "$(cd /sys/fs/cgroup/uvm-test/fields && cat cpu.weight cpuset.cpus | xargs)" || return
 	want "an updated limit" grep -q '"limit":134217728' <(oci events --stats fields) || return
 	echo >&8
 	ends 0 wait $waiter || return
@@ -457,11 +462,15 @@ test_oci_roots()
 	command -v mkfs.erofs >/dev/null || { reason="skip: there is no mkfs.erofs"; return 1; }
 	printf '# of this test\nrootfs = erofs\n' >"$dir/settings"
 	export UVM_CONFIG=$dir/settings
-	bundle image '["sh", "-c", "awk \"\\$2 == \\\"/\\\" { print \\$3 }\" /proc/mounts; touch /new; cat /own/is"]' || return
+	bundle image '["sh", "-c", "awk \"\\$2 == \\\"/\\\" { print \\$3 }\" /proc/mounts; touch /new; cat /own/is /etc/conf; touch /vol/new; touch /etc/conf || echo no"]' '' \
+		",{\"destination\": \"/vol\", \"source\": \"$dir/vol\", \"options\": [\"rbind\"]}, {\"destination\": \"/etc/conf\", \"type\": \"bind\", \"source\": \"$dir/conf\", \"options\": [\"ro\"]}" || return
+	mkdir -p "$dir/vol"
+	echo conf >"$dir/conf"
 	echo here >"$dir/oci_tree/own/is"
 	create image && ends 0 oci start image || return
 	ends 0 wait $waiter || { cat "$dir/image.err" >&2; return 1; }
-	same "inside" "overlay here" "$(xargs <"$dir/image.out")" || return
+	same "inside" "overlay here conf no" "$(xargs <"$dir/image.out")" || return
+	want "a file in a volume" [ -e "$dir/vol/new" ] || return
 	want "a file on the host" [ ! -e "$dir/oci_tree/new" ] || return
 	ends 0 oci delete image || return
 	echo 'rootfs = ext4' >"$dir/settings"

@@ -179,6 +179,7 @@ START_TEST(refusals)
 		{"\"destination\":\"/proc\"", "\"destination\":\"/\"", "mounts[0]"},
 		{"\"destination\":\"/proc\"", "\"destination\":\"proc\"", "mounts[0]"},
 		{"\"type\":\"proc\"", "\"type\":\"nfs\"", "mounts[0]"},
+		{"\"rbind\",\"ro\"", "\"rbind\",\"tmpcopyup\"", "mounts[3] has the option 'tmpcopyup'"},
 		{"\"rbind\",\"ro\"", "\"rbind\",\"idmap\"", "mounts[3].options[1]"},
 		{"\"rbind\",\"ro\"", "\"rbind\",\"size=3\"", "mounts[3]"},
 		{"{\"type\":\"pid\"},", "", "none of the type 'pid'"},
@@ -243,14 +244,16 @@ END_TEST
 /* What is the host's alone is told, and no error. */
 START_TEST(without_effect)
 {
+	const struct json *process;
 	size_t i = 0;
 
 	ck_ok(parse(good, strlen(good)));
-	ck_assert_ptr_null(oci_config_ignored(&c, &i));
+	ck_assert_ptr_null(oci_process_ignored(json_get(c.doc.root, "process"), &i));
 	ck_ok(changed("\"process\":{", "\"process\":{\"selinuxLabel\":\"\",\"apparmorProfile\":\"x\","));
+	process = json_get(c.doc.root, "process");
 	i = 0;
-	ck_assert_str_eq(oci_config_ignored(&c, &i), "process.apparmorProfile");
-	ck_assert_ptr_null(oci_config_ignored(&c, &i));
+	ck_assert_ptr_eq(oci_process_ignored(process, &i), json_get(process, "apparmorProfile"));
+	ck_assert_ptr_null(oci_process_ignored(process, &i));
 }
 END_TEST
 
@@ -436,6 +439,7 @@ START_TEST(mount_words)
 	ck_ok(options(&o, "[\"rslave\",\"rprivate\",\"tmpcopyup\"]"));
 	ck_assert_uint_eq(o.flags, MS_PRIVATE);
 	ck_assert_str_eq(o.data, "");
+	ck_assert(o.copy_up);
 	ck_refused(options(&o, "[\"remount\"]"), EINVAL, "remount");
 	ck_refused(options(&o, "[1]"), EINVAL, "[0] is not a string");
 	for (size_t i = 0; mount_options_name(i); i++)

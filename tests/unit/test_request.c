@@ -191,12 +191,15 @@ START_TEST(bad_records)
 	struct agent_device_rule rule = {.allow = 2, .type = 'a', .access = 7};
 	struct agent_hook hook = {.stage = 3, .argc = 1};
 	struct agent_guest_device guests = {.access = 2};
+	struct agent_mount up = {.options = AGENT_MOUNT_COPY_UP}, odd = {.options = 2};
 	char path[PATH_MAX + 2];
 
 	memset(path, 'a', sizeof(path));
 	path[0] = '/';
 	path[sizeof(path) - 1] = '\0';
 
+	bad_record("is no tmpfs", AGENT_R_MOUNT, &up, sizeof(up), STRINGS("a", "/b", "proc", ""));
+	bad_record("unknown flags", AGENT_R_MOUNT, &odd, sizeof(odd), STRINGS("a", "/b", "tmpfs", ""));
 	bad_mount("target", 0, STRINGS("a", "b", "c", "d"));
 	bad_mount("target", 0, STRINGS("a", "//", "c", "d"));
 	bad_mount("target", 0, STRINGS("a", "/../b", "c", "d"));
