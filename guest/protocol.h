@@ -25,6 +25,7 @@
 #define AGENT_GROUPS_MAX    64u		 /* supplementary groups of a process */
 #define AGENT_RLIMITS_MAX   16u		 /* resource limits of a process */
 #define AGENT_FILTER_MAX    4096u  /* instructions of a process' seccomp filter, as Linux has it */
+#define AGENT_PREPARE_MAX   8192u  /* bytes of a PREPARE's payload */
 #define AGENT_UPDATE_MAX    8192u  /* bytes of an UPDATE's or MOUNT's payload */
 #define AGENT_CONTAINERS    16u	   /* at a time */
 #define AGENT_PROCESSES_MAX 512u   /* told of by PROCESSES */
@@ -63,6 +64,7 @@ enum agent_type {
 	AGENT_THAW = 8,	    /* nothing; they run again */
 	AGENT_IDENTITY = 9, /* struct agent_identity: who the guest is from now on; thaws, too */
 	AGENT_CMDLINE = 10, /* a text: words of the command line, before an IDENTITY */
+	AGENT_PREPARE = 11, /* as CREATE: a container that will be wanted, see below; or nothing: none */
 
 	/* To the agent, about containers. Where nothing else is said, the answer is OK. */
 	AGENT_CREATE = 0x10, /* struct agent_create and records; CREATED, and after START STARTED
@@ -203,6 +205,11 @@ struct agent_create {
 	uint32_t pod_namespaces;      /* enum agent_namespace; those in neither are the guest's */
 	uint32_t zero;
 };
+
+/* Of a PREPARE's, what counts is the name, the namespaces, and the records of mounts, devices, rules about
+ * devices, masked and read-only paths. A CREATE with the same of these, and perhaps more mounts, takes
+ * what was prepared; the others are made as ever, and one of the same name has it dropped.
+ */
 
 /* Opens a record, at a multiple of 8 from the payload's begin. length bytes follow, and then zeros
  * up to the next multiple of 8. Strings in a record each have their NUL.

@@ -21,6 +21,11 @@
 #ifndef MADV_POPULATE_WRITE /* musl 1.2.3 has no name for it */
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define HUGE_PAGES 512u /* pages that one entry of an x86 page directory maps */
 
 #define GAP_FIRST 8u   /* pages between two extents that are worth a mapping less */
 #define STEP	  256u /* pages between two calls of progress; also the longest write */
@@ -103,25 +108,42 @@ static bool marked(const uint8_t *map, uint64_t page)
 	return map[page / 8] >> page % 8 & 1;
 }
 
-/* Marks what the process has written itself: pages that are not the file's any more. */
-static int mark_private(uint8_t *map, const struct mem *m)
+static int open_pagemap(void)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* The entries of n pages. */
+static int read_pagemap(int fd, const uint8_t *host, uint64_t n, uint64_t *entry)
+{
+	return pread_all(fd, entry, n * sizeof(*entry),
+			 (off_t)((uintptr_t)host / PAGE * sizeof(*entry)));
+}
+
+/* Whether it is a page that is not the file's any more. */
+static bool is_private(uint64_t entry)
+{
+	return entry & PM_SWAPPED || (entry & (PM_PRESENT | PM_FILE)) == PM_PRESENT;
+}
+
+/* Marks what the process has written itself. */
+static int mark_private(uint8_t *map, const struct mem *m)
+{
+	int fd = open_pagemap();
 	uint64_t entry[PM_BATCH], page = 0;
-	int r = fd < 0 ? -errno : 0;
+	int r = fd < 0 ? fd : 0;
 
 	for (unsigned int i = 0; i < m->count && !r; i++) {
-		uint64_t n = m->region[i].size / PAGE, first = (uintptr_t)m->region[i].host / PAGE;
+		uint64_t n = m->region[i].size / PAGE;
 
 		for (uint64_t at = 0; at < n && !r; at += PM_BATCH) {
 			uint64_t batch = MIN(n - at, PM_BATCH);
 
-			r = pread_all(fd, entry, batch * sizeof(*entry),
-				      (off_t)((first + at) * sizeof(*entry)));
+			r = read_pagemap(fd, m->region[i].host + at * PAGE, batch, entry);
 			for (uint64_t k = 0; k < batch && !r; k++)
-				if (entry[k] && /* most are not there at all */
-				    (entry[k] & PM_SWAPPED ||
-				     (entry[k] & (PM_PRESENT | PM_FILE)) == PM_PRESENT))
+				if (is_private(entry[k]))
 					mark(map, page + at + k);
 		}
 		page += n;
@@ -207,6 +229,35 @@ int memfile_written(const struct mem *m, struct memfile_extent **x, uint32_t *n)
 	}
 	free(map);
 	return r;
+}
+
+/* Whether most of a block is used, and none of it written. */
+static bool is_read(const uint64_t *entry)
+{
+	unsigned int present = 0;
+
+	for (unsigned int k = 0; k < HUGE_PAGES; k++) {
+		if (is_private(entry[k]))
+			return false;
+		present += !!(entry[k] & PM_PRESENT);
+	}
+	return present > HUGE_PAGES / 2;
+}
+
+void memfile_gather(const struct mem *m)
+{
+	uint64_t entry[HUGE_PAGES];
+	int fd = open_pagemap();
+
+	for (unsigned int i = 0; i < m->count && fd >= 0; i++) {
+		const struct mem_region *r = &m->region[i];
+
+		for (uint64_t at = 0; at + HUGE_PAGES * PAGE <= r->size; at += HUGE_PAGES * PAGE)
+			if (!read_pagemap(fd, r->host + at, HUGE_PAGES, entry) && is_read(entry))
+				(void)madvise(r->host + at, HUGE_PAGES * PAGE, MADV_COLLAPSE);
+	}
+	if (fd >= 0)
+		close(fd);
 }
 
 void memfile_populate(const struct mem *m, const struct memfile_extent *x, uint32_t n)

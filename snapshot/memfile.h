@@ -47,6 +47,12 @@ int memfile_map(struct mem *m, uint64_t size, const struct memfile_layer *layer,
  */
 int memfile_written(const struct mem *m, struct memfile_extent **x, uint32_t *n);
 
+/* Has the kernel keep what the process has used much of, and written nothing of, in huge pages of the
+ * file: advice to it, for others who map the file. Where it can (the file on a tmpfs, or a kernel that
+ * does it for any), a guest takes one nested page fault for 512 pages.
+ */
+void memfile_gather(const struct mem *m);
+
 /* Makes pages the process's own already, as if it had written to them. Checked extents. */
 void memfile_populate(const struct mem *m, const struct memfile_extent *x, uint32_t n);
 

@@ -77,6 +77,7 @@ void snapshot_record(const struct snapshot *s, const struct mem *m)
 	uint32_t n, *word;
 	char temp[64];
 
+	memfile_gather(m);
 	if (memfile_written(m, &x, &n))
 		return;
 	word = malloc((SUM_LEN + 2 * (size_t)n) * sizeof(*word));

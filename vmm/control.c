@@ -150,7 +150,7 @@ static void refuse(struct control_client *cl, int r, const struct err *e)
 	conclude(cl, r, e);
 }
 
-static void snapshot(struct control_client *cl, const char *name, bool stop)
+static void snapshot(struct control_client *cl, const char *name, enum control_snapshot how)
 {
 	struct control *c = cl->control;
 	int at = cl->passed, r;
@@ -159,18 +159,23 @@ static void snapshot(struct control_client *cl, const char *name, bool stop)
 	cl->passed = -1;
 	cl->waiting = true;
 	r = at < 0 ? err_set(&e, EINVAL, "no directory came with the request")
-		   : c->snapshot(c->ctx, ticket_of(cl), at, name, stop, &e);
+		   : c->snapshot(c->ctx, ticket_of(cl), at, name, how, &e);
 	refuse(cl, r, &e);
 }
 
 static void do_snapshot(struct control_client *cl, const char *argument)
 {
-	snapshot(cl, argument, false);
+	snapshot(cl, argument, CONTROL_GO_ON);
 }
 
 static void do_snapshot_stop(struct control_client *cl, const char *argument)
 {
-	snapshot(cl, argument, true);
+	snapshot(cl, argument, CONTROL_STOP);
+}
+
+static void do_template(struct control_client *cl, const char *argument)
+{
+	snapshot(cl, argument, CONTROL_TEMPLATE);
 }
 
 static void do_fork(struct control_client *cl, const char *argument)
@@ -203,6 +208,7 @@ static const struct {
 	{"trace", do_trace, NULL},
 	{"snapshot", NULL, do_snapshot},
 	{"snapshot-stop", NULL, do_snapshot_stop},
+	{"template", NULL, do_template},
 	{"fork", NULL, do_fork},
 };
 

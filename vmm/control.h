@@ -19,8 +19,9 @@
  *   balloon N  the guest is to have given N bytes of its memory back, by and by
  *   console    the connection becomes the serial console, both ways, after the empty line
  *   snapshot NAME        writes a snapshot called NAME into the directory whose descriptor came
- *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it. Key
- *                        paused_us. Lines "progress <bytes done> <bytes in all>" come before "ok".
+ *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it, and the
+ *   template NAME        third has a container prepared before. Key paused_us. Lines "progress <bytes
+ *                        done> <bytes in all>" come before "ok".
  *   trace      what vCPUs and devices do is written, as long as the connection lasts, into the memory
  *              whose descriptor came along (vmm/trace.h)
  *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
@@ -57,6 +58,13 @@ struct control_ticket {
 	uint32_t serial;
 };
 
+/* What becomes of a VM that is saved. */
+enum control_snapshot {
+	CONTROL_GO_ON,
+	CONTROL_STOP,	  /* it ends */
+	CONTROL_TEMPLATE, /* so it does; a container was prepared in it before */
+};
+
 struct control {
 	struct loop *loop;
 	struct end *end;
@@ -71,7 +79,7 @@ struct control {
 	 * in here. Or -errno with a message, and no answer. at becomes theirs.
 	 */
 	int (*snapshot)(void *ctx, struct control_ticket ticket, int at, const char *name,
-			bool stop, struct err *e);
+			enum control_snapshot how, struct err *e);
 	int (*fork)(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
 		    struct err *e);
 	/* Begins a trace into the memory in fd, which stays the caller's; or ends it: -1. */

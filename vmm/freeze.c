@@ -518,6 +518,23 @@ void freeze_init(struct freeze *f, struct machine *m)
 	signal(SIGCHLD, SIG_IGN); /* children report through their pipes, and leave no zombie */
 }
 
+static int freeze_guest(struct freeze *f, struct err *e)
+{
+	return link_request(&f->m->link, AGENT_FREEZE, NULL, 0, FREEZE_TIMEOUT_MS, frozen, f, e);
+}
+
+static void prepared(void *ctx, int result, struct err *e)
+{
+	struct freeze *f = ctx;
+
+	if (result)
+		err_set(&f->failed, 0, "no container can be prepared: %s", e->text);
+	else if (freeze_guest(f, e))
+		f->failed = *e;
+	if (*f->failed.text)
+		finish(f);
+}
+
 static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 {
 	struct machine *m = f->m;
@@ -530,9 +547,12 @@ static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 	*f->failed.text = 0;
 	if (m->config.agent && !m->mark[MARK_READY])
 		return err_set(e, EAGAIN, "the guest's agent is not ready yet");
-	if (has_agent(m))
-		return link_request(&m->link, AGENT_FREEZE, NULL, 0, FREEZE_TIMEOUT_MS, frozen, f, e);
-	return 0;
+	if (!has_agent(m))
+		return f->prepare ? err_set(e, ENOTSUP, "the guest has no agent") : 0;
+	if (!f->prepare)
+		return freeze_guest(f, e);
+	/* A share is for containers of the OCI runtime, which are each made in another way. */
+	return warmup_container(&f->warmup, &m->link, !m->config.shares, prepared, f, e);
 }
 
 static int busy(struct err *e)
@@ -541,7 +561,7 @@ static int busy(struct err *e)
 }
 
 int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *name,
-		    bool stop, struct err *e)
+		    enum control_snapshot how, struct err *e)
 {
 	int r = f->busy ? busy(e) : snapshot_draft(&f->draft, at, name, e);
 
@@ -550,7 +570,8 @@ int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, cons
 		return r;
 	}
 	f->snapshot = true;
-	f->stop = stop;
+	f->stop = how != CONTROL_GO_ON;
+	f->prepare = how == CONTROL_TEMPLATE;
 	r = begin(f, ticket, e);
 	if (r) {
 		snapshot_drop(&f->draft);
@@ -572,7 +593,7 @@ int freeze_fork(struct freeze *f, struct control_ticket ticket, const char *name
 		return busy(e);
 	if (n < 1 || n > FREEZE_FORKS || (*name && n > 1))
 		return err_set(e, EINVAL, "1 to %u forks, and a name for one only", FREEZE_FORKS);
-	f->snapshot = f->stop = false;
+	f->snapshot = f->stop = f->prepare = false;
 	f->forks = n;
 	snprintf(f->name, sizeof(f->name), "%s", name);
 	f->draft.at = -1;

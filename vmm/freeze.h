@@ -20,6 +20,7 @@
 #include "vmm/control.h"
 #include "vmm/loop.h"
 #include "vmm/rundir.h"
+#include "vmm/warmup.h"
 
 struct machine;
 
@@ -40,6 +41,8 @@ struct freeze {
 	bool thawing; /* the agent has been told to, and has not answered */
 	struct control_ticket ticket; /* who asked */
 	bool stop;		      /* a snapshot after which the VM ends */
+	bool prepare;		      /* a container is prepared before */
+	struct warmup warmup;
 	bool snapshot;		      /* else forks */
 	struct snapshot_draft draft;
 	char name[RUNDIR_ID_MAX + 1]; /* of a fork; empty: a random one */
@@ -59,7 +62,7 @@ void freeze_init(struct freeze *f, struct machine *m);
  * called name, taken over. Returns 0, or -errno with a message if it was not begun.
  */
 int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *name,
-		    bool stop, struct err *e);
+		    enum control_snapshot how, struct err *e);
 int freeze_fork(struct freeze *f, struct control_ticket ticket, const char *name, unsigned int n,
 		struct err *e);
 

@@ -552,12 +552,12 @@ static int watch_signals(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch signals: %s", strerror(-r)) : 0;
 }
 
-static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, bool stop,
-		       struct err *e)
+static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *name,
+		       enum control_snapshot how, struct err *e)
 {
 	struct machine *m = ctx;
 
-	return freeze_snapshot(&m->freeze, ticket, at, name, stop, e);
+	return freeze_snapshot(&m->freeze, ticket, at, name, how, e);
 }
 
 static int do_fork(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,

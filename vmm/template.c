@@ -23,9 +23,7 @@
 #include "snapshot/sum.h"
 #include "vmm/cache.h"
 #include "vmm/client.h"
-#include "vmm/container.h"
 #include "vmm/control.h"
-#include "vmm/exec.h"
 #include "vmm/launch.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
@@ -244,32 +242,6 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	_exit(status);
 }
 
-/* Has the guest do once what it does for each container, before it is frozen: its kernel reads code,
- * makes caches, fills lists of free pages. There is no program in there but the agent's own, which as
- * the first process of a container would be an agent; so a container is made for a program that is
- * missing, and a program is run in none.
- */
-static int warm_up(struct rundir *vm, struct err *e)
-{
-	static char missing[] = "/missing", *nothing[] = {missing, NULL};
-	static char init[] = "/init", word[] = "exit", *agent[] = {init, word, NULL};
-	static const int none[3] = {-1, -1, -1};
-	struct exec_request process = {.argv = nothing, .caps = &container_caps, .fds = none};
-	struct container_spec spec;
-	int status, r;
-
-	container_defaults(&spec, "warm-up");
-	spec.start = true;
-	process.create = &spec;
-	r = exec_run(&process, client_dial_agent, vm, &status, e);
-	if (status != EXEC_NOT_FOUND)
-		return r ? r : err_set(e, EPROTO, "a container without a program has run");
-	process.argv = agent;
-	process.create = NULL;
-	*e->text = 0;
-	return exec_run(&process, client_dial_agent, vm, &status, e);
-}
-
 /* Has the running VM frozen into the directory `at` under this key, after which it ends by itself. */
 static int freeze(const struct rundir *vm, int at, const char *key, struct err *e)
 {
@@ -278,7 +250,7 @@ static int freeze(const struct rundir *vm, int at, const char *key, struct err *
 
 	if (fd < 0)
 		return fd;
-	snprintf(request, sizeof(request), "snapshot-stop %s", key);
+	snprintf(request, sizeof(request), "template %s", key);
 	r = client_request_long(fd, request, at, NULL, NULL, answer, sizeof(answer), e);
 	close(fd);
 	return r;
@@ -316,9 +288,7 @@ static int build(const struct template *t, int at, int lock, const char *key, co
 	*e->text = 0;
 	r = launch_await(&vm.launch, e) ? -EIO : 0;
 	if (!r) {
-		r = warm_up(&vm.rundir, e);
-		if (!r)
-			r = freeze(&vm.rundir, at, key, e);
+		r = freeze(&vm.rundir, at, key, e);
 		end_vm(vm.launch.pid, r);
 	}
 	rundir_release(&vm.rundir);
@@ -361,8 +331,10 @@ static int open_there(const struct template *t, const char *path, enum snapshot_
 static int make_locked(const struct template *t, int at, int lock, const char *key, const char *path,
 		       struct snapshot *s, struct err *e)
 {
-	int r = open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e);
+	int r;
 
+	*e->text = 0; /* why it was not there before the lock was had */
+	r = open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e);
 	if (!r)
 		return 0;
 	if (r == -ENOENT)

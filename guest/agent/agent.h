@@ -15,6 +15,7 @@
  *   request.c  what is in large requests
  *   spawn.c    what a process does before exec; with user.c
  *   contain.c  what makes it a container's; with mount.c
+ *   prepare.c  a container that waits to be asked for
  *   own.c      programs of the agent's own; with archive.c, changes.c
  *   stats.c    figures of containers and the guest; dump.c: for people
  *   cgroup.c   the cgroups of containers; with devices.c
@@ -38,6 +39,7 @@
 #include <sys/types.h>
 
 #include "guest/agent/container.h"
+#include "guest/agent/prepare.h"
 #include "guest/agent/pump.h"
 #include "guest/agent/serve.h"
 #include "guest/agent/spawn.h"
@@ -129,6 +131,8 @@ struct agent {
 	int priority; /* the agent's, when it is not frozen; getpriority(2) */
 	struct agent_identity identity; /* the payload of an IDENTITY */
 	char cmdline[AGENT_CMDLINE_MAX + 1]; /* ... of a CMDLINE */
+	uint8_t prepare[AGENT_PREPARE_MAX];  /* ... of a PREPARE */
+	struct prepared prepared;
 	struct conn conns[AGENT_CONNECTIONS];
 	struct session sessions[AGENT_SESSIONS];
 	struct container containers[AGENT_CONTAINERS];
@@ -194,11 +198,12 @@ void conn_close(struct agent *a, struct conn *c);
 /* Frees its slot; the descriptor lives on with whoever took it over. */
 void conn_release(struct conn *c);
 
-/* A FREEZE, THAW, IDENTITY or CMDLINE is complete. */
+/* A FREEZE, THAW, IDENTITY, CMDLINE or PREPARE is complete. */
 void link_freeze(struct agent *a, struct conn *c);
 void link_thaw(struct agent *a, struct conn *c);
 void link_identity(struct agent *a, struct conn *c);
 void link_cmdline(struct agent *a, struct conn *c);
+void link_prepare(struct agent *a, struct conn *c);
 
 /* Begins a session for a request whose header came on c. NULL: there are too many. */
 struct session *session_begin(struct agent *a, struct conn *c);

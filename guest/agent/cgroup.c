@@ -114,6 +114,17 @@ static void set_reserve(int home)
 	cgroup_write(home, "memory.max", number_text(text, memory - reserve));
 }
 
+/* The kernel changes its own code when the first program about devices comes and when the last one goes.
+ * With one that stays and allows everything, it does so once for a guest and all its copies.
+ */
+static void keep_program(int home)
+{
+	static const struct agent_device_rule all = {
+		.allow = 1, .type = 'a', .major = -1, .minor = -1, .access = 7};
+
+	cgroup_devices(home, &all, 1); /* else a container's rules will fail, and say so */
+}
+
 int cgroup_open_home(int root)
 {
 	int r = enable(root), home;
@@ -131,6 +142,7 @@ int cgroup_open_home(int root)
 		return r;
 	}
 	set_reserve(home);
+	keep_program(home);
 	return home;
 }
 

@@ -114,6 +114,7 @@ static const struct message_type message_types[] = {
 	{AGENT_IDENTITY, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_LINK,
 	 link_identity},
 	{AGENT_CMDLINE, 1, AGENT_CMDLINE_MAX, PLACE_LINK, link_cmdline},
+	{AGENT_PREPARE, 0, AGENT_PREPARE_MAX, PLACE_LINK, link_prepare},
 	{AGENT_CREATE, sizeof(struct agent_create), AGENT_EXEC_MAX, PLACE_CLIENT, handle_session},
 	{AGENT_START, 0, 0, PLACE_SESSION, container_start},
 	{AGENT_START, NAME_SIZE, NAME_SIZE, PLACE_CLIENT, container_start},
@@ -303,6 +304,8 @@ static void *payload_of(struct agent *a, struct conn *c)
 		return &a->identity; /* there is one link */
 	if (c->head.type == AGENT_CMDLINE)
 		return a->cmdline;
+	if (c->head.type == AGENT_PREPARE)
+		return a->prepare;
 	return &c->body;
 }
 

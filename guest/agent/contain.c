@@ -21,6 +21,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 
@@ -40,6 +41,7 @@
 #define LOWER DIR "/lower"
 #define UPPER DIR "/upper"
 #define ROOT  DIR "/root"
+#define STAGE DIR "/stage"
 
 #define UMOUNT_DETACH 2 /* MNT_DETACH; see mount.c for why there is no sys/mount.h */
 #define UMOUNT_NOFOLLOW 8
@@ -86,6 +88,15 @@ static int want(const struct spawn *s, int r, const char *what, const char *name
 		return r;
 	errno = -r;
 	fail(s, what, name);
+}
+
+static int open_path(const struct spawn *s, const char *path)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail(s, "cannot open", path);
+	return fd;
 }
 
 static void join(const struct spawn *s, int pidfd, uint64_t flags)
@@ -198,7 +209,7 @@ static int make_root(const struct spawn *s, const struct create *c, const struct
 /* Returns the root with O_PATH. */
 static int place_root(const struct spawn *s, const struct create *c, const struct userns *u)
 {
-	int tree, root;
+	int tree;
 
 	mkdir(DIR, 0700);
 	mkdir(LOWER, 0700);
@@ -208,10 +219,7 @@ static int place_root(const struct spawn *s, const struct create *c, const struc
 	tree = make_root(s, c, u);
 	want(s, mount_attach(tree, AT_FDCWD, ROOT), "cannot place the root at", ROOT);
 	close(tree);
-	root = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0)
-		fail(s, "cannot open", ROOT);
-	return root;
+	return open_path(s, ROOT);
 }
 
 /* --- what is in it --- */
@@ -267,10 +275,10 @@ static void copy_up(const struct spawn *s, int root, const char *path, int tree)
 	close(from);
 }
 
-static void make_mounts(const struct spawn *s, const struct create *c, int root,
+/* Of the records, those that mount. */
+static void make_mounts(const struct spawn *s, const struct create *c, struct records records, int root,
 			const struct userns *u)
 {
-	struct records records = c->records;
 	char path[64 + AGENT_NAME_MAX], data[PATH_MAX];
 	struct record r;
 
@@ -468,7 +476,73 @@ static void finish_root(const struct spawn *s, const struct create *c)
 	     "cannot change the root's mount", NULL);
 }
 
-void contain_create(const struct spawn *s, const void *where)
+/* --- in stages --- */
+
+static void enter(const struct spawn *s, const struct contain_create *x)
+{
+	const struct agent_create *head = &x->create->head;
+
+	join(s, x->pod, contain_flags(head->pod_namespaces & ~(uint32_t)AGENT_NS_PID));
+	if (head->new_namespaces & AGENT_NS_CGROUP && unshare(CLONE_NEWCGROUP))
+		fail(s, "cannot make a cgroup namespace", NULL);
+	if (head->new_namespaces & AGENT_NS_NET)
+		boot_loopback();
+	want(s, mount_change(AT_FDCWD, "/", 0, MS_PRIVATE, true), "cannot make mounts private",
+	     NULL);
+}
+
+static void furnish(const struct spawn *s, const struct create *c, int root, const struct userns *u)
+{
+	make_mounts(s, c, c->records, root, u);
+	make_devices(s, c, root, u);
+	make_links(root);
+	if (s->tty)
+		make_console(root);
+	take_boot_id(root);
+	protect_paths(s, c, root);
+}
+
+void contain_stage(const struct spawn *s, const struct contain_create *x)
+{
+	static const struct userns none = {.fd = -1, .pidfd = -1};
+	int stage;
+
+	umask(0);
+	enter(s, x);
+	mkdir(DIR, 0700);
+	mkdir(STAGE, 0700);
+	stage = open_path(s, STAGE);
+	furnish(s, x->create, stage, &none);
+	close(stage);
+}
+
+/* Moves what was mounted there, each with all that is in it, to where it belongs; then mounts what comes
+ * beside it.
+ */
+static void take_stage(const struct spawn *s, const struct contain_create *x, int root,
+		       const struct userns *u)
+{
+	struct records staged = x->staged->records, rest = x->create->records;
+	int stage = open_path(s, STAGE);
+	struct record r;
+
+	while (record_next(&staged, AGENT_R_MOUNT, &r)) {
+		struct mount m = mount_of(&r);
+		int tree = mount_open(stage, m.target, 0);
+
+		record_next(&rest, AGENT_R_MOUNT, &r); /* the same */
+		if (tree == -ENOENT) /* it went along with another */
+			continue;
+		want(s, tree, "cannot find the mount for", m.target);
+		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
+	}
+	close(stage);
+	make_mounts(s, x->create, rest, root, u);
+	if (s->tty)
+		make_console(root);
+}
+
+static void contain_create(const struct spawn *s, const void *where)
 {
 	const struct contain_create *x = where;
 	const struct create *c = x->create;
@@ -478,23 +552,15 @@ void contain_create(const struct spawn *s, const void *where)
 
 	umask(0);
 	userns_make(&user, s, c);
-	join(s, x->pod, contain_flags(c->head.pod_namespaces & ~(uint32_t)AGENT_NS_PID));
-	if (c->head.new_namespaces & AGENT_NS_CGROUP && unshare(CLONE_NEWCGROUP))
-		fail(s, "cannot make a cgroup namespace", NULL);
+	if (!x->staged)
+		enter(s, x);
 	take_names(s, &c->head);
-	if (c->head.new_namespaces & AGENT_NS_NET)
-		boot_loopback();
-	want(s, mount_change(AT_FDCWD, "/", 0, MS_PRIVATE, true), "cannot make mounts private",
-	     NULL);
 	root = place_root(s, c, &user);
-	make_mounts(s, c, root, &user);
-	make_devices(s, c, root, &user);
-	make_links(root);
-	if (s->tty)
-		make_console(root);
-	take_boot_id(root);
+	if (x->staged)
+		take_stage(s, x, root, &user);
+	else
+		furnish(s, c, root, &user);
 	set_sysctls(s, c);
-	protect_paths(s, c, root);
 	n = readlink("/proc/self", x->pid, NUMBER_SIZE - 1);
 	x->pid[n > 0 ? n : 0] = '\0';
 	hooks_run(s, c, AGENT_HOOK_CREATE, x->pid);
@@ -506,11 +572,27 @@ void contain_create(const struct spawn *s, const void *where)
 	syscall(SYS_keyctl, 1, c->head.name);
 }
 
-void contain_begin(const struct spawn *s, const void *where)
+static void contain_begin(const struct spawn *s, const void *where)
 {
 	const struct contain_create *x = where;
 
 	hooks_run(s, x->create, AGENT_HOOK_START, x->pid);
+}
+
+uint64_t contain_denied(uint32_t own)
+{
+	return own & AGENT_NS_PID ? 0 : UINT64_C(1) << CAP_SYS_PTRACE;
+}
+
+void contain_spawn(struct spawn *s, const struct contain_create *x)
+{
+	const struct agent_create *head = &x->create->head;
+
+	s->enter = contain_create;
+	s->begin = contain_begin;
+	s->where = x;
+	s->denied = contain_denied(head->new_namespaces | head->pod_namespaces);
+	s->wait = true;
 }
 
 #define NAMESPACES_JOINED                                                                          \
@@ -525,15 +607,6 @@ void contain_join(const struct spawn *s, const void *where)
 }
 
 /* --- what changes while it runs --- */
-
-static int open_root(const struct spawn *s)
-{
-	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (root < 0)
-		fail(s, "cannot open", "/");
-	return root;
-}
 
 /* What the guest has, a device or a directory, is mounted as the guest sees it. Anything else belongs to
  * a namespace.
@@ -552,7 +625,7 @@ static void mount_in(const struct spawn *s, int pidfd, const struct mount *m)
 	join(s, pidfd, NAMESPACES_JOINED);
 	if (tree < 0)
 		tree = want(s, mount_make(m), "cannot make the mount for", m->target);
-	root = open_root(s);
+	root = open_path(s, "/");
 	want(s, mount_place(tree, root, m), "cannot mount on", m->target);
 	close(root);
 }

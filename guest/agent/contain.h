@@ -23,19 +23,30 @@ struct contain_create {
 	const struct create *create;
 	int pod; /* pidfd of the first process of the container whose namespaces it joins, or -1 */
 	char *pid; /* NUMBER_SIZE bytes for what the guest's /proc calls the process */
+	const struct create *staged; /* what contain_stage() has done before; NULL: nothing */
 };
 
-/* Functions for struct spawn: its enter and its begin, with a struct contain_create, and an enter with a
- * struct contain_join.
+/* Does what can be done without the root and the program: namespaces, and the mounts with what belongs in
+ * them, at a place of their own. Of the CREATE only its namespaces, mounts, devices, masked and read-only
+ * paths count, and of those nothing may lie outside of the mounts.
  */
+void contain_stage(const struct spawn *s, const struct contain_create *x);
+
+/* Fills in what s is for the first process of a container. */
+void contain_spawn(struct spawn *s, const struct contain_create *x);
+
 struct contain_join {
 	int pidfd; /* of the container's first process */
 	bool user; /* it has a user namespace of its own */
 };
 
-void contain_create(const struct spawn *s, const void *where);
-void contain_begin(const struct spawn *s, const void *where);
+/* For struct spawn, its enter, with a struct contain_join. */
 void contain_join(const struct spawn *s, const void *where);
+
+/* Capabilities (bits) that no process of a container with these namespaces of its own gets: the agent
+ * is a process that it sees and must not trace.
+ */
+uint64_t contain_denied(uint32_t own);
 
 /* Mounts into, or unmounts from, the running container whose first process is pidfd; says so to the
  * agent and ends.

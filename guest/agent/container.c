@@ -11,16 +11,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <linux/capability.h>
-
 #include "guest/agent/cgroup.h"
 #include "guest/agent/contain.h"
 #include "guest/agent/dump.h"
 #include "guest/agent/stats.h"
 #include "guest/agent/text.h"
-
-/* How long what was killed may take to be gone. */
-#define END_MS 2000
 
 struct container *container_find(struct agent *a, const char *name)
 {
@@ -157,7 +152,7 @@ static int apply_cgroup(struct agent *a, const struct container *c, struct recor
 	return 0;
 }
 
-static int make_group(struct agent *a, struct container *c, const char **why)
+int container_group(struct agent *a, const char *name, const char **why)
 {
 	*why = "cannot set up the cgroup of containers";
 	if (a->cgroups < 0)
@@ -165,10 +160,7 @@ static int make_group(struct agent *a, struct container *c, const char **why)
 	if (a->cgroups < 0)
 		return a->cgroups;
 	*why = "cannot make the container's cgroup";
-	c->group = cgroup_make(a->cgroups, c->name.name);
-	if (c->group < 0)
-		return c->group;
-	return apply_cgroup(a, c, c->create.records, why);
+	return cgroup_make(a->cgroups, name);
 }
 
 /* Forks into a cgroup, with the PID namespace of a process unless that is -1: what the agent's children
@@ -194,41 +186,58 @@ static pid_t fork_beside(struct agent *a, int group, int pidfd, uint64_t namespa
 	return pid;
 }
 
-/* The agent is a process that it sees and must not trace. */
-static uint64_t denied_caps(const struct container *c)
-{
-	return c->own & AGENT_NS_PID ? 0 : UINT64_C(1) << CAP_SYS_PTRACE;
-}
-
-pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
+static int fork_first(struct agent *a, struct container *c, struct spawn *sp, const char **why)
 {
 	static struct contain_create where; /* for the child, which has a copy */
 	static char number[NUMBER_SIZE];
 	const struct agent_create *head = &c->create.head;
 	struct container *pod = *head->pod ? container_find(a, head->pod) : NULL;
-	int r = check_pod(a, &c->create, why); /* again: it may have ended */
 
-	if (!r)
-		r = make_group(a, c, why);
-	if (r)
-		return r;
 	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1, .pid = number};
-	sp->enter = contain_create;
-	sp->begin = contain_begin;
-	sp->denied = denied_caps(c);
-	sp->where = &where;
-	sp->wait = true;
+	contain_spawn(sp, &where);
 	c->pid = fork_beside(a, c->group,
 			     head->pod_namespaces & AGENT_NS_PID ? where.pod : -1,
 			     contain_clone_flags(head->new_namespaces), &c->pidfd);
 	*why = "cannot make the container's process";
 	if (c->pid < 0) {
-		r = -errno;
 		c->pid = 0;
 		c->pidfd = -1;
-		return r;
+		return -errno;
 	}
 	return c->pid;
+}
+
+/* What is prepared becomes the container. Returns whether it does; if not, its name is free. */
+static bool take_prepared(struct agent *a, struct container *c, const struct spawn *sp)
+{
+	struct prepared *p = &a->prepared;
+
+	c->pid = prepare_fits(p, &c->create) ? prepare_order(p, &c->create, sp) : 0;
+	if (c->pid) {
+		c->group = p->group;
+		c->pidfd = p->pidfd;
+		return true;
+	}
+	if (p->pid && !strcmp(p->create.head.name, c->name.name))
+		prepare_drop(a);
+	return false;
+}
+
+pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why)
+{
+	int r = check_pod(a, &c->create, why); /* again: it may have ended */
+
+	if (r)
+		return r;
+	if (take_prepared(a, c, sp)) {
+		r = apply_cgroup(a, c, c->create.records, why);
+		return r ? r : c->pid;
+	}
+	c->group = container_group(a, c->name.name, why);
+	if (c->group < 0)
+		return c->group;
+	r = apply_cgroup(a, c, c->create.records, why);
+	return r ? r : fork_first(a, c, sp, why);
 }
 
 int container_check(struct agent *a, const char *name, const char **why)
@@ -266,7 +275,7 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 		sp->upper = c->upper;
 		group = a->config->freezer->home;
 	} else {
-		sp->denied = denied_caps(c);
+		sp->denied = contain_denied(c->own);
 		sp->caps = c->limited_caps ? &c->caps : NULL;
 	}
 	pid = fork_beside(a, group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
@@ -355,7 +364,7 @@ int container_free(struct agent *a, struct container *c)
 	if (c->group >= 0) {
 		cgroup_write(c->group, "cgroup.freeze", "0");
 		cgroup_kill(c->group, SIGKILL);
-		if (!cgroup_await_empty(c->group, END_MS))
+		if (!cgroup_await_empty(c->group, CONTAINER_END_MS))
 			return -EBUSY;
 		close(c->group);
 		r = cgroup_remove(a->cgroups, c->name.name);

@@ -17,6 +17,9 @@
 #include "guest/agent/spawn.h"
 #include "guest/protocol.h"
 
+/* How long what was killed may take to be gone. */
+#define CONTAINER_END_MS 2000
+
 struct agent;
 struct conn;
 struct session;
@@ -48,7 +51,10 @@ struct container *container_find(struct agent *a, const char *name);
 int container_begin(struct agent *a, struct session *s, void *payload, uint32_t length,
 		    const char **why);
 
-/* Makes its cgroup and forks its first process. Returns as fork, or -errno with *why. The child calls
+/* Makes the cgroup of a container. Returns it, or -errno with *why. */
+int container_group(struct agent *a, const char *name, const char **why);
+
+/* Makes its cgroup and forks its first process, or takes what is prepared. Returns as fork, or -errno with *why. The child calls
  * spawn_run(sp), which sees to the rest.
  */
 pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, const char **why);

@@ -134,6 +134,20 @@ void link_cmdline(struct agent *a, struct conn *c)
 		conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
 }
 
+/* Blocks the agent, for no longer than a FREEZE may. */
+void link_prepare(struct agent *a, struct conn *c)
+{
+	const char *why = "the guest is shutting down";
+	int r = a->stop ? -ESHUTDOWN : 0;
+
+	if (!r)
+		r = prepare_make(a, a->prepare, c->head.length, &why);
+	if (r)
+		conn_error(c, -r, why);
+	else
+		conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
+}
+
 int identity_set(struct agent *a, const struct agent_identity *m, const char **why)
 {
 	struct agent_identity copy = *m;

@@ -196,6 +196,7 @@ void agent_stop(struct agent *a, enum agent_shutdown_mode mode, pid_t asker)
 	a->stop = mode;
 	a->stop_asker = asker;
 	a->stop_step = asker > 0 ? 0 : 1;
+	prepare_drop(a); /* it would hear of nothing but a SIGKILL */
 	next_stop_step(a);
 }
 

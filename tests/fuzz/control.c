@@ -20,10 +20,10 @@ static size_t say(void *ctx, char *text, size_t size)
 	return size > 5 ? (memcpy(text, "id a\n", 5), 5) : 0;
 }
 
-static int take_snapshot(void *ctx, struct control_ticket t, int at, const char *name, bool stop,
+static int take_snapshot(void *ctx, struct control_ticket t, int at, const char *name, enum control_snapshot how,
 			 struct err *e)
 {
-	(void)ctx, (void)t, (void)stop;
+	(void)ctx, (void)t, (void)how;
 	close(at);
 	return err_set(e, EINVAL, "no snapshot '%s'", name);
 }
@@ -39,6 +39,12 @@ static int take_pause(void *ctx, bool on, struct err *e)
 {
 	(void)ctx;
 	return on ? 0 : err_set(e, EINVAL, "no");
+}
+
+static int take_trace(void *ctx, int fd, struct err *e)
+{
+	(void)ctx;
+	return fd < 0 ? 0 : err_set(e, EBUSY, "no");
 }
 
 static int take_balloon(void *ctx, uint64_t bytes, struct err *e)
@@ -72,6 +78,7 @@ void fuzz_control(const uint8_t *data, size_t len)
 				   .pause = take_pause,
 				   .balloon = take_balloon,
 				   .snapshot = take_snapshot,
+				   .trace = take_trace,
 				   .fork = take_fork};
 	if (control_init(&control, tmp_dir, &e))
 		abort();

@@ -319,6 +319,7 @@ static const struct {
 	{AGENT_MAGIC, AGENT_VERSION, AGENT_IDENTITY, UINT32_MAX, EMSGSIZE},
 	{AGENT_MAGIC, AGENT_VERSION, AGENT_CMDLINE, 0, EMSGSIZE},
 	{AGENT_MAGIC, AGENT_VERSION, AGENT_CMDLINE, AGENT_CMDLINE_MAX + 1, EMSGSIZE},
+	{AGENT_MAGIC, AGENT_VERSION, AGENT_PREPARE, AGENT_PREPARE_MAX + 1, EMSGSIZE},
 };
 
 START_TEST(bad_orders_on_the_link)
@@ -491,6 +492,19 @@ START_TEST(words_before_identity)
 END_TEST
 
 /* The link stays, for whoever asks to know why; what does not hold a word is no word. */
+START_TEST(nothing_is_prepared)
+{
+	struct agent_create c = {.name = "main", .new_namespaces = AGENT_NS_MOUNT};
+
+	order(AGENT_PREPARE, NULL, 0, 0);
+	order(AGENT_PREPARE, "main", 4, EINVAL);
+	ck_assert(strstr(e.text, "too short") != NULL);
+	order(AGENT_PREPARE, &c, sizeof(c), EINVAL);
+	ck_assert(strstr(e.text, "no process") != NULL);
+	identify(0);
+}
+END_TEST
+
 START_TEST(words_that_are_refused)
 {
 	static const char nul[] = "uvm.env=A=1\0uvm.env=B=2";
@@ -817,6 +831,7 @@ int main(void)
 		draining_is_ended,
 		words_before_identity,
 		words_that_are_refused,
+		nothing_is_prepared,
 		many_commands_at_any_time,
 	};
 	const TTest *const freezable[] = {processes_stop, identity_thaws};

@@ -34,7 +34,8 @@ static struct end end;
 static struct {
 	struct control_ticket ticket;
 	int at, result;
-	bool stop, at_once;
+	enum control_snapshot how;
+	bool at_once;
 	unsigned int n, calls;
 	char name[CONTROL_LINE];
 } begun;
@@ -49,7 +50,7 @@ static int begin(struct control_ticket ticket, const char *name)
 	return begun.result ? err_set(&e, -begun.result, "not today") : 0;
 }
 
-static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, bool stop,
+static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, enum control_snapshot how,
 		    struct err *why)
 {
 	int r = begin(ticket, name);
@@ -57,7 +58,7 @@ static int snapshot(void *ctx, struct control_ticket ticket, int at, const char 
 	(void)ctx;
 	*why = e;
 	begun.at = at;
-	begun.stop = stop;
+	begun.how = how;
 	ck_that(fcntl(at, F_GETFD) == FD_CLOEXEC);
 	close(at);
 	return r;
@@ -377,7 +378,7 @@ START_TEST(answer_that_comes_later)
 
 	put_with(fd, "snapshot a name\n", &tmp_dir, 1);
 	ck_assert_str_eq(begun.name, "a name");
-	ck_assert(!begun.stop);
+	ck_assert_int_eq(begun.how, CONTROL_GO_ON);
 	ck_assert_str_eq(get(fd), "");
 	control_progress(&control, begun.ticket, "progress 1 2\n", 13);
 	ck_assert_str_eq(get(fd), "progress 1 2\n");
@@ -387,7 +388,11 @@ START_TEST(answer_that_comes_later)
 	control_progress(&control, begun.ticket, "progress 2 2\n", 13);
 	ck_assert_str_eq(get(fd), "");
 	put_with(fd, "snapshot-stop b\n", &tmp_dir, 1);
-	ck_assert(begun.stop);
+	ck_assert_int_eq(begun.how, CONTROL_STOP);
+	control_answer(&control, begun.ticket, "ok\n\n", 4);
+	ck_assert_str_eq(get(fd), "ok\n\n");
+	put_with(fd, "template c\n", &tmp_dir, 1);
+	ck_assert_int_eq(begun.how, CONTROL_TEMPLATE);
 	control_answer(&control, begun.ticket, "ok\n\n", 4);
 	ck_assert_str_eq(get(fd), "ok\n\n");
 	put(fd, "fork 7 child\n");

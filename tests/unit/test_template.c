@@ -90,8 +90,8 @@ START_TEST(what_a_key_depends_on)
 		case 2: t.cpu = CPUID_BASELINE; break;
 		case 3: t.drives = TEMPLATE_DRIVES; break;
 		case 4: t.share = true; break;
-		case 5: t.net = TEMPLATE_NET; break;
-		case 6: t.net = TEMPLATE_NET_TAP; break;
+		case 5: t.nets = 1; break;
+		case 6: t.nets = 1, t.offload = true; break;
 		case 7: tmp_file("kernel", "same kernel", 11); break;
 		default: tmp_file("kernel", "some kernel and more", 20);
 		}

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "snapshot/files.h"
@@ -13,6 +14,9 @@
 
 #define SIZE  MEM_MIN
 #define PAGES (SIZE / 4096)
+
+#define BLOCK  (2ul << 20)
+#define BLOCKS 4
 
 static struct snapshot s;
 static struct mem mem;
@@ -132,10 +136,54 @@ START_TEST(impossible_lists)
 }
 END_TEST
 
+/* How many pages of a block of 2 MiB a mapping has, when one of them was read. */
+static unsigned int mapped_by_one(unsigned int block)
+{
+	uint64_t entry[BLOCK / 4096];
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	const uint8_t *at = mem.region[0].host + block * BLOCK;
+	unsigned int n = 0;
+
+	ck_assert_uint_eq(*at, 'x');
+	ck_ok(pread_all(fd, entry, sizeof(entry), (off_t)((uintptr_t)at / 4096 * 8)));
+	for (size_t i = 0; i < ARRAY_SIZE(entry); i++)
+		n += entry[i] >> 63;
+	close(fd);
+	return n;
+}
+
+/* Blocks of which much is read and nothing written become huge pages of the file, where the kernel has
+ * that for a memfd; what is in them stays.
+ */
+START_TEST(read_blocks_are_gathered)
+{
+	static uint8_t data[BLOCKS * BLOCK];
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+	bool can;
+
+	memset(data, 'x', sizeof(data));
+	ck_assert_int_eq(pwrite(fd, data, sizeof(data), 0), sizeof(data));
+	mem_free(&mem);
+	ck_ok(mem_init_file(&mem, sizeof(data), fd, &e));
+	can = !madvise(mem.region[0].host, BLOCK, 25); /* MADV_COLLAPSE */
+	for (uint64_t at = 0; at < 3 * BLOCK; at += 4096)
+		ck_that(mem.region[0].host[at] == 'x');
+	mem.region[0].host[2 * BLOCK] = 'y';
+	memfile_gather(&mem);
+	mem_free(&mem);
+	ck_ok(mem_init_file(&mem, sizeof(data), fd, &e));
+	ck_assert(!can || mapped_by_one(1) == BLOCK / 4096);
+	ck_assert_uint_lt(mapped_by_one(2), BLOCK / 4096); /* written */
+	ck_assert_uint_lt(mapped_by_one(3), BLOCK / 4096); /* not used */
+	ck_assert(!memcmp(mem.region[0].host, data, sizeof(data)));
+	close(fd);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {recorded_and_followed, of_another_snapshot, each_byte,
-				      impossible_lists};
+				      impossible_lists, read_blocks_are_gathered};
 
 	return run_tests("workset", tests, ARRAY_SIZE(tests), setup, tmp_teardown);
 }
