@@ -138,6 +138,7 @@ const struct confine_call confine_calls[] = {
 	CALL(openat, M | S, "files in directories that are open", HAS(2, O_CLOEXEC)),
 	CALL(open, M, "the same, musl", HAS(1, O_CLOEXEC)),
 	CALL(newfstatat, M | S, "what a name stands for"),
+	CALL(statx, M | S, "the same, and the mount that it is in"),
 	CALL(stat, M, "the same, musl"),
 	CALL(readlink, M, "the process's number, where /proc has it"),
 	CALL(readlinkat, M | S, "links"),

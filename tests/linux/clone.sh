@@ -227,7 +227,7 @@ test_clone_command_line()
 	no_clone 1 "no such word after boot: 'root=/dev/vdb'" --cmdline "uvm.env=A=1 root=/dev/vdb" || return
 	no_clone 1 "is not NAME=VALUE" --cmdline uvm.env=A || return
 	no_clone 1 "cannot mount at '/late'" --cmdline uvm.mount=/dev/vdb:/late:ext4 || return
-	no_clone 2 "more than" --cmdline "$(printf 'uvm.env=A=%2100s' x | tr ' ' x)"
+	no_clone 2 "more than" --cmdline "$(printf 'uvm.env=A=%8300s' x | tr ' ' x)"
 }
 
 # no_clone STATUS MESSAGE OPTION...

@@ -45,13 +45,15 @@ static bool open_disk(struct vdev *v, unsigned int n, uint64_t features)
 
 static void virtio_ids(void)
 {
-	static const uint32_t types[] = {VIRTIO_VSOCK, VIRTIO_BLK, VIRTIO_BALLOON};
+	static const struct {
+		uint32_t type, queues;
+	} devices[] = {{VIRTIO_VSOCK, 3}, {VIRTIO_BLK, 1}, {VIRTIO_BALLOON, 4}};
 
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		struct vdev v;
 
-		if (!vdev_find(&v, types[i], 0)) {
-			fail("there is no device of type %u", types[i]);
+		if (!vdev_find(&v, devices[i].type, 0)) {
+			fail("there is no device of type %u", devices[i].type);
 			return;
 		}
 		expect("magic", read32(v.base + R_MAGIC), 0x74726976);
@@ -61,11 +63,9 @@ static void virtio_ids(void)
 		expect("status before the first use", vdev_status(&v), 0);
 		expect("configuration generation", read32(v.base + R_CONFIG_GENERATION), 0);
 		for (uint32_t q = 0; q < 8; q++) {
-			uint32_t queues = types[i] == VIRTIO_BLK ? 1 : 3;
-
 			write32(v.base + R_QUEUE_SEL, q);
 			expect("largest queue", read32(v.base + R_QUEUE_NUM_MAX),
-			       q < queues ? QUEUE_MAX : 0);
+			       q < devices[i].queues ? QUEUE_MAX : 0);
 			expect("queue ready", read32(v.base + R_QUEUE_READY), 0);
 		}
 		write32(v.base + R_QUEUE_SEL, UINT32_MAX);
