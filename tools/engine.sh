@@ -46,8 +46,7 @@ engine_make()
 
 engine_end()
 {
-	[ -z "${engine-}" ] || $engine rm -fa -t 0 >/dev/null 2>&1
-	for vm in $("$1/bin/uvm" ps -q 2>/dev/null); do "$1/bin/uvm" kill "$vm"; done
-	umount "$1/storage/overlay" 2>/dev/null
-	return 0
+	[ -z "${engine-}" ] || $engine rm -fa -t 0 >/dev/null 2>&1 || :
+	for vm in $("$1/bin/uvm" ps -q 2>/dev/null); do "$1/bin/uvm" kill "$vm" || :; done
+	umount "$1/storage/overlay" 2>/dev/null || : # it need not be mounted
 }

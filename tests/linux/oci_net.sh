@@ -48,9 +48,10 @@ started()
 	ends 0 oci start "$1"
 }
 
-# What both sides say about an interface's addresses, and about routes.
-addresses_of() { "$@" busybox ip addr show dev eth0 | awk '$1 ~ /^(inet|link)/ { print $1, $2 }'; }
-routes_of() { "$@" sh -c 'busybox ip route; busybox ip -6 route | grep -v fe80' | sed 's/ *$//'; }
+# What both sides say about an interface's addresses, and about routes. An address with a peer is one with 32 bits
+# in the guest, and the route to the peer.
+addresses_of() { "$@" busybox ip addr show dev eth0 | awk '$1 ~ /^(inet|link)/ { sub("/32$", "", $2); print $1, $2 }'; }
+routes_of() { "$@" sh -c 'busybox ip route; busybox ip -6 route | grep -v -e fe80 -e ff00' | sed 's/ *$//'; }
 
 taps_of() { in_namespace "$1" ip -o link | grep -c uvm_tap; }
 queues_of() { in_namespace "$1" tc qdisc | grep -c ingress; }
