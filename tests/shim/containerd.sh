@@ -46,7 +46,7 @@ containerd_start()
 use_containerd()
 {
 	local binary run
-	command -v containerd ctr containerd-shim-runc-v2 >/dev/null || { line skip "containerd is not installed"; return; }
+	command -v containerd >/dev/null && command -v runc >/dev/null || { line skip "containerd is not installed"; return; }
 	containerd_start || { line containerd "does not start with $runtime"; return; }
 	[ $runtime = uvm ] && binary=$runtime_uvm || binary=$(command -v runc)
 	run="run --rootfs --runc-binary $binary --env PATH=/bin:/usr/bin"
@@ -95,7 +95,7 @@ docker_start()
 
 use_docker()
 {
-	command -v dockerd docker >/dev/null || { line skip "dockerd is not installed"; return; }
+	command -v dockerd >/dev/null && command -v docker >/dev/null || { line skip "dockerd is not installed"; return; }
 	docker_start || { line docker "does not start"; return; }
 	local run="run --network none"
 	[ $runtime != uvm ] || run="$run --runtime uvm"

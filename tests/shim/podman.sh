@@ -147,7 +147,7 @@ use_life()
 
 use_created()
 {
-	outcome create podman_ create --name made --network none -i busybox sh -c 'read x; echo $x; exit 2' >/dev/null
+	outcome create podman_ create --name made --network none -i busybox sh -c 'read x; echo $x; exit 2'
 	outcome init podman_ init made
 	outcome state podman_ inspect -f '{{.State.Status}} {{.State.Running}}' made
 	line start "$(echo word | podman_ start -a -i made; echo "status ${PIPESTATUS[1]}")"
@@ -158,11 +158,11 @@ use_created()
 
 use_pod()
 {
-	outcome create podman_ pod create --name pod --network none --share-parent=false --infra-image busybox --infra-command 'sleep 1000' >/dev/null
-	outcome first podman_ run -d --pod pod --name first busybox sh -c 'hostname; nc -l -p 7000 -e cat' >/dev/null
+	outcome create podman_ pod create --name pod --network none --share-parent=false --infra-image busybox --infra-command 'sleep 1000'
+	outcome first podman_ run -d --pod pod --name first busybox sh -c 'hostname; nc -l -p 7000 -e cat'
 	outcome second podman_ run --rm --pod pod busybox sh -c 'hostname; echo through lo | nc 127.0.0.1 7000'
 	outcome ps podman_ pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}'
-	outcome rm podman_ pod rm -f -t 0 pod >/dev/null
+	outcome rm podman_ pod rm -f -t 0 pod
 }
 
 use_network()
@@ -170,7 +170,7 @@ use_network()
 	ip link add uvm-test type bridge 2>/dev/null && ip link del uvm-test && iptables -nL >/dev/null 2>&1 ||
 		{ line skip "this kernel has no bridges, or no iptables"; return; }
 	outcome create podman_ network create --subnet 10.77.0.0/24 net
-	outcome server podman_ run -d --name server --network net --ip 10.77.0.5 -p 7777:80 busybox sh -c 'echo page >/index.html; exec httpd -f -p 80 -h /'  >/dev/null
+	outcome server podman_ run -d --name server --network net --ip 10.77.0.5 -p 7777:80 busybox sh -c 'echo page >/index.html; exec httpd -f -p 80 -h /'
 	outcome address podman_ exec server ip -o -4 address show dev eth0
 	outcome peer podman_ run --rm --network net busybox sh -c 'for i in 1 2 3 4 5; do wget -q -O - http://10.77.0.5/index.html && break; sleep 1; done'
 	outcome host wget -q -T 10 -O - http://10.77.0.5/index.html
