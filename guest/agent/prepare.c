@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -90,7 +91,8 @@ static bool same(const struct create *a, const struct create *b, uint32_t type)
 }
 
 /* What is mounted beside that comes last, as it would have; but devices and masks would have come after
- * it. Where that makes a difference, it does not fit.
+ * it. Where that makes a difference, it does not fit. Nor does what is bound from the guest: its mounts of
+ * today (a resolv.conf for its network) are not seen where the prepared process is.
  */
 static bool mounts_fit(const struct create *a, const struct create *b)
 {
@@ -101,7 +103,11 @@ static bool mounts_fit(const struct create *a, const struct create *b)
 		return false;
 	while (record_next(&rest, AGENT_R_MOUNT, &r)) {
 		const char *path = target_of(&r);
+		struct agent_mount m;
 
+		memcpy(&m, r.body, sizeof(m));
+		if (m.flags & MS_BIND)
+			return false;
 		if (find_text(path, "//") || find_text(path, "/.") || is_mounted(a->records, path))
 			return false;
 	}
