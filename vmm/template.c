@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -204,6 +206,25 @@ static void complete(const struct vm *vm)
 	close(vm->lock);
 }
 
+/* What else its starter has open must not last as long as this process, which outlives it: locks, and pipes
+ * whose end somebody waits for.
+ */
+static void close_others(const struct vm *vm)
+{
+	const int own[] = {vm->rundir.root, vm->rundir.dir, vm->rundir.lock, vm->launch.fd, vm->lock};
+	int from = STDERR_FILENO + 1, next;
+
+	do {
+		next = INT_MAX;
+		for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+			if (own[i] >= from && own[i] < next)
+				next = own[i];
+		if (next > from)
+			syscall(SYS_close_range, from, next == INT_MAX ? ~0u : next - 1u, 0u);
+		from = next == INT_MAX ? next : next + 1;
+	} while (next != INT_MAX);
+}
+
 /* The VM's process. */
 static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 {
@@ -221,6 +242,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	int status = EXIT_FAILURE;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else would end it */
+	close_others(vm);
 	cfg.nets = t->nets;
 	for (unsigned int i = 0; i < t->nets; i++)
 		cfg.net[i] = (struct net_config){.offload = t->offload, .mtu = NET_MTU_MAX};
