@@ -2,6 +2,7 @@
 #include "vmm/confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -61,29 +62,52 @@ static int drop_privileges(const struct confine_needs *n, struct err *e)
 struct landlock_attr {
 	uint64_t fs, net, scoped;
 };
+#define LANDLOCK_LINKS	    2
 #define LANDLOCK_SCOPES	    6
 #define SCOPE_ABSTRACT_UNIX 1u
 #define SCOPE_SIGNALS	    2u
 
+/* Links and renames from one directory to another are denied in every domain that has rules for files, unless
+ * one allows them (version 2, Linux 5.19); a share's guest makes them.
+ */
+static int allow_links(int ruleset)
+{
+	struct landlock_path_beneath_attr all = {.allowed_access = LANDLOCK_ACCESS_FS_REFER,
+						 .parent_fd = open("/", O_PATH | O_CLOEXEC)};
+	int r = all.parent_fd < 0 ? -1
+				  : (int)syscall(SYS_landlock_add_rule, ruleset,
+						 LANDLOCK_RULE_PATH_BENEATH, &all, 0);
+
+	if (all.parent_fd >= 0)
+		close(all.parent_fd);
+	return r;
+}
+
 /* A Landlock domain of its own. Who is in one can look into no process outside of it (ptrace(2), and so
  * /proc/PID/mem, which no filter sees); newer kernels keep its signals and its abstract sockets in, too.
  * Files are left alone, but that none is executed: what a domain is told now is all that a snapshot or a
- * fork could reach later. An OCI runtime has mounts to make yet, which who has rules for files must not.
+ * fork could reach later. An OCI runtime has mounts to make yet, which who has rules for files must not; nor
+ * can a share be served on a kernel whose rules deny links.
  */
-static int scope(bool mounts, struct err *e)
+static int scope(const struct confine_needs *needs, struct err *e)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
 			       LANDLOCK_CREATE_RULESET_VERSION);
+	bool files = !needs->runtime && (version >= LANDLOCK_LINKS || !needs->shares);
 	const struct landlock_attr attr = {
-		.fs = mounts ? 0 : LANDLOCK_ACCESS_FS_EXECUTE,
+		.fs = !files			   ? 0
+		      : version >= LANDLOCK_LINKS ? LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_REFER
+						   : LANDLOCK_ACCESS_FS_EXECUTE,
 		.scoped = version < LANDLOCK_SCOPES ? 0 : SCOPE_ABSTRACT_UNIX | SCOPE_SIGNALS};
 	int fd, r = 0;
 
 	if (version < 1 || !(attr.fs | attr.scoped))
 		return 0;
 	fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	if (fd >= 0 && attr.fs & LANDLOCK_ACCESS_FS_REFER && allow_links(fd))
+		r = err_sys(e, "cannot make a Landlock rule");
 	/* E2BIG: a fork of a fork of many, which is in enough domains. */
-	if (fd < 0 || (syscall(SYS_landlock_restrict_self, fd, 0) && errno != E2BIG))
+	if (!r && (fd < 0 || (syscall(SYS_landlock_restrict_self, fd, 0) && errno != E2BIG)))
 		r = err_sys(e, "cannot make a Landlock domain");
 	if (fd >= 0)
 		close(fd);
@@ -129,13 +153,13 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 		return 0;
 	}
 	if (c->on)
-		return scope(n->runtime, e);
+		return scope(n, e);
 	c->on = true;
 	r = set_limits(e);
 	if (!r)
 		r = drop_privileges(n, e);
 	if (!r)
-		r = scope(n->runtime, e);
+		r = scope(n, e);
 	return r ? r : filter_calls(n, e);
 }
 

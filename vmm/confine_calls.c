@@ -119,6 +119,7 @@ const struct confine_call confine_calls[] = {
 	CALL(sendto, M | N, "a stream of frames; consoles and agents"),
 	CALL(sendmsg, M | N, "a stream of frames; vsock connections"),
 	CALL(landlock_create_ruleset, M, "a fork gets out of its parent's reach"),
+	CALL(landlock_add_rule, M, "the same"),
 	CALL(landlock_restrict_self, M, "a fork gets out of its parent's reach"),
 	CALL(getrandom, M, "random numbers; identities of copies"),
 
