@@ -1152,7 +1152,7 @@ static const struct moment {
 static struct job {
 	volatile uint64_t *at; /* NULL: none */
 	uint64_t good, bad;
-	bool idle; /* atomic */
+	uint64_t rounds; /* that have ended; atomic */
 } job;
 
 static void scribble(void *arg)
@@ -1161,11 +1161,11 @@ static void scribble(void *arg)
 	for (;;) {
 		volatile uint64_t *at = __atomic_load_n(&job.at, __ATOMIC_ACQUIRE);
 
-		__atomic_store_n(&job.idle, !at, __ATOMIC_RELEASE);
-		if (!at)
-			continue;
-		*at = job.bad;
-		*at = job.good;
+		if (at) {
+			*at = job.bad;
+			*at = job.good;
+		}
+		__atomic_add_fetch(&job.rounds, 1, __ATOMIC_SEQ_CST);
 	}
 }
 
@@ -1177,10 +1177,14 @@ static void scribble_at(void *at, uint64_t bad)
 	__atomic_store_n(&job.at, at, __ATOMIC_RELEASE);
 }
 
+/* The round that is under way may have seen the job; the one after it has not. */
 static void scribble_stop(void)
 {
-	__atomic_store_n(&job.at, NULL, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(&job.idle, __ATOMIC_ACQUIRE))
+	uint64_t round;
+
+	__atomic_store_n(&job.at, NULL, __ATOMIC_SEQ_CST);
+	round = __atomic_load_n(&job.rounds, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&job.rounds, __ATOMIC_SEQ_CST) - round < 2)
 		;
 }
 
