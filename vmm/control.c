@@ -25,7 +25,7 @@ static void client_close(struct control_client *cl)
 	loop_del(c->loop, &cl->source);
 	drop_passed(cl);
 	if (cl->traces)
-		c->trace(c->ctx, -1, NULL);
+		c->trace_end(c->ctx);
 	cl->traces = false;
 	cl->serial++;
 	close(cl->source.fd);

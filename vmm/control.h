@@ -82,8 +82,9 @@ struct control {
 			enum control_snapshot how, struct err *e);
 	int (*fork)(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
 		    struct err *e);
-	/* Begins a trace into the memory in fd, which stays the caller's; or ends it: -1. */
+	/* Begins a trace into the memory in fd (-1: none came), which stays the caller's; and ends it. */
 	int (*trace)(void *ctx, int fd, struct err *e);
+	void (*trace_end)(void *ctx);
 	void *ctx;
 	struct loop_source listener;
 	struct control_client client[CONTROL_CLIENTS];

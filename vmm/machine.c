@@ -592,10 +592,14 @@ static int do_trace(void *ctx, int fd, struct err *e)
 {
 	struct machine *m = ctx;
 
-	if (fd >= 0)
-		return trace_begin(&m->trace, fd, device_name, m, e);
+	return trace_begin(&m->trace, fd, device_name, m, e);
+}
+
+static void do_trace_end(void *ctx)
+{
+	struct machine *m = ctx;
+
 	trace_end(&m->trace);
-	return 0;
 }
 
 static int open_control(struct machine *m, struct err *e)
@@ -604,6 +608,7 @@ static int open_control(struct machine *m, struct err *e)
 	m->control.snapshot = do_snapshot;
 	m->control.fork = do_fork;
 	m->control.trace = do_trace;
+	m->control.trace_end = do_trace_end;
 	m->control.loop = &m->loop;
 	m->control.end = &m->end;
 	m->control.console = &m->console;

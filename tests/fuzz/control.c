@@ -44,7 +44,12 @@ static int take_pause(void *ctx, bool on, struct err *e)
 static int take_trace(void *ctx, int fd, struct err *e)
 {
 	(void)ctx;
-	return fd < 0 ? 0 : err_set(e, EBUSY, "no");
+	return fd >= 0 ? 0 : err_set(e, EINVAL, "no");
+}
+
+static void take_trace_end(void *ctx)
+{
+	(void)ctx;
 }
 
 static int take_balloon(void *ctx, uint64_t bytes, struct err *e)
@@ -79,6 +84,7 @@ void fuzz_control(const uint8_t *data, size_t len)
 				   .balloon = take_balloon,
 				   .snapshot = take_snapshot,
 				   .trace = take_trace,
+				   .trace_end = take_trace_end,
 				   .fork = take_fork};
 	if (control_init(&control, tmp_dir, &e))
 		abort();
