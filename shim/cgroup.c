@@ -11,6 +11,7 @@
 
 #include <linux/magic.h>
 
+#include "vmm/cgroup.h"
 #include "vmm/util.h"
 
 #define ROOT "/sys/fs/cgroup"
@@ -68,24 +69,13 @@ int oci_cgroup_path(char path[PATH_MAX], const char *text, struct err *e)
 	return r ? err_set(e, EINVAL, "linux.cgroupsPath '%s' is no path", text) : 0;
 }
 
-static int write_file(int dir, const char *name, const char *text)
-{
-	int fd = openat(dir, name, O_WRONLY | O_CLOEXEC), r;
-
-	if (fd < 0)
-		return -errno;
-	r = write_all(fd, text, strlen(text));
-	close(fd);
-	return r;
-}
-
 /* Has what is below get the controllers that there are. */
 static void enable(int dir)
 {
 	static const char *const controllers[] = {"+cpu", "+cpuset", "+memory", "+pids", "+io"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
-		write_file(dir, "cgroup.subtree_control", controllers[i]);
+		cgroup_write(dir, "cgroup.subtree_control", controllers[i]);
 }
 
 static int make(const char *path)
@@ -121,14 +111,14 @@ static int make(const char *path)
 static int set(int dir, const struct oci_resources *res)
 {
 	static const char *const files[] = {"cpu.weight", "cpu.idle", "cpu.max", "cpu.max.burst"};
-	int r = res->cpus ? write_file(dir, "cpuset.cpus", res->cpus) : 0;
+	int r = res->cpus ? cgroup_write(dir, "cpuset.cpus", res->cpus) : 0;
 
 	if (!r && res->mems)
-		r = write_file(dir, "cpuset.mems", res->mems);
+		r = cgroup_write(dir, "cpuset.mems", res->mems);
 	for (size_t i = 0; i < ARRAY_SIZE(files) && !r; i++)
 		for (size_t k = 0; k < res->values; k++)
 			if (!strcmp(res->value[k].name, files[i]))
-				write_file(dir, files[i], res->value[k].value);
+				cgroup_write(dir, files[i], res->value[k].value);
 	return r;
 }
 
@@ -150,11 +140,11 @@ int oci_cgroup_join(const char *path, const struct oci_resources *res, uint64_t 
 
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)memory);
 	if (!r && memory)
-		write_file(dir, "memory.max", text);
+		cgroup_write(dir, "memory.max", text);
 	if (!r && res)
 		r = set(dir, res);
 	if (!r)
-		r = write_file(dir, "cgroup.procs", "0");
+		r = cgroup_write(dir, "cgroup.procs", "0");
 	if (dir >= 0)
 		close(dir);
 	return r ? err_set(e, -r, "cgroup %s: %s", path, strerror(-r)) : 0;

@@ -10,9 +10,7 @@
  * synced and not part of the snapshot's sums.
  */
 #include <stdlib.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "snapshot/files.h"
 
@@ -75,7 +73,6 @@ void snapshot_record(const struct snapshot *s, const struct mem *m)
 	struct state_writer w;
 	struct err ignored;
 	uint32_t n, *word;
-	char temp[64];
 
 	memfile_gather(m);
 	if (memfile_written(m, &x, &n))
@@ -86,11 +83,8 @@ void snapshot_record(const struct snapshot *s, const struct mem *m)
 		memcpy(word + SUM_LEN, x, n * sizeof(*x));
 		state_begin(&w, SNAPSHOT_WORKSET_KIND);
 		state_save_array(&w, WRITTEN, 0, word, sizeof(*word), SUM_LEN + 2 * n);
-		snprintf(temp, sizeof(temp), FILE_WORKSET ".%d", (int)getpid());
-		if (!state_finish(&w, &ignored) &&
-		    !files_write(s->dir, temp, w.data, w.len, &ignored) &&
-		    renameat(s->dir, temp, s->dir, FILE_WORKSET))
-			unlinkat(s->dir, temp, 0);
+		if (!state_finish(&w, &ignored))
+			files_replace(s->dir, FILE_WORKSET, w.data, w.len, &ignored);
 		state_discard(&w);
 	}
 	free(word);

@@ -47,7 +47,7 @@ static int open_group(const char *path, struct err *e)
 	return err_set(e, EINVAL, "%s: not a directory of cgroup v2", path);
 }
 
-static int put(int dir, const char *name, const char *text)
+int cgroup_write(int dir, const char *name, const char *text)
 {
 	int fd = openat(dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW), r;
 
@@ -82,7 +82,7 @@ int cgroup_join(const struct cgroup_config *c, struct err *e)
 	if (dir < 0)
 		return dir;
 	for (size_t i = 0; i < ARRAY_SIZE(files) && !r; i++) {
-		r = files[i].set ? put(dir, files[i].name, files[i].text) : 0;
+		r = files[i].set ? cgroup_write(dir, files[i].name, files[i].text) : 0;
 		if (r == -ENOENT)
 			err_set(e, ENOENT, "cgroup %s has no %s: the controller is not enabled there",
 				c->path, files[i].name);

@@ -38,4 +38,7 @@ int cgroup_set_cpu(void *to, const char *value, struct err *e); /* an option's s
  */
 int cgroup_join(const struct cgroup_config *c, struct err *e);
 
+/* Writes a text to a file of the cgroup that dir is open on. Returns 0 or -errno, without a message. */
+int cgroup_write(int dir, const char *name, const char *text);
+
 #endif
