@@ -409,6 +409,16 @@ static bool reachable(const struct virtio_dev *d)
 	return true;
 }
 
+/* Of a driver that has been asked to notify of the next there is nothing to serve. */
+static bool is_waiting(struct virtio_dev *d)
+{
+	bool waiting = false;
+
+	for (unsigned int i = 0; i < d->queues; i++)
+		waiting |= virtqueue_waiting(&d->queue[i]);
+	return waiting;
+}
+
 int virtio_state(struct virtio_dev *d, uint32_t instance, struct state_visitor *v, struct err *e)
 {
 	int r = state_visit(v, &virtio_table, instance, d, e);
@@ -427,6 +437,7 @@ int virtio_state(struct virtio_dev *d, uint32_t instance, struct state_visitor *
 					     "its size or address is impossible", e);
 	if (d->interrupt_status)
 		irq_raise(&d->irq);
-	virtio_again(d);
+	if (is_waiting(d))
+		virtio_again(d);
 	return 0;
 }

@@ -820,6 +820,7 @@ static void confine_worker(struct machine *m, struct worker *w, enum confine_rol
 {
 	w->confine = &m->confine;
 	w->role = role;
+	w->end = &m->end;
 }
 
 static int start_threads(struct machine *m, struct err *e)
@@ -827,11 +828,11 @@ static int start_threads(struct machine *m, struct err *e)
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = worker_start(&m->disk[i].worker, e);
+		r = worker_start_when_needed(&m->disk[i].worker, &m->loop, e);
 	for (unsigned int i = 0; i < m->config.nets && !r; i++)
-		r = net_start(&m->net[i], e);
+		r = net_start(&m->net[i], &m->loop, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
-		r = worker_start(&m->share[i].worker, e);
+		r = worker_start_when_needed(&m->share[i].worker, &m->loop, e);
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)
 		r = vcpu_start(&m->vcpu[i], e);
 	return r;

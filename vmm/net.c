@@ -446,9 +446,9 @@ int net_connect(struct net *n, struct err *e)
 	return virtio_net_set_backend(&n->dev, n->backend, e);
 }
 
-int net_start(struct net *n, struct err *e)
+int net_start(struct net *n, struct loop *main, struct err *e)
 {
-	return n->backend ? worker_start(&n->worker, e) : 0;
+	return n->backend ? worker_start_when_needed(&n->worker, main, e) : 0;
 }
 
 void net_stop(struct net *n)

@@ -77,8 +77,8 @@ int net_init(struct net *n, const struct mem *m, struct irq irq, struct loop *ma
  */
 int net_connect(struct net *n, struct err *e);
 
-/* The worker, if there is one. */
-int net_start(struct net *n, struct err *e);
+/* The worker, if there is one; when it is needed, as main finds. */
+int net_start(struct net *n, struct loop *main, struct err *e);
 void net_stop(struct net *n);
 
 /* "net.I KIND", "mac.I", "mtu.I" and "link.I" as lines of the control socket's status. Returns their

@@ -2,9 +2,11 @@
  *
  * A filter sees struct seccomp_data (seccomp(2)): the number, the architecture, the arguments.
  * Rules are sorted by number, and numbers that are treated alike without conditions become one
- * segment. Over the segments goes a bisection: "number >= middle?", the lower half behind the
- * question, the upper one further on. BPF's conditional jumps reach 255 instructions, so the far
- * side is reached by an unconditional one, which reaches everywhere.
+ * segment. Over the segments goes a bisection: "number >= middle?".
+ *
+ * A program is written from its end to its beginning. Jumps of BPF lead forward only, so what one leads
+ * to stands already, and one return of each kind serves all who need it. The kernel compiles a filter when
+ * it is installed, which costs a start about 100 ns an instruction: that is why they are few.
  */
 #include "vmm/seccomp.h"
 
@@ -23,8 +25,12 @@
 
 /* --- the program --- */
 
+/* How far a conditional jump leads is 8 bits; two more instructions may come in between (jump). */
+#define NEAR (UINT8_MAX - 2)
+
+/* A place in a program is counted from its end. */
 struct program {
-	struct sock_filter *at; /* SECCOMP_FILTER_MAX */
+	struct sock_filter *at; /* SECCOMP_FILTER_MAX, the last one first */
 	unsigned int n;		/* counted on beyond that */
 };
 
@@ -35,100 +41,133 @@ static unsigned int emit(struct program *p, uint16_t code, uint8_t jt, uint8_t j
 	return p->n++;
 }
 
-static void load(struct program *p, size_t offset)
+static unsigned int load(struct program *p, size_t offset)
 {
-	emit(p, BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)offset);
+	return emit(p, BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)offset);
 }
 
-static void jump(struct program *p, uint16_t test, uint32_t k, uint8_t jt, uint8_t jf)
+/* A return that a jump from here reaches. */
+static unsigned int ret(struct program *p, uint32_t action)
 {
-	emit(p, (uint16_t)(BPF_JMP | test | BPF_K), jt, jf, k);
+	for (unsigned int i = p->n < SECCOMP_FILTER_MAX ? p->n : 0, left = NEAR; i && left; left--)
+		if (p->at[--i].code == (BPF_RET | BPF_K) && p->at[i].k == action)
+			return i;
+	return emit(p, BPF_RET | BPF_K, 0, 0, action);
 }
 
-static void ret(struct program *p, uint32_t action)
+/* A place that a jump from here reaches, and from which it goes on to `to`. */
+static unsigned int reached(struct program *p, unsigned int to)
 {
-	emit(p, BPF_RET | BPF_K, 0, 0, action);
+	if (p->n - to <= NEAR || to >= SECCOMP_FILTER_MAX)
+		return to;
+	return p->at[to].code == (BPF_RET | BPF_K) ? emit(p, BPF_RET | BPF_K, 0, 0, p->at[to].k)
+						   : emit(p, BPF_JMP | BPF_JA, 0, 0, p->n - to - 1);
+}
+
+static unsigned int jump(struct program *p, uint16_t test, uint32_t k, unsigned int yes,
+			 unsigned int no)
+{
+	yes = reached(p, yes);
+	no = reached(p, no);
+	return emit(p, (uint16_t)(BPF_JMP | test | BPF_K), (uint8_t)(p->n - yes - 1),
+		    (uint8_t)(p->n - no - 1), k);
 }
 
 /* --- conditions --- */
 
-/* Jumps of one rule to where the next begins; which of the two sides is. */
-struct misses {
-	unsigned int n;
-	unsigned int at[SECCOMP_ARGS * 3];
-	bool when_true[SECCOMP_ARGS * 3];
-};
-
-/* A jump that misses the rule on one side and goes on over `skip` instructions on the other. */
-static void miss(struct program *p, struct misses *m, uint16_t test, uint32_t k, bool when_true,
-		 uint8_t skip)
+static size_t low_half(const struct seccomp_condition *c)
 {
-	m->at[m->n] = p->n;
-	m->when_true[m->n++] = when_true;
-	jump(p, test, k, when_true ? 0 : skip, when_true ? skip : 0);
+	return offsetof(struct seccomp_data, args) + c->arg * sizeof(uint64_t);
 }
 
-static void resolve(struct program *p, const struct misses *m)
+/* One of an argument's lower half alone. */
+static bool is_low(const struct seccomp_condition *c)
 {
-	for (unsigned int i = 0; i < m->n; i++) {
-		unsigned int at = m->at[i];
-
-		if (at >= SECCOMP_FILTER_MAX)
-			return;
-		*(m->when_true[i] ? &p->at[at].jt : &p->at[at].jf) = (uint8_t)(p->n - at - 1);
-	}
+	return c->op == SECCOMP_MASKED_EQ && !((c->mask | c->value) >> 32);
 }
 
-/* 64 bits in two halves: the upper decides unless it is equal. */
-static void condition(struct program *p, struct misses *m, const struct seccomp_condition *c)
+static unsigned int load_low(struct program *p, const struct seccomp_condition *c)
 {
-	size_t low = offsetof(struct seccomp_data, args) + c->arg * sizeof(uint64_t);
+	if (c->op == SECCOMP_MASKED_EQ && (uint32_t)c->mask != UINT32_MAX)
+		emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, (uint32_t)c->mask);
+	return load(p, low_half(c));
+}
+
+/* 64 bits in two halves: the upper decides unless it is equal. Returns where it begins. */
+static unsigned int condition(struct program *p, const struct seccomp_condition *c,
+			      unsigned int yes, unsigned int no)
+{
 	uint32_t l = (uint32_t)c->value, h = (uint32_t)(c->value >> 32);
-	bool greater = c->op == SECCOMP_GT || c->op == SECCOMP_GE;
+	unsigned int low;
 
-	if (c->op == SECCOMP_MASKED_EQ && !(c->mask >> 32 | h)) { /* of the lower half alone */
-		load(p, low);
-		if ((uint32_t)c->mask != UINT32_MAX)
-			emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, (uint32_t)c->mask);
-		miss(p, m, BPF_JEQ, l, false, 0);
-		return;
-	}
-	load(p, low + 4);
 	switch ((enum seccomp_op)c->op) {
 	case SECCOMP_EQ:
-		miss(p, m, BPF_JEQ, h, false, 0);
-		load(p, low);
-		miss(p, m, BPF_JEQ, l, false, 0);
-		break;
 	case SECCOMP_MASKED_EQ:
-		emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, (uint32_t)(c->mask >> 32));
-		miss(p, m, BPF_JEQ, h, false, 0);
-		load(p, low);
-		emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, (uint32_t)c->mask);
-		miss(p, m, BPF_JEQ, l, false, 0);
+		jump(p, BPF_JEQ, l, yes, no);
+		low = load_low(p, c);
+		if (is_low(c))
+			return low;
+		jump(p, BPF_JEQ, h, low, no);
+		if (c->op == SECCOMP_MASKED_EQ)
+			emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, (uint32_t)(c->mask >> 32));
 		break;
 	case SECCOMP_NE:
-		jump(p, BPF_JEQ, h, 0, 2); /* differs already */
-		load(p, low);
-		miss(p, m, BPF_JEQ, l, true, 0);
+		jump(p, BPF_JEQ, l, no, yes);
+		low = load_low(p, c);
+		jump(p, BPF_JEQ, h, low, yes);
 		break;
 	case SECCOMP_GT:
 	case SECCOMP_GE:
-	case SECCOMP_LT:
+		jump(p, c->op == SECCOMP_GT ? BPF_JGT : BPF_JGE, l, yes, no);
+		low = load_low(p, c);
+		low = jump(p, BPF_JEQ, h, low, no);
+		jump(p, BPF_JGT, h, yes, low);
+		break;
+	case SECCOMP_LT: /* not greater or equal */
 	case SECCOMP_LE:
-		if (greater) {
-			jump(p, BPF_JGT, h, 3, 0);
-			miss(p, m, BPF_JEQ, h, false, 0);
-		} else {
-			miss(p, m, BPF_JGT, h, true, 0);
-			jump(p, BPF_JEQ, h, 0, 2);
-		}
-		load(p, low);
-		/* a <= b is not a > b, a < b is not a >= b */
-		miss(p, m, c->op == SECCOMP_GT || c->op == SECCOMP_LE ? BPF_JGT : BPF_JGE, l,
-		     !greater, 0);
+		jump(p, c->op == SECCOMP_LE ? BPF_JGT : BPF_JGE, l, no, yes);
+		low = load_low(p, c);
+		low = jump(p, BPF_JEQ, h, low, yes);
+		jump(p, BPF_JGT, h, no, low);
 		break;
 	}
+	return load(p, low_half(c) + sizeof(uint32_t));
+}
+
+/* --- rules of one call --- */
+
+/* Where the rules that have been written begin: at `at`, once what `load` compares has been loaded; which
+ * rules in a row that compare the same share.
+ */
+struct begin {
+	const struct seccomp_condition *load; /* or NULL */
+	unsigned int at;
+};
+
+static unsigned int begin(struct program *p, struct begin *b)
+{
+	if (b->load)
+		*b = (struct begin){NULL, load_low(p, b->load)};
+	return b->at;
+}
+
+static void rule(struct program *p, const struct seccomp_rule *r, struct begin *b)
+{
+	const struct seccomp_condition *c = r->condition;
+	unsigned int yes, no;
+
+	if (r->conditions == 1 && is_low(c)) {
+		if (!b->load || b->load->arg != c->arg || b->load->mask != c->mask)
+			begin(p, b);
+		yes = ret(p, r->action);
+		*b = (struct begin){c, jump(p, BPF_JEQ, (uint32_t)c->value, yes, b->at)};
+		return;
+	}
+	no = begin(p, b);
+	yes = ret(p, r->action);
+	for (unsigned int i = r->conditions; i--;)
+		yes = condition(p, &c[i], yes, no);
+	*b = (struct begin){NULL, yes};
 }
 
 /* --- segments --- */
@@ -150,39 +189,59 @@ struct compiler {
 	struct program program;
 };
 
-static void leaf(struct compiler *c, const struct segment *s)
+static unsigned int leaf(struct compiler *c, const struct segment *s)
 {
-	const struct seccomp_rule *end = c->rule + c->list->rules;
+	const struct seccomp_rule *end = c->rule + c->list->rules, *r = s->rule;
 	struct program *p = &c->program;
+	struct begin b = {NULL, ret(p, s->action)};
 
-	for (const struct seccomp_rule *r = s->rule; r && r < end && r->nr == s->from; r++) {
-		struct misses m = {0};
-
-		for (unsigned int i = 0; i < r->conditions; i++)
-			condition(p, &m, &r->condition[i]);
-		ret(p, r->action);
-		resolve(p, &m);
-		if (!r->conditions)
-			return; /* none behind it is ever reached */
-	}
-	ret(p, s->action);
+	while (r && r < end && r->nr == s->from)
+		r++;
+	while (r-- > s->rule)
+		rule(p, r, &b);
+	return begin(p, &b);
 }
 
-static void tree(struct compiler *c, size_t first, size_t n)
+/* Numbers before and behind the second of three segments, which is one number, are treated alike. */
+static bool is_single(const struct segment *s)
+{
+	return s[2].from - s[1].from == 1 && !s[0].rule && !s[2].rule &&
+	       s[0].action == s[2].action;
+}
+
+static unsigned int tree(struct compiler *c, size_t first, size_t n)
+{
+	const struct segment *s = &c->segment[first];
+	size_t half = n / 2 | 1; /* odd, so that many threes come of it */
+	unsigned int yes, no;
+
+	if (n == 1)
+		return leaf(c, s);
+	if (n == 3 && is_single(s)) {
+		yes = leaf(c, &s[1]);
+		return jump(&c->program, BPF_JEQ, s[1].from, yes, leaf(c, &s[0]));
+	}
+	yes = tree(c, first + half, n - half);
+	no = tree(c, first, half);
+	return jump(&c->program, BPF_JGE, c->segment[first + half].from, yes, no);
+}
+
+static void write_program(struct compiler *c)
 {
 	struct program *p = &c->program;
-	unsigned int far;
+	unsigned int at = tree(c, 0, c->segments), last;
 
-	if (n == 1) {
-		leaf(c, &c->segment[first]);
-		return;
+	at = jump(p, BPF_JGE, X32_BIT, ret(p, SECCOMP_RET_ERRNO | ENOSYS), at);
+	load(p, offsetof(struct seccomp_data, nr));
+	last = p->n - 1;
+	jump(p, BPF_JEQ, AUDIT_ARCH_X86_64, last, ret(p, SECCOMP_RET_KILL_PROCESS));
+	load(p, offsetof(struct seccomp_data, arch));
+	for (unsigned int i = 0, k = p->n; i < k && p->n <= SECCOMP_FILTER_MAX; i++) {
+		struct sock_filter moved = p->at[i];
+
+		p->at[i] = p->at[--k];
+		p->at[k] = moved;
 	}
-	jump(p, BPF_JGE, c->segment[first + n / 2].from, 0, 1);
-	far = emit(p, BPF_JMP | BPF_JA, 0, 0, 0);
-	tree(c, first, n / 2);
-	if (far < SECCOMP_FILTER_MAX)
-		p->at[far].k = p->n - far - 1;
-	tree(c, first + n / 2, n - n / 2);
 }
 
 static void add_segment(struct compiler *c, uint32_t from, uint32_t action,
@@ -277,13 +336,7 @@ int seccomp_compile(const struct seccomp_list *list, struct sock_filter *filter,
 			memcpy(c.rule, list->rule, list->rules * sizeof(*c.rule));
 		sort(c.rule, list->rules);
 		make_segments(&c);
-		load(p, offsetof(struct seccomp_data, arch));
-		jump(p, BPF_JEQ, AUDIT_ARCH_X86_64, 1, 0);
-		ret(p, SECCOMP_RET_KILL_PROCESS);
-		load(p, offsetof(struct seccomp_data, nr));
-		jump(p, BPF_JGE, X32_BIT, 0, 1);
-		ret(p, SECCOMP_RET_ERRNO | ENOSYS);
-		tree(&c, 0, c.segments);
+		write_program(&c);
 		r = p->n <= SECCOMP_FILTER_MAX
 			    ? (int)p->n
 			    : err_set(e, E2BIG,

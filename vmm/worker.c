@@ -10,6 +10,7 @@ int worker_init(struct worker *w, struct err *e)
 	w->running = false;
 	w->last = NULL;
 	w->confine = NULL;
+	w->main = NULL;
 	return loop_init(&w->loop, e);
 }
 
@@ -41,11 +42,40 @@ int worker_start(struct worker *w, struct err *e)
 	return 0;
 }
 
+/* An epoll instance is ready to be read when one of its sources is. */
+static void is_needed(struct loop_source *s, uint32_t events)
+{
+	struct worker *w = CONTAINER_OF(s, struct worker, needed);
+	struct err e;
+
+	(void)events;
+	loop_del(w->main, &w->needed);
+	w->main = NULL;
+	if (worker_start(w, &e))
+		end_set(w->end, END_FAULT, "%s", e.text);
+}
+
+int worker_start_when_needed(struct worker *w, struct loop *main, struct err *e)
+{
+	int r;
+
+	w->needed = (struct loop_source){.fd = w->loop.epoll, .ready = is_needed};
+	r = loop_add(main, &w->needed, EPOLLIN);
+	if (r)
+		return err_set(e, -r, "cannot wait for a worker's work: %s", strerror(-r));
+	w->main = main;
+	return 0;
+}
+
 void worker_stop(struct worker *w)
 {
+	if (w->main)
+		loop_del(w->main, &w->needed);
+	w->main = NULL;
 	if (!w->running)
 		return;
 	loop_stop(&w->loop);
 	pthread_join(w->thread, NULL);
+	event_take(w->loop.wake.fd); /* nothing to do: it may have ended without a look at it */
 	w->running = false;
 }

@@ -41,6 +41,54 @@ START_TEST(stop_from_another_thread)
 }
 END_TEST
 
+struct needed {
+	struct loop_source source;
+	struct loop *main;
+	pthread_t on;
+};
+
+static void do_it(struct loop_source *s, uint32_t events)
+{
+	struct needed *n = CONTAINER_OF(s, struct needed, source);
+
+	(void)events;
+	event_take(s->fd);
+	n->on = pthread_self();
+	loop_stop(n->main);
+}
+
+START_TEST(a_thread_when_it_is_needed)
+{
+	struct loop main;
+	struct end end = {.loop = &main};
+	struct worker w;
+	struct needed n = {.main = &main};
+
+	ck_ok(loop_init(&main, &e));
+	ck_ok(worker_init(&w, &e));
+	w.end = &end;
+	n.source = (struct loop_source){.fd = event_new(&e), .ready = do_it};
+	ck_ok(loop_add(&w.loop, &n.source, EPOLLIN));
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		main.stop = false;
+		ck_ok(worker_start_when_needed(&w, &main, &e));
+		if (i % 2) {
+			event_post(n.source.fd);
+			ck_assert_int_eq(loop_run(&main), 0);
+			ck_that(w.running && !pthread_equal(n.on, pthread_self()));
+		} else {
+			ck_that(!w.running);
+		}
+		worker_stop(&w); /* nothing is left that would start it */
+		ck_that(!w.running && !w.main);
+	}
+	loop_del(&w.loop, &n.source);
+	close(n.source.fd);
+	loop_close(&w.loop);
+	loop_close(&main);
+}
+END_TEST
+
 struct ender {
 	struct end *end;
 	enum end_reason why;
@@ -541,7 +589,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const plain[] = {stop_from_another_thread, first_end_wins};
+	const TTest *const plain[] = {stop_from_another_thread, a_thread_when_it_is_needed,
+				      first_end_wins};
 	const TTest *const disk[] = {disk_under_two_vcpus, disk_reset_while_busy};
 	const TTest *const idle_disk[] = {capacity_changes};
 	const TTest *const network[] = {network_under_two_vcpus};
