@@ -351,6 +351,22 @@ static void mmio_write(void *dev, uint64_t offset, const uint8_t *data, unsigned
 	pthread_mutex_unlock(&d->lock);
 }
 
+void virtio_empty_read(uint64_t offset, uint8_t *data, unsigned int len)
+{
+	if (len == 4 && offset == MAGIC)
+		bus_answer(data, len, MAGIC_VALUE);
+	else if (len == 4 && offset == VERSION)
+		bus_answer(data, len, 2);
+	else if (len == 4 && offset == VENDOR_ID)
+		bus_answer(data, len, VENDOR);
+}
+
+bool virtio_idle(const struct virtio_dev *d)
+{
+	/* Linux says that it has seen the device when a driver has gone. */
+	return !(d->status & ~ST_ACKNOWLEDGE);
+}
+
 const struct bus_ops virtio_mmio_ops = {.read = mmio_read, .write = mmio_write};
 
 int virtio_init(struct virtio_dev *d, struct irq irq, struct loop *loop, struct err *e)

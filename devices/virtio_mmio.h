@@ -87,6 +87,12 @@ void virtio_close(struct virtio_dev *d);
 
 extern const struct bus_ops virtio_mmio_ops; /* dev is a struct virtio_dev */
 
+/* What is read where there is no device, but could be one: as bus_ops.read, with device ID 0. */
+void virtio_empty_read(uint64_t offset, uint8_t *data, unsigned int len);
+
+/* Whether no driver has the device, since the last reset. While no vCPU runs. */
+bool virtio_idle(const struct virtio_dev *d);
+
 /* For the device and its back end, on the loop: take the lock (and reset what is owed); give it
  * back. virtio_enter returns whether the device is live: the driver ready, no failure.
  */

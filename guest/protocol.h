@@ -39,6 +39,8 @@
 #define AGENT_NET_ADDRESSES 16u	   /* of an interface that a CMDLINE sets up */
 #define AGENT_NET_ROUTES    32u
 #define AGENT_HOSTNAME_MAX  64u	   /* bytes of a host name, as Linux has it */
+#define AGENT_PLUG_WORDS    504u   /* bytes of a PLUG's words, with the NUL */
+#define AGENT_DEVICE_NAME   32u	   /* bytes of the name of a guest's device, with the NUL */
 #define AGENT_NAME_MAX	    64u	   /* bytes of a container's name: [A-Za-z0-9][A-Za-z0-9_.-]* */
 
 /* Opens every message; length bytes of payload follow. */
@@ -88,6 +90,10 @@ enum agent_type {
 	AGENT_DUMP = 0x1e, /* nothing; OK, then a text of what the agent and the guest are doing,
 			    * and the connection's end */
 
+	/* To the agent, about devices that come to a running guest, and go. */
+	AGENT_PLUG = 0x1f,   /* struct agent_plug: there is a device in a slot; answered by PLUGGED */
+	AGENT_UNPLUG = 0x20, /* struct agent_unplug: it will go; answered by PLUGGED */
+
 	/* From the agent. */
 	AGENT_HELLO = 0x81,	   /* struct agent_info, opens the link: exec works from now on */
 	AGENT_INFO = 0x82,	   /* struct agent_info */
@@ -100,6 +106,7 @@ enum agent_type {
 	AGENT_PROPERTIES = 0x89,   /* struct agent_properties */
 	AGENT_PROCESS_LIST = 0x8a, /* struct agent_process, as many as there are */
 	AGENT_CONTAINER_LIST = 0x8b, /* struct agent_container, as many as there are */
+	AGENT_PLUGGED = 0x8c,	     /* struct agent_plugged */
 };
 
 /* Names a session. The client makes it from a good random source, so that streams can be opened
@@ -446,6 +453,29 @@ struct agent_process {
 	char command[64];  /* its arguments, as much as fits, blanks between; ends in a NUL */
 };
 
+/* A device that the host has put into virtio slot `slot`. Words: of a network interface, as net.h of the
+ * agent has them behind its name ("ip=10.0.0.2/24,gw=10.0.0.1"); ends in a NUL; empty: it is left alone.
+ */
+struct agent_plug {
+	uint32_t slot;
+	uint32_t zero;
+	char words[AGENT_PLUG_WORDS];
+};
+
+/* The one of that name in one of these slots (1 << slot), or with an empty name what is in the first. */
+struct agent_unplug {
+	uint32_t slots;
+	uint32_t zero;
+	char name[AGENT_DEVICE_NAME]; /* ends in a NUL */
+};
+
+/* Such a device as the guest has it: "vdb", "eth1"; empty: no disk, no network, or no driver for it. */
+struct agent_plugged {
+	uint32_t slot;
+	uint32_t zero;
+	char name[AGENT_DEVICE_NAME]; /* ends in a NUL */
+};
+
 enum agent_container_state {
 	AGENT_CONTAINER_CREATING = 1,
 	AGENT_CONTAINER_CREATED = 2,
@@ -497,6 +527,9 @@ _Static_assert(sizeof(struct agent_notice) == 16, "notice");
 _Static_assert(sizeof(struct agent_properties) == 232, "properties");
 _Static_assert(sizeof(struct agent_process) == 112, "process");
 _Static_assert(sizeof(struct agent_container) == 88, "container");
+_Static_assert(sizeof(struct agent_plug) == 512, "plug");
+_Static_assert(sizeof(struct agent_unplug) == 40, "unplug");
+_Static_assert(sizeof(struct agent_plugged) == 40, "plugged");
 _Static_assert(sizeof(struct agent_attach) == 24, "attach");
 _Static_assert(offsetof(struct agent_attach, stream) == 16, "attach.stream");
 _Static_assert(sizeof(struct agent_signal) == 8, "signal");

@@ -25,6 +25,7 @@ static const struct {
 	{AGENT_EXITED, sizeof(struct agent_exited), sizeof(struct agent_exited)},
 	{AGENT_CREATED, sizeof(struct agent_started), sizeof(struct agent_started)},
 	{AGENT_NOTICE, sizeof(struct agent_notice), sizeof(struct agent_notice)},
+	{AGENT_PLUGGED, sizeof(struct agent_plugged), sizeof(struct agent_plugged)},
 };
 
 uint64_t agent_deadline(void)
@@ -202,24 +203,35 @@ static int unexpected(const struct agent_message *m, struct err *e)
 		       m->head.type);
 }
 
-/* One request on a connection of its own, whose answer is OK. Returns the connection or -errno. */
-static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
-	       size_t length, uint64_t deadline, struct err *e)
+/* One request on a connection of its own, answered by a message of one type. Returns the connection or
+ * -errno.
+ */
+static int converse(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+		    size_t length, uint64_t deadline, enum agent_type wanted, struct agent_message *m,
+		    struct err *e)
 {
-	struct agent_message m;
 	int fd, r = dial(ctx, &fd, 1, e);
 
 	if (r)
 		return r;
 	r = agent_send(fd, type, payload, length, deadline, e);
 	if (!r)
-		r = agent_await(fd, &m, deadline, e);
-	if (!r && m.head.type != AGENT_OK)
-		r = unexpected(&m, e);
+		r = agent_await(fd, m, deadline, e);
+	if (!r && m->head.type != wanted)
+		r = unexpected(m, e);
 	if (!r)
 		return fd;
 	close(fd);
 	return r;
+}
+
+/* The same, answered by OK. */
+static int ask(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+	       size_t length, uint64_t deadline, struct err *e)
+{
+	struct agent_message m;
+
+	return converse(dial, ctx, type, payload, length, deadline, AGENT_OK, &m, e);
 }
 
 /* Receives exactly len bytes. */
@@ -297,6 +309,46 @@ int agent_order(agent_dial_fn *dial, void *ctx, enum agent_type type, const void
 		size_t length, struct err *e)
 {
 	return agent_order_until(dial, ctx, type, payload, length, agent_deadline(), e);
+}
+
+/* Takes over what the guest says of a device. */
+static int take_plugged(agent_dial_fn *dial, void *ctx, enum agent_type type, const void *payload,
+			size_t length, struct agent_plugged *to, struct err *e)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	struct agent_message m;
+	int fd = converse(dial, ctx, type, payload, length, agent_deadline(), AGENT_PLUGGED, &m, e);
+	size_t len;
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	*to = m.plugged;
+	len = strnlen(to->name, sizeof(to->name));
+	return len < sizeof(to->name) && strspn(to->name, allowed) == len ? 0 : malformed(&m.head, e);
+}
+
+int agent_plug(agent_dial_fn *dial, void *ctx, unsigned int slot, const char *words,
+	       struct agent_plugged *to, struct err *e)
+{
+	struct agent_plug p = {.slot = slot};
+
+	if (words && strlen(words) >= sizeof(p.words))
+		return err_set(e, E2BIG, "more than %zu bytes of words about a network",
+			       sizeof(p.words) - 1);
+	strcpy(p.words, words ? words : "");
+	return take_plugged(dial, ctx, AGENT_PLUG, &p, sizeof(p), to, e);
+}
+
+int agent_unplug(agent_dial_fn *dial, void *ctx, uint32_t slots, const char *name,
+		 struct agent_plugged *to, struct err *e)
+{
+	struct agent_unplug u = {.slots = slots};
+
+	if (strlen(name) >= sizeof(u.name))
+		return err_set(e, EINVAL, "'%s' is too long for a device's name", name);
+	strcpy(u.name, name);
+	return take_plugged(dial, ctx, AGENT_UNPLUG, &u, sizeof(u), to, e);
 }
 
 int agent_dump(agent_dial_fn *dial, void *ctx, char text[AGENT_DUMP_MAX], struct err *e)

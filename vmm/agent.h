@@ -31,6 +31,7 @@ struct agent_message {
 		struct agent_started started;
 		struct agent_exited exited;
 		struct agent_notice notice;
+		struct agent_plugged plugged;
 		struct {
 			struct agent_error error;
 			char text[AGENT_TEXT_MAX + 1]; /* ends in a NUL once complete */
@@ -95,6 +96,15 @@ int agent_kill(agent_dial_fn *dial, void *ctx, const char *container, int signo,
 /* What a container, or with an empty name the guest, has used so far. As agent_fetch. */
 int agent_stats(agent_dial_fn *dial, void *ctx, const char *container, uint64_t deadline_ns,
 		struct agent_properties *to, struct err *e);
+
+/* Tells the guest of a device in a virtio slot, with words for an interface (NULL: none); and that one will go,
+ * as struct agent_unplug has it. `to` gets what the guest calls it, as a name of letters, digits and _.-, or
+ * nothing. Returns 0 or -errno with the message set.
+ */
+int agent_plug(agent_dial_fn *dial, void *ctx, unsigned int slot, const char *words,
+	       struct agent_plugged *to, struct err *e);
+int agent_unplug(agent_dial_fn *dial, void *ctx, uint32_t slots, const char *name,
+		 struct agent_plugged *to, struct err *e);
 
 /* What the agent and the guest are doing, as a text: AGENT_DUMP_MAX bytes at the most at text. They are
  * the guest's: anything may be in it. Returns its length, or -errno with the message set.

@@ -96,13 +96,13 @@ static int compose_words(struct clone *c, const struct machine *m, struct err *e
 
 	text_append(c->words, sizeof(c->words), &len, "%s", c->cmdline ? c->cmdline : "");
 	for (unsigned int i = 0; i < m->config.nets; i++) {
-		const struct net *n = &m->net[i];
+		const struct net *n = m->net[i];
 		char text[AGENT_CMDLINE_MAX + 1];
 
-		if (!net_words(n->config, i, NULL, text, sizeof(text)) &&
+		if (!net_words(&n->config, i, NULL, text, sizeof(text)) &&
 		    (!n->backend || n->mtu == n->dev.config.mtu))
 			continue;
-		if (net_words(n->config, i, n, text, sizeof(text)) >= sizeof(text))
+		if (net_words(&n->config, i, n, text, sizeof(text)) >= sizeof(text))
 			len = sizeof(c->words);
 		text_append(c->words, sizeof(c->words), &len, "%suvm.net=%s", len ? " " : "", text);
 	}

@@ -97,6 +97,8 @@ static const struct opt options[] = {
 	 AT(machine)},
 	{"net", 0, "KIND[,NAME=VALUE...]",
 	 "a network device, see below; may be repeated", set_net, AT(machine)},
+	{"slots", 0, "N", "places for what 'uvm attach' may bring (default 0)",
+	 opt_set_u32, ATM(spares)},
 	{"rng", 0, NULL, "a source of random numbers for the guest (virtio-rng)", opt_set_flag,
 	 ATM(rng)},
 	{"initrd", 'i', "FILE", "initrd to use as it is, instead of uvm's agent", opt_set_str,
@@ -135,11 +137,20 @@ static void defaults(void *to)
 	c->launch.fd = -1;
 }
 
-/* The first failure in the order that a user reads the command line. */
-static int check(struct boot_config *c, struct err *e)
+static int check_slots(const struct machine_config *m, struct err *e)
 {
-	struct machine_config *m = &c->machine;
+	unsigned int needed = machine_slots(m) - m->spares;
 
+	if (needed > MACHINE_MAX_DISKS)
+		return err_set(e, EINVAL, "at most %u disks, networks and shares in all%s",
+			       MACHINE_MAX_DISKS - m->rng, m->rng ? ", beside --rng" : "");
+	return m->spares <= MACHINE_MAX_DISKS - needed
+		       ? 0
+		       : err_set(e, EINVAL, "--slots: there is room for %u", MACHINE_MAX_DISKS - needed);
+}
+
+static int check_machine(const struct machine_config *m, struct err *e)
+{
 	if (!m->kernel)
 		return err_set(e, EINVAL, "boot needs --kernel FILE; see 'uvm help boot'");
 	if (m->cpus < 1 || m->cpus > VCPU_MAX)
@@ -147,9 +158,17 @@ static int check(struct boot_config *c, struct err *e)
 	if (m->memory < MEM_MIN || m->memory > MEM_MAX || m->memory % 4096)
 		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
 			       MEM_MIN >> 20, MEM_MAX >> 30);
-	if (machine_slots(m) > MACHINE_MAX_DISKS)
-		return err_set(e, EINVAL, "at most %u disks, networks and shares in all%s",
-			       MACHINE_MAX_DISKS - m->rng, m->rng ? ", beside --rng" : "");
+	return check_slots(m, e);
+}
+
+/* The first failure in the order that a user reads the command line. */
+static int check(struct boot_config *c, struct err *e)
+{
+	struct machine_config *m = &c->machine;
+	int r = check_machine(m, e);
+
+	if (r)
+		return r;
 	if (c->console && !strcmp(c->console, "stdio") && c->detach)
 		return err_set(e, EINVAL, "--console stdio and --detach exclude each other");
 	m->agent = !c->no_agent && !m->initrd;

@@ -14,6 +14,7 @@
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/control.h"
+#include "vmm/json.h"
 #include "vmm/record.h"
 #include "vmm/util.h"
 
@@ -38,9 +39,13 @@ static int open_container(struct rundir *vm, const char *id, bool *running, int 
 
 /* --- logs --- */
 
+#define LINE_MAX_SHOWN 65536u /* bytes; a line that is longer comes in parts */
+
 struct logs_config {
-	bool follow;
+	bool follow, json;
 	uint32_t tail;
+	char line[LINE_MAX_SHOWN + 1]; /* for JSON, the beginning of one whose end has not come */
+	size_t len;
 };
 
 #define TAIL_ALL UINT32_MAX
@@ -53,6 +58,7 @@ static void logs_defaults(void *to)
 static const struct opt logs_options[] = {
 	{"follow", 'f', NULL, "go on until the container has ended", opt_set_flag,
 	 offsetof(struct logs_config, follow)},
+	{"json", 0, NULL, "print a JSON object for each line", opt_set_flag, offsetof(struct logs_config, json)},
 	{"tail", 'n', "N", "only the last N lines", opt_set_u32, offsetof(struct logs_config, tail)},
 	{0},
 };
@@ -62,14 +68,58 @@ static int open_log(const struct rundir *vm, const char *name)
 	return openat(vm->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
+/* What is in c->line; partial: its end has not come. The file says neither when a line was written nor to
+ * which stream.
+ */
+static void print_line(struct logs_config *c, bool partial)
+{
+	struct json_writer w = {.out = stdout};
+
+	for (char *p = c->line; (p = memchr(p, 0, c->len - (size_t)(p - c->line)));)
+		*p = '\xff'; /* shown as what is no text */
+	c->line[c->len] = 0;
+	json_put_open(&w, NULL, '{');
+	json_put_string(&w, "time", NULL);
+	json_put_string(&w, "stream", NULL);
+	json_put_string(&w, "text", c->line);
+	json_put_bool(&w, "partial", partial);
+	json_put_close(&w);
+	putchar('\n');
+	c->len = 0;
+}
+
+static void print_lines(struct logs_config *c, const char *data, size_t n)
+{
+	while (n) {
+		const char *end = memchr(data, '\n', n);
+		size_t room = LINE_MAX_SHOWN - c->len, part = MIN(end ? (size_t)(end - data) : n, room);
+		bool ends = end && part == (size_t)(end - data);
+
+		memcpy(c->line + c->len, data, part);
+		c->len += part;
+		if (ends || c->len == LINE_MAX_SHOWN)
+			print_line(c, !ends);
+		data += part + ends;
+		n -= part + ends;
+	}
+}
+
+static int print_some(struct logs_config *c, const char *data, size_t n)
+{
+	if (!c->json)
+		return write_all(STDOUT_FILENO, data, n) ? -EPIPE : 0;
+	print_lines(c, data, n);
+	return fflush(stdout) ? -EPIPE : 0;
+}
+
 /* Prints what there is from here on. Returns 0 or -errno. */
-static int print_rest(int fd)
+static int print_rest(struct logs_config *c, int fd)
 {
 	char buf[65536];
 	ssize_t n;
 
 	while ((n = read(fd, buf, sizeof(buf))) > 0)
-		if (write_all(STDOUT_FILENO, buf, (size_t)n))
+		if (print_some(c, buf, (size_t)n))
 			return -EPIPE;
 	return n < 0 ? -errno : 0;
 }
@@ -103,10 +153,10 @@ static void seek_tail(int fd, uint32_t *lines)
 }
 
 /* The file before, if the last one has fewer lines than are wanted. */
-static int print_logs(const struct rundir *vm, int fd, uint32_t tail)
+static int print_logs(struct logs_config *c, const struct rundir *vm, int fd)
 {
 	int old = open_log(vm, RUNDIR_OUTPUT ".1"), r = 0;
-	uint32_t lines = tail;
+	uint32_t tail = c->tail, lines = tail;
 
 	if (tail != TAIL_ALL && lines)
 		seek_tail(fd, &lines);
@@ -115,11 +165,11 @@ static int print_logs(const struct rundir *vm, int fd, uint32_t tail)
 	if (old >= 0 && lines) {
 		if (tail != TAIL_ALL)
 			seek_tail(old, &lines);
-		r = print_rest(old);
+		r = print_rest(c, old);
 	}
 	if (old >= 0)
 		close(old);
-	return r ? r : print_rest(fd);
+	return r ? r : print_rest(c, fd);
 }
 
 /* Whether the file at fd is the one of that name no more. */
@@ -132,18 +182,18 @@ static bool rotated(const struct rundir *vm, int fd)
 }
 
 /* The VM's end closes `control`. Looks ten times a second: a file tells nobody that it grows. */
-static int follow(const struct rundir *vm, int control, int *fd)
+static int follow(struct logs_config *c, const struct rundir *vm, int control, int *fd)
 {
 	bool over = false;
 	int r = 0;
 
 	while (!r && !over) {
 		over = control < 0 || client_wait_end(control, 100);
-		r = print_rest(*fd);
+		r = print_rest(c, *fd);
 		if (!r && rotated(vm, *fd)) {
 			int next = open_log(vm, RUNDIR_OUTPUT);
 
-			r = print_rest(*fd); /* what came between the two */
+			r = print_rest(c, *fd); /* what came between the two */
 			if (next >= 0) {
 				dup2(next, *fd);
 				close(next);
@@ -174,9 +224,11 @@ static int run_logs(void *cfg, int argc, char **argv, struct err *e)
 	}
 	if (c->follow && running)
 		control = client_control(&vm, e);
-	r = print_logs(&vm, fd, c->tail);
+	r = print_logs(c, &vm, fd);
 	if (!r && c->follow)
-		r = follow(&vm, control, &fd);
+		r = follow(c, &vm, control, &fd);
+	if (c->len)
+		print_line(c, true);
 	if (control >= 0)
 		close(control);
 	close(fd);
@@ -193,7 +245,9 @@ const struct cmd cmd_logs = {
 	.summary = "Show what a container in the background has written",
 	.options = logs_options,
 	.notes = "Standard output and error are one. Of a long output the beginning is dropped: at\n"
-		 "least the last 8 MiB are there.\n",
+		 "least the last 8 MiB are there. With --json each line is an object with its text; time and\n"
+		 "stream are null, since neither is known; partial is true for a line whose end is not\n"
+		 "there, or is in the next object because it is long.\n",
 	.run = run_logs,
 	.cfg_size = sizeof(struct logs_config),
 	.defaults = logs_defaults,

@@ -142,6 +142,8 @@ struct update_config {
 	char text[UPDATES][64];
 	size_t count;
 	char balloon[40]; /* the control request for it, if any */
+	uint64_t balloon_bytes;
+	bool json;
 };
 
 /* A file of the cgroup gets a value. What the kernel thinks of it, the agent tells. */
@@ -241,7 +243,8 @@ static int set_balloon(void *to, const char *value, struct err *e)
 	uint64_t bytes;
 	int r = opt_set_size(&bytes, value, e);
 
-	snprintf(c->balloon, sizeof(c->balloon), "balloon %" PRIu64, r ? 0 : bytes);
+	c->balloon_bytes = r ? 0 : bytes;
+	snprintf(c->balloon, sizeof(c->balloon), "balloon %" PRIu64, c->balloon_bytes);
 	return r;
 }
 
@@ -255,6 +258,8 @@ static const struct opt update_options[] = {
 	{"pids-limit", 0, "N", "the most processes it may have; -1: no limit", set_pids, 0},
 	{"balloon", 0, "SIZE", "memory that the VM is to give back to the host; 0: none", set_balloon,
 	 0},
+	{"json", 0, NULL, "print a JSON array of what was set", opt_set_flag,
+	 offsetof(struct update_config, json)},
 	{0},
 };
 
@@ -286,18 +291,43 @@ static int update_one(const struct update_config *c, const char *id, struct err 
 	return r;
 }
 
+static void print_update(const struct update_config *c, struct json_writer *w, const char *id)
+{
+	if (!c->json) {
+		printf("%s\n", id);
+		return;
+	}
+	json_put_open(w, NULL, '{');
+	json_put_string(w, "id", id);
+	json_put_open(w, "limits", '{');
+	for (size_t i = 0; i < c->count; i++)
+		json_put_string(w, c->value[i].name, c->value[i].value);
+	json_put_close(w);
+	if (*c->balloon)
+		json_put_uint(w, "balloon_bytes", c->balloon_bytes);
+	json_put_close(w);
+}
+
 static int run_update(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct update_config *c = cfg;
+	struct json_writer w = {.out = stdout};
+	int r = 0;
 
 	if (!argc || (!c->count && !*c->balloon))
 		return cmd_usage(&cmd_update, e);
-	for (int i = 0; i < argc; i++) {
-		if (update_one(c, argv[i], e))
-			return EXIT_FAIL;
-		printf("%s\n", argv[i]);
+	if (c->json)
+		json_put_open(&w, NULL, '[');
+	for (int i = 0; i < argc && !r; i++) {
+		r = update_one(c, argv[i], e);
+		if (!r)
+			print_update(c, &w, argv[i]);
 	}
-	return EXIT_OK;
+	if (c->json) {
+		json_put_close(&w);
+		putchar('\n');
+	}
+	return r ? EXIT_FAIL : EXIT_OK;
 }
 
 const struct cmd cmd_update = {
@@ -306,7 +336,8 @@ const struct cmd cmd_update = {
 	.summary = "Change the limits of containers, and the memory that a VM keeps",
 	.options = update_options,
 	.notes = "Limits hold within the container's VM, whose own memory and CPUs stay as they are. The ids\n"
-		 "are printed as they are done.\n\n"
+		 "are printed as they are done; with --json an object for each, with the files of the cgroup\n"
+		 "that were set.\n\n"
 		 "--balloon is for any VM. Its guest hands over so much of its memory as it can spare, in its\n"
 		 "own time ('uvm stats --json' tells how much it is), and the host has it until the size is\n"
 		 "set to less, or the guest would have to kill a process.\n",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What VMs use and do: stats for people, metrics for Prometheus. And pause and resume.
+ * What VMs use and do: stats for people, metrics for Prometheus.
  *
  * The monitor counts what only it sees (exits, requests of disks, bytes of sockets) and tells it
  * over the control socket; the kernel knows of the monitor's process; and the agent tells what the
@@ -632,60 +632,4 @@ const struct cmd cmd_metrics = {
 		"a node exporter's textfile collector, or a script behind a web server.\n",
 	.run = run_metrics,
 	.cfg_size = sizeof(struct metrics),
-};
-
-/* --- pause and resume --- */
-
-static int request_each(const struct cmd *cmd, const char *request, int argc, char **argv,
-			struct err *e)
-{
-	char answer[CONTROL_ANSWER];
-
-	if (!argc)
-		return cmd_usage(cmd, e);
-	for (int i = 0; i < argc; i++) {
-		struct rundir vm;
-		int fd = -1, r = rundir_open(&vm, argv[i], e);
-
-		if (!r) {
-			fd = r = client_control(&vm, e);
-			rundir_close(&vm);
-		}
-		if (fd >= 0) {
-			r = client_request(fd, request, answer, sizeof(answer), e);
-			close(fd);
-		}
-		if (r < 0)
-			return EXIT_FAIL;
-	}
-	return EXIT_OK;
-}
-
-static int run_pause(void *cfg, int argc, char **argv, struct err *e)
-{
-	(void)cfg;
-	return request_each(&cmd_pause, "pause", argc, argv, e);
-}
-
-const struct cmd cmd_pause = {
-	.name = "pause",
-	.args = "ID...",
-	.summary = "Stop the CPUs of a VM, until 'uvm resume'",
-	.notes = "The guest keeps its memory and connections; its clocks go on with the host's, so "
-		 "it\n"
-		 "sees a leap afterwards. What speaks to it waits, or gives up.\n",
-	.run = run_pause,
-};
-
-static int run_resume(void *cfg, int argc, char **argv, struct err *e)
-{
-	(void)cfg;
-	return request_each(&cmd_resume, "resume", argc, argv, e);
-}
-
-const struct cmd cmd_resume = {
-	.name = "resume",
-	.args = "ID...",
-	.summary = "Let a paused VM go on",
-	.run = run_resume,
 };

@@ -122,6 +122,8 @@ const struct confine_call confine_calls[] = {
 	CALL(landlock_add_rule, M, "the same"),
 	CALL(landlock_restrict_self, M, "a fork gets out of its parent's reach"),
 	CALL(getrandom, M, "random numbers; identities of copies"),
+	IOCTL(TUNGETIFF, M, "what is attached is a tap device"),
+	IOCTL(TUNSETVNETHDRSZ, M, "its frames have the header that a device's have"),
 
 	/* --- the main thread: sockets --- */
 	CALL(recvmsg, M, "requests on the control socket, with descriptors"),

@@ -346,3 +346,37 @@ int container_update(agent_dial_fn *dial, void *ctx, const char *name,
 	free(payload);
 	return r;
 }
+
+/* One order with a name and a mount or a path. */
+static int order(agent_dial_fn *dial, void *ctx, enum agent_type type, const char *name,
+		 const struct container_mount *mount, const char *path, struct err *e)
+{
+	struct message m = {.data = malloc(AGENT_EXEC_MAX)};
+	struct agent_name head = {{0}};
+	int r = m.data ? copy_name(head.name, AGENT_NAME_MAX, name, "name", e)
+		       : err_set(e, ENOMEM, "out of memory");
+
+	if (!r) {
+		put(&m, &head, sizeof(head));
+		if (mount)
+			put_mount(&m, mount);
+		else
+			put_string(&m, path);
+		r = m.len > AGENT_UPDATE_MAX
+			    ? err_set(e, E2BIG, "a mount is longer than %u bytes", AGENT_UPDATE_MAX)
+			    : agent_order(dial, ctx, type, m.data, m.len, e);
+	}
+	free(m.data);
+	return r;
+}
+
+int container_mount(agent_dial_fn *dial, void *ctx, const char *name, const struct container_mount *mount,
+		    struct err *e)
+{
+	return order(dial, ctx, AGENT_MOUNT, name, mount, NULL, e);
+}
+
+int container_unmount(agent_dial_fn *dial, void *ctx, const char *name, const char *path, struct err *e)
+{
+	return order(dial, ctx, AGENT_UNMOUNT, name, NULL, path, e);
+}

@@ -110,4 +110,10 @@ int container_encode_update(const char *name, const struct container_value *cgro
 int container_update(agent_dial_fn *dial, void *ctx, const char *name,
 		     const struct container_value *cgroup, size_t n, struct err *e);
 
+/* Has the agent make a mount in a container that runs, of the guest's source; and undo one. As agent_order.
+ */
+int container_mount(agent_dial_fn *dial, void *ctx, const char *name, const struct container_mount *mount,
+		    struct err *e);
+int container_unmount(agent_dial_fn *dial, void *ctx, const char *name, const char *path, struct err *e);
+
 #endif

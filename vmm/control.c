@@ -134,6 +134,35 @@ static void do_balloon(struct control_client *cl, const char *argument)
 	conclude(cl, r, &e);
 }
 
+static void do_attach(struct control_client *cl, const char *argument)
+{
+	struct control *c = cl->control;
+	int fd = cl->passed, r;
+	char lines[256] = "", text[sizeof(lines) + 8];
+	struct err e;
+
+	cl->passed = -1;
+	r = c->attach(c->ctx, argument, fd, lines, sizeof(lines), &e);
+	if (r) {
+		conclude(cl, r, &e);
+		return;
+	}
+	answer(cl, text, (size_t)snprintf(text, sizeof(text), "ok\n%s\n", lines));
+}
+
+static void do_detach(struct control_client *cl, const char *argument)
+{
+	struct control *c = cl->control;
+	char *end;
+	unsigned long slot = strtoul(argument, &end, 10);
+	bool good = *argument >= '0' && *argument <= '9' && !*end && slot <= UINT32_MAX;
+	struct err e;
+	int r = good ? c->detach(c->ctx, (unsigned int)slot, &e)
+		     : err_set(&e, EINVAL, "detach takes a slot's number");
+
+	conclude(cl, r, &e);
+}
+
 static struct control_ticket ticket_of(const struct control_client *cl)
 {
 	return (struct control_ticket){(unsigned int)(cl - cl->control->client), cl->serial};
@@ -210,6 +239,8 @@ static const struct {
 	{"snapshot-stop", NULL, do_snapshot_stop},
 	{"template", NULL, do_template},
 	{"fork", NULL, do_fork},
+	{"attach", NULL, do_attach},
+	{"detach", NULL, do_detach},
 };
 
 static void serve_line(struct control_client *cl, const char *line)

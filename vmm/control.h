@@ -6,7 +6,8 @@
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
  *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, sandbox, and
- *              net.N, mac.N, mtu.N, link.N (of network device N)
+ *              net.N, mac.N, mtu.N, link.N (of network device N), attached.N (of
+ *              slot N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
  *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it),
@@ -25,6 +26,9 @@
  *   trace      what vCPUs and devices do is written, as long as the connection lasts, into the memory
  *              whose descriptor came along (vmm/trace.h)
  *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
+ *   attach disk IMG[,...]     puts a device into a spare slot, in front of the file, tap device or
+ *   attach net KIND[,...]     socket whose descriptor came along. Keys slot, serial or mac and mtu
+ *   detach SLOT          takes it out, if no driver has it
  *
  * The connection stays open for further requests, each sent after the answer to the one before,
  * and closes when the VM ends, so that a client can wait for that by reading. Only the
@@ -85,6 +89,11 @@ struct control {
 	/* Begins a trace into the memory in fd (-1: none came), which stays the caller's; and ends it. */
 	int (*trace)(void *ctx, int fd, struct err *e);
 	void (*trace_end)(void *ctx);
+	/* Attaches what text says, in front of fd, which becomes theirs (-1: none came), and writes the
+	 * answer's lines; takes it out again. Return 0, or -errno with a message.
+	 */
+	int (*attach)(void *ctx, const char *text, int fd, char *answer, size_t size, struct err *e);
+	int (*detach)(void *ctx, unsigned int slot, struct err *e);
 	void *ctx;
 	struct loop_source listener;
 	struct control_client client[CONTROL_CLIENTS];

@@ -243,9 +243,27 @@ bool disk_check(const struct disk_config *cfg)
 
 /* --- opening --- */
 
+static bool stays_as_it_is(const struct disk_config *cfg)
+{
+	return cfg->read_only || cfg->layered;
+}
+
+/* The rest, once the image is open. */
+static int opened(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e)
+{
+	int r = cfg->direct ? blk_file_direct(&d->image, cfg->path, e) : 0;
+
+	if (r)
+		return r;
+	if (cfg->threads)
+		d->image.backend.async = NULL;
+	d->now.read_only = cfg->read_only;
+	d->now.size = d->image.backend.size;
+	return cfg->layered ? push_new(d, vm, e) : 0;
+}
+
 int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e)
 {
-	bool fixed = cfg->read_only || cfg->layered;
 	int r;
 
 	d->spare = -1;
@@ -253,19 +271,51 @@ int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir
 		placeholder(d, cfg->read_only);
 		return 0;
 	}
-	r = blk_file_open(&d->image, cfg->path, fixed, e);
-	if (!r && cfg->direct)
-		r = blk_file_direct(&d->image, cfg->path, e);
+	r = blk_file_open(&d->image, cfg->path, stays_as_it_is(cfg), e);
 	if (r)
 		return r;
-	if (cfg->threads)
-		d->image.backend.async = NULL;
-	d->now.read_only = cfg->read_only;
-	d->now.size = d->image.backend.size;
 	d->now.files = 1;
-	if (fixed)
+	if (stays_as_it_is(cfg))
 		r = set_path(&d->now.file[0], cfg->path, e);
-	return r || !cfg->layered ? r : push_new(d, vm, e);
+	return r ? r : opened(d, cfg, vm, e);
+}
+
+/* Whoever has it open can have it open for less than is wanted. */
+static int check_access(int fd, const struct disk_config *cfg, struct err *e)
+{
+	int flags = fcntl(fd, F_GETFL), mode = flags & O_ACCMODE;
+
+	if (flags < 0)
+		return err_sys(e, "disk %s", cfg->path);
+	return mode == O_RDWR || (mode == O_RDONLY && stays_as_it_is(cfg))
+		       ? 0
+		       : err_set(e, EACCES, "disk %s: its descriptor is not for %s", cfg->path,
+				 stays_as_it_is(cfg) ? "reading" : "reading and writing");
+}
+
+int disk_open_fd(struct disk *d, const struct disk_config *cfg, int fd, const struct rundir *vm,
+		 struct err *e)
+{
+	int r = check_access(fd, cfg, e);
+
+	d->spare = -1;
+	if (r) {
+		close(fd);
+		return r;
+	}
+	r = blk_file_open_fd(&d->image, fd, stays_as_it_is(cfg), cfg->path, e);
+	if (r)
+		return r;
+	d->now.files = 1;
+	/* Without a path a snapshot copies it; with another file's, too (disk_copy). */
+	if (stays_as_it_is(cfg) && *cfg->path == '/' && strlen(cfg->path) < PATH_MAX) {
+		d->now.file[0].path.len = (uint32_t)strlen(cfg->path);
+		memcpy(d->now.file[0].path.s, cfg->path, d->now.file[0].path.len + 1);
+	}
+	r = opened(d, cfg, vm, e);
+	if (r)
+		disk_close_files(d);
+	return r;
 }
 
 static void last_of_worker(struct worker *w)
@@ -287,10 +337,15 @@ int disk_init(struct disk *d, const struct disk_config *cfg, unsigned int index,
 	else
 		snprintf(serial, sizeof(serial), "uvm-disk-%u", index);
 	r = virtio_blk_init(&d->blk, m, disk_backend(d), serial, irq, &d->worker.loop, e);
+	if (!r) {
+		virtio_blk_set_queues(&d->blk, cfg->queues ? cfg->queues : MIN(cpus, BLK_QUEUES));
+		r = virtio_blk_set_limits(&d->blk, &cfg->limits, e);
+		if (r)
+			virtio_blk_close(&d->blk);
+	}
 	if (r)
-		return r;
-	virtio_blk_set_queues(&d->blk, cfg->queues ? cfg->queues : MIN(cpus, BLK_QUEUES));
-	return virtio_blk_set_limits(&d->blk, &cfg->limits, e);
+		loop_close(&d->worker.loop);
+	return r;
 }
 
 int disk_fill(struct disk *d, const struct disk_config *cfg, struct disk_config *has,
@@ -370,7 +425,7 @@ int disk_clone(struct disk *d, const struct snapshot *s, unsigned int index,
 
 /* --- copying --- */
 
-static void close_files(struct disk *d)
+void disk_close_files(struct disk *d)
 {
 	while (layers(d)) {
 		blk_overlay_close(d->layer[layers(d) - 1]);
@@ -380,6 +435,13 @@ static void close_files(struct disk *d)
 	if (d->now.files)
 		blk_file_close(&d->image);
 	d->now.files = 0;
+}
+
+void disk_close(struct disk *d)
+{
+	virtio_blk_close(&d->blk);
+	loop_close(&d->worker.loop);
+	disk_close_files(d);
 }
 
 static int new_file(int dir, unsigned int index, unsigned int layer, struct snapshot_text *path,
@@ -407,7 +469,7 @@ int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct s
 		r = fd < 0 ? fd : blk_copy_backend(disk_backend(d), fd, e);
 		if (fd >= 0)
 			close(fd);
-		close_files(d);
+		disk_close_files(d);
 	}
 	free(d);
 	return r;

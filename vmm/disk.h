@@ -57,6 +57,19 @@ bool disk_check(const struct disk_config *cfg);
 /* Opens what the command line names. The message names the path. */
 int disk_open(struct disk *d, const struct disk_config *cfg, const struct rundir *vm, struct err *e);
 
+/* The same of a file that another process has opened, for writing too unless cfg does not write to it.
+ * cfg's path is what that is called, and where it is found again if it is absolute. fd becomes the disk's,
+ * or is closed.
+ */
+int disk_open_fd(struct disk *d, const struct disk_config *cfg, int fd, const struct rundir *vm,
+		 struct err *e);
+
+/* Gives back all that the disk has, whose worker has stopped; of one that was not initialised (disk_init)
+ * its files.
+ */
+void disk_close(struct disk *d);
+void disk_close_files(struct disk *d);
+
 /* Opens disk `index` of a snapshot, with a new layer on top if it is writable. */
 int disk_clone(struct disk *d, const struct snapshot *s, unsigned int index,
 	       const struct rundir *vm, struct err *e);

@@ -316,7 +316,7 @@ static unsigned int keep_disks(const struct machine *m, int *keep)
 	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < m->config.disks; i++) {
-		const struct disk *d = &m->disk[i];
+		const struct disk *d = m->disk[i];
 
 		keep[n++] = d->image.fd;
 		keep[n++] = d->spare;
@@ -456,7 +456,7 @@ static int take_snapshot(struct freeze *f, struct err *e)
 	int r = disk ? 0 : err_set(e, ENOMEM, "out of memory");
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = disk_copy(&m->disk[i], f->draft.dir, i, gone, &disk[i], e);
+		r = disk_copy(m->disk[i], f->draft.dir, i, gone, &disk[i], e);
 	if (!r)
 		r = make_child(f, disk, e);
 	free(disk);
@@ -470,11 +470,11 @@ static int take_forks(struct freeze *f, struct err *e)
 	int r = state_finish(&f->state, e);
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = disk_share(&m->disk[i], m->rundir, e);
+		r = disk_share(m->disk[i], m->rundir, e);
 	for (unsigned int i = 0; i < f->forks && !r; i++)
 		r = make_child(f, NULL, e);
 	for (unsigned int i = 0; i < m->config.disks; i++)
-		disk_continue(&m->disk[i]);
+		disk_continue(m->disk[i]);
 	return r;
 }
 

@@ -156,14 +156,24 @@ int kvm_bind_irq(const struct kvm *k, unsigned int gsi, int fd, struct err *e)
 	return kvm_vm_call(k, KVM_IRQFD, &line, "KVM_IRQFD", e);
 }
 
-int kvm_bind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e)
+static int set_doorbell(const struct kvm *k, uint64_t addr, int fd, uint32_t flags, struct err *e)
 {
-	struct kvm_ioeventfd bell = {.addr = addr, .fd = fd, .len = 4};
+	struct kvm_ioeventfd bell = {.addr = addr, .fd = fd, .len = 4, .flags = flags};
 
 	/* Length 0 means any, which lets VT-x skip decoding the instruction. */
 	if (kvm_cap(k, KVM_CAP_IOEVENTFD_ANY_LENGTH))
 		bell.len = 0;
 	return kvm_vm_call(k, KVM_IOEVENTFD, &bell, "KVM_IOEVENTFD", e);
+}
+
+int kvm_bind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e)
+{
+	return set_doorbell(k, addr, fd, 0, e);
+}
+
+int kvm_unbind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e)
+{
+	return set_doorbell(k, addr, fd, KVM_IOEVENTFD_FLAG_DEASSIGN, e);
 }
 
 int kvm_create_vcpu(const struct kvm *k, unsigned int id, struct kvm_run **run, struct err *e)

@@ -53,6 +53,9 @@ int kvm_bind_irq(const struct kvm *k, unsigned int gsi, int fd, struct err *e);
 /* An eventfd that a guest's write to this MMIO address signals instead of an exit (4.59). */
 int kvm_bind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e);
 
+/* Ends that: writes are exits again. */
+int kvm_unbind_doorbell(const struct kvm *k, uint64_t addr, int fd, struct err *e);
+
 /* Makes a vCPU (4.7) and maps its run page (4.5). Returns its descriptor or -errno. */
 int kvm_create_vcpu(const struct kvm *k, unsigned int id, struct kvm_run **run, struct err *e);
 

@@ -12,6 +12,7 @@
 
 #include "devices/power.h"
 #include "guest/image.h"
+#include "vmm/attach.h"
 #include "vmm/boot.h"
 #include "vmm/journal.h"
 #include "vmm/log.h"
@@ -41,9 +42,10 @@ static int new_line(struct machine *m, unsigned int gsi, struct irq *irq, struct
 	return irq->fd < 0 ? irq->fd : kvm_bind_irq(&m->kvm, gsi, irq->fd, e);
 }
 
-static unsigned int virtio_devices(const struct machine *m)
+/* Devices and places for some, as the guest is told of them. */
+static unsigned int virtio_places(const struct machine *m)
 {
-	return machine_share_slot(m, m->config.shares);
+	return machine_spare_slot(m) + m->config.spares;
 }
 
 static uint64_t slot_base(unsigned int slot)
@@ -58,6 +60,10 @@ static int plug_quiet(struct machine *m, struct virtio_dev *d, unsigned int slot
 {
 	for (unsigned int i = 0; i < VIRTIO_MAX_QUEUES; i++)
 		d->queue[i].tap = (struct trace_tap){&m->trace, TRACE_WHO(slot, i)};
+	if (slot >= machine_spare_slot(m)) {
+		m->spare[slot - machine_spare_slot(m)].dev = d;
+		return 0;
+	}
 	return bus_add(&m->mmio, slot_base(slot), LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops, d, e);
 }
 
@@ -68,14 +74,56 @@ static int plug_virtio(struct machine *m, struct virtio_dev *d, unsigned int slo
 	return r ? r : kvm_bind_doorbell(&m->kvm, slot_base(slot) + VIRTIO_MMIO_NOTIFY, d->doorbell.fd, e);
 }
 
+int machine_plug(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e)
+{
+	return plug_virtio(m, d, slot, e);
+}
+
+int machine_unplug(struct machine *m, unsigned int slot, struct err *e)
+{
+	struct virtio_slot *s = &m->spare[slot - machine_spare_slot(m)];
+	int fd = s->dev->doorbell.fd;
+
+	s->dev = NULL;
+	return kvm_unbind_doorbell(&m->kvm, slot_base(slot) + VIRTIO_MMIO_NOTIFY, fd, e);
+}
+
+int machine_spare_line(struct machine *m, unsigned int slot, struct irq *irq, struct err *e)
+{
+	struct virtio_slot *s = &m->spare[slot - machine_spare_slot(m)];
+	int r = s->irq.fd ? 0 : new_line(m, LAYOUT_VIRTIO_GSI + slot, &s->irq, e);
+
+	if (r)
+		s->irq.fd = 0;
+	*irq = s->irq;
+	return r;
+}
+
+/* The line of any slot. */
+static int slot_line(struct machine *m, unsigned int slot, struct irq *irq, struct err *e)
+{
+	return slot >= machine_spare_slot(m) ? machine_spare_line(m, slot, irq, e)
+					     : new_line(m, LAYOUT_VIRTIO_GSI + slot, irq, e);
+}
+
+static int add_spares(struct machine *m, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < m->config.spares && !r; i++)
+		r = bus_add(&m->mmio, slot_base(machine_spare_slot(m) + i), LAYOUT_VIRTIO_SIZE,
+			    &virtio_slot_ops, &m->spare[i], e);
+	return r;
+}
+
 static int open_disk(struct machine *m, const struct machine_source *src, unsigned int i,
 		     struct err *e)
 {
 	if (src && src->parent)
-		return disk_adopt(&m->disk[i], &src->parent->disk[i], m->rundir, e);
+		return disk_adopt(m->disk[i], src->parent->disk[i], m->rundir, e);
 	if (src)
-		return disk_clone(&m->disk[i], src->snapshot, i, m->rundir, e);
-	return disk_open(&m->disk[i], &m->config.disk[i], m->rundir, e);
+		return disk_clone(m->disk[i], src->snapshot, i, m->rundir, e);
+	return disk_open(m->disk[i], &m->config.disk[i], m->rundir, e);
 }
 
 /* src NULL: as the command line says. */
@@ -84,11 +132,10 @@ static int open_disks(struct machine *m, const struct machine_source *src, struc
 	const struct machine_config *cfg = &m->config;
 	int r = 0;
 
-	m->disk = cfg->disks ? calloc(cfg->disks, sizeof(*m->disk)) : NULL;
-	if (cfg->disks && !m->disk)
-		return err_set(e, ENOMEM, "out of memory");
-	for (unsigned int i = 0; i < cfg->disks && !r; i++)
-		r = open_disk(m, src, i, e);
+	for (unsigned int i = 0; i < cfg->disks && !r; i++) {
+		m->disk[i] = calloc(1, sizeof(*m->disk[i]));
+		r = m->disk[i] ? open_disk(m, src, i, e) : err_set(e, ENOMEM, "out of memory");
+	}
 	return r;
 }
 
@@ -110,16 +157,16 @@ static int open_shares(struct machine *m, const struct machine_source *src, stru
 	return r;
 }
 
-/* Slot i + 1, in the order of the command line; slot 0 is the vsock device. */
 static int add_disk(struct machine *m, unsigned int i, struct err *e)
 {
-	struct disk *d = &m->disk[i];
+	unsigned int slot = machine_disk_slot(m, i);
+	struct disk *d = m->disk[i];
 	struct irq irq;
-	int r = new_line(m, LAYOUT_VIRTIO_GSI + i + 1, &irq, e);
+	int r = slot_line(m, slot, &irq, e);
 
 	if (!r)
 		r = disk_init(d, &m->config.disk[i], i, m->config.cpus, &m->mem, irq, e);
-	return r ? r : plug_virtio(m, &d->blk.dev, i + 1, e);
+	return r ? r : plug_virtio(m, &d->blk.dev, slot, e);
 }
 
 /* Its driver notifies a few times every two seconds at most. */
@@ -166,21 +213,21 @@ static int open_nets(struct machine *m, struct err *e)
 	const struct machine_config *cfg = &m->config;
 	int r = 0;
 
-	m->net = cfg->nets ? calloc(cfg->nets, sizeof(*m->net)) : NULL;
-	if (cfg->nets && !m->net)
-		return err_set(e, ENOMEM, "out of memory");
-	for (unsigned int i = 0; i < cfg->nets && !r; i++)
-		r = net_open(&m->net[i], &cfg->net[i], e);
+	for (unsigned int i = 0; i < cfg->nets && !r; i++) {
+		m->net[i] = calloc(1, sizeof(*m->net[i]));
+		r = m->net[i] ? net_open(m->net[i], &cfg->net[i], e)
+			      : err_set(e, ENOMEM, "out of memory");
+	}
 	return r;
 }
 
 /* One that leads nowhere needs no doorbell in KVM. */
 static int add_net(struct machine *m, unsigned int i, struct err *e)
 {
-	unsigned int slot = machine_net_slot(m) + i;
-	struct net *n = &m->net[i];
+	unsigned int slot = machine_net_slot(m, i);
+	struct net *n = m->net[i];
 	struct irq irq;
-	int r = new_line(m, LAYOUT_VIRTIO_GSI + slot, &irq, e);
+	int r = slot_line(m, slot, &irq, e);
 
 	if (!r)
 		r = net_init(n, &m->mem, irq, &m->loop, e);
@@ -194,7 +241,7 @@ static int connect_nets(struct machine *m, struct err *e)
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.nets && !r; i++)
-		r = net_connect(&m->net[i], e);
+		r = net_connect(m->net[i], e);
 	return r;
 }
 
@@ -295,7 +342,7 @@ static int add_devices(struct machine *m, struct err *e)
 		r = add_net(m, i, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = add_share(m, i, e);
-	return r;
+	return r ? r : add_spares(m, e);
 }
 
 static int add_vcpus(struct machine *m, const struct boot_entry *entry, struct err *e)
@@ -345,7 +392,7 @@ static int load(struct machine *m, struct boot_entry *entry, struct err *e)
 		.initrd = m->config.initrd,
 		.cmdline = cmdline,
 		.cpus = m->config.cpus,
-		.virtio = virtio_devices(m),
+		.virtio = virtio_places(m),
 	};
 	int r = compose_cmdline(m, cmdline, sizeof(cmdline), e);
 
@@ -409,8 +456,8 @@ static size_t status(void *ctx, char *text, size_t size)
 	size_t len = MIN((size_t)MAX(n, 0), size - 1);
 
 	for (unsigned int i = 0; i < m->config.nets && size - len > NET_DESCRIBED; i++)
-		len += net_describe(&m->net[i], i, text + len, size - len);
-	return len;
+		len += net_describe(m->net[i], i, text + len, size - len);
+	return len + attach_describe(m, text + len, size - len);
 }
 
 /* Asks the guest for new figures, too: the next answer has them. */
@@ -453,7 +500,7 @@ static size_t stats(void *ctx, char *text, size_t size)
 		n += (size_t)snprintf(text + n, size - n, "exits.%u %" PRIu64 "\n", i,
 				      stat_get(&m->vcpu[i].exits));
 	for (unsigned int i = 0; i < m->config.disks && n < size; i++) {
-		const struct blk_stats *s = &m->disk[i].blk.stats;
+		const struct blk_stats *s = &m->disk[i]->blk.stats;
 		const struct {
 			const char *key;
 			const uint64_t *counter;
@@ -468,7 +515,7 @@ static size_t stats(void *ctx, char *text, size_t size)
 					      i, stat_get(of[k].counter));
 	}
 	for (unsigned int i = 0; i < m->config.nets && n < size; i++) {
-		const struct net_stats *s = &m->net[i].dev.stats;
+		const struct net_stats *s = &m->net[i]->dev.stats;
 
 		n += (size_t)snprintf(text + n, size - n,
 				      "rx_frames.%u %" PRIu64 "\nrx_bytes.%u %" PRIu64
@@ -571,17 +618,19 @@ static int do_fork(void *ctx, struct control_ticket ticket, const char *name, un
 static void device_name(void *ctx, unsigned int slot, char name[TRACE_NAME])
 {
 	const struct machine *m = ctx;
-	const unsigned int net = machine_net_slot(m), share = machine_share_slot(m, 0);
 
 	*name = 0;
+	for (unsigned int i = 0; i < m->config.disks; i++)
+		if (machine_disk_slot(m, i) == slot)
+			snprintf(name, TRACE_NAME, "disk%u", i);
+	for (unsigned int i = 0; i < m->config.nets; i++)
+		if (machine_net_slot(m, i) == slot)
+			snprintf(name, TRACE_NAME, "net%u", i);
+	for (unsigned int i = 0; i < m->config.shares; i++)
+		if (machine_share_slot(m, i) == slot)
+			snprintf(name, TRACE_NAME, "share%u", i);
 	if (!slot)
 		snprintf(name, TRACE_NAME, "vsock");
-	else if (slot <= m->config.disks)
-		snprintf(name, TRACE_NAME, "disk%u", slot - 1);
-	else if (slot >= share && slot < virtio_devices(m))
-		snprintf(name, TRACE_NAME, "share%u", slot - share);
-	else if (slot >= net && slot < share)
-		snprintf(name, TRACE_NAME, "net%u", slot - net);
 	else if (m->config.rng && slot == machine_rng_slot(m))
 		snprintf(name, TRACE_NAME, "rng");
 	else if (m->config.balloon && slot == machine_balloon_slot(m))
@@ -602,6 +651,16 @@ static void do_trace_end(void *ctx)
 	trace_end(&m->trace);
 }
 
+static int do_attach(void *ctx, const char *text, int fd, char *answer, size_t size, struct err *e)
+{
+	return attach_device(ctx, text, fd, answer, size, e);
+}
+
+static int do_detach(void *ctx, unsigned int slot, struct err *e)
+{
+	return attach_remove(ctx, slot, e);
+}
+
 static int open_control(struct machine *m, struct err *e)
 {
 	freeze_init(&m->freeze, m);
@@ -609,6 +668,8 @@ static int open_control(struct machine *m, struct err *e)
 	m->control.fork = do_fork;
 	m->control.trace = do_trace;
 	m->control.trace_end = do_trace_end;
+	m->control.attach = do_attach;
+	m->control.detach = do_detach;
 	m->control.loop = &m->loop;
 	m->control.end = &m->end;
 	m->control.console = &m->console;
@@ -761,8 +822,8 @@ static int fill_placeholders(struct machine *m, struct err *e)
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.disks && filled < m->config.fills && !r; i++)
-		if (!m->disk[i].now.files)
-			r = disk_fill(&m->disk[i], &m->config.fill[filled++], &m->config.disk[i],
+		if (!m->disk[i]->now.files)
+			r = disk_fill(m->disk[i], &m->config.fill[filled++], &m->config.disk[i],
 				      m->rundir, e);
 	return r || filled == m->config.fills
 		       ? r
@@ -809,9 +870,9 @@ static void stop_threads(struct machine *m)
 	for (unsigned int i = 0; i < m->vcpus; i++)
 		vcpu_stop(&m->vcpu[i]);
 	for (unsigned int i = 0; i < m->config.disks; i++)
-		worker_stop(&m->disk[i].worker);
+		worker_stop(&m->disk[i]->worker);
 	for (unsigned int i = 0; i < m->config.nets; i++)
-		net_stop(&m->net[i]);
+		net_stop(m->net[i]);
 	for (unsigned int i = 0; i < m->config.shares; i++)
 		worker_stop(&m->share[i].worker);
 }
@@ -828,9 +889,9 @@ static int start_threads(struct machine *m, struct err *e)
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = worker_start_when_needed(&m->disk[i].worker, &m->loop, e);
+		r = worker_start_when_needed(&m->disk[i]->worker, &m->loop, e);
 	for (unsigned int i = 0; i < m->config.nets && !r; i++)
-		r = net_start(&m->net[i], &m->loop, e);
+		r = net_start(m->net[i], &m->loop, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = worker_start_when_needed(&m->share[i].worker, &m->loop, e);
 	for (unsigned int i = 0; i < m->vcpus && !r; i++)
@@ -845,11 +906,11 @@ static int give_up(struct machine *m, struct err *e)
 
 	for (unsigned int i = 0; i < m->config.disks; i++) {
 		if (!m->confine.on && !m->config.confine.none)
-			disk_prepare(&m->disk[i]);
-		confine_worker(m, &m->disk[i].worker, CONFINE_DISK);
+			disk_prepare(m->disk[i]);
+		confine_worker(m, &m->disk[i]->worker, CONFINE_DISK);
 	}
 	for (unsigned int i = 0; i < m->config.nets; i++)
-		confine_worker(m, &m->net[i].worker, CONFINE_NET);
+		confine_worker(m, &m->net[i]->worker, CONFINE_NET);
 	for (unsigned int i = 0; i < m->config.shares; i++)
 		confine_worker(m, &m->share[i].worker, CONFINE_SHARE);
 	m->config.confine.shares = m->config.shares;

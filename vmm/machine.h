@@ -14,6 +14,7 @@
 #include "devices/serial.h"
 #include "devices/virtio_balloon.h"
 #include "devices/virtio_rng.h"
+#include "devices/virtio_slot.h"
 #include "devices/virtio_vsock.h"
 #include "devices/vmgenid.h"
 #include "devices/vsock_unix.h"
@@ -38,6 +39,11 @@
 /* One slot is the vsock device's, one the balloon's; all other devices share these. */
 #define MACHINE_MAX_DISKS (LAYOUT_VIRTIO_MAX - 2)
 
+/* Empty slots for what is attached later. A guest's kernel takes 270,000 instructions at boot for one,
+ * copies of the guest none: so a template has some, and who boots a VM says how many.
+ */
+#define MACHINE_SPARES 4u
+
 struct machine_config {
 	const char *kernel, *initrd; /* paths; initrd may be NULL */
 	bool agent;		     /* start the agent that is in this program, if no initrd */
@@ -55,6 +61,9 @@ struct machine_config {
 	unsigned int share_fills;
 	struct net_config net[NET_MAX]; /* of a clone: what its devices are connected to, in order */
 	unsigned int nets;
+	unsigned int spares; /* slots for what is attached; machine_slots counts them */
+	/* Of what was attached: its virtio slot. 0: it was there from the start; those come first. */
+	uint8_t disk_slot[MACHINE_MAX_DISKS], net_slot[NET_MAX];
 	uint64_t memory; /* bytes */
 	bool sum_later;	 /* a snapshot with which it ends is completed by whoever had it taken */
 	bool huge_pages; /* ask the host for them, for all of it; of a VM that boots */
@@ -97,11 +106,12 @@ struct machine {
 	struct trace trace;
 	struct freeze freeze;
 	struct confine confine;
-	struct disk *disk; /* config.disks of them */
+	struct disk *disk[MACHINE_MAX_DISKS]; /* config.disks of them */
 	struct virtio_balloon balloon;
 	struct virtio_rng rng;
 	struct share *share; /* config.shares of them */
-	struct net *net; /* config.nets of them */
+	struct net *net[NET_MAX]; /* config.nets of them */
+	struct virtio_slot spare[MACHINE_MAX_DISKS]; /* config.spares of them */
 	struct vcpu_host vcpu_host;
 	struct vcpu vcpu[VCPU_MAX];
 	unsigned int vcpus;
@@ -157,16 +167,33 @@ void machine_resume(struct machine *m);
  */
 int machine_run(struct machine *m, struct err *e);
 
-/* Devices that need slots, of which there are MACHINE_MAX_DISKS. */
-static inline unsigned int machine_slots(const struct machine_config *c)
+/* How many of n devices were there from the start. */
+static inline unsigned int machine_first(const uint8_t *slot, unsigned int n)
 {
-	return c->disks + c->rng + c->nets + c->shares;
+	unsigned int first = 0;
+
+	while (first < n && !slot[first])
+		first++;
+	return first;
 }
 
-/* The balloon's virtio slot, behind the disks: they have the same ones with it and without. */
+/* Slots that are needed, of which there are MACHINE_MAX_DISKS. */
+static inline unsigned int machine_slots(const struct machine_config *c)
+{
+	return machine_first(c->disk_slot, c->disks) + c->rng + machine_first(c->net_slot, c->nets) +
+	       c->shares + c->spares;
+}
+
+/* The virtio slots in their order: vsock, disks, balloon, rng, networks, shares, spare ones. */
+static inline unsigned int machine_disk_slot(const struct machine *m, unsigned int i)
+{
+	return m->config.disk_slot[i] ? m->config.disk_slot[i] : i + 1;
+}
+
+/* Behind the disks: they have the same slots with it and without. */
 static inline unsigned int machine_balloon_slot(const struct machine *m)
 {
-	return m->config.disks + 1;
+	return machine_first(m->config.disk_slot, m->config.disks) + 1;
 }
 
 static inline unsigned int machine_rng_slot(const struct machine *m)
@@ -174,17 +201,30 @@ static inline unsigned int machine_rng_slot(const struct machine *m)
 	return machine_balloon_slot(m) + m->config.balloon;
 }
 
-/* The virtio slot of the first network device. */
-static inline unsigned int machine_net_slot(const struct machine *m)
+static inline unsigned int machine_net_slot(const struct machine *m, unsigned int i)
 {
-	return machine_rng_slot(m) + m->config.rng;
+	return m->config.net_slot[i] ? m->config.net_slot[i] : machine_rng_slot(m) + m->config.rng + i;
 }
 
-/* Shares come last. */
 static inline unsigned int machine_share_slot(const struct machine *m, unsigned int i)
 {
-	return machine_net_slot(m) + m->config.nets + i;
+	return machine_rng_slot(m) + m->config.rng + machine_first(m->config.net_slot, m->config.nets) + i;
 }
+
+/* The first of the spare ones. */
+static inline unsigned int machine_spare_slot(const struct machine *m)
+{
+	return machine_share_slot(m, m->config.shares);
+}
+
+/* --- for attach.c --- */
+
+/* The line of a spare slot, made when it is first wanted. Returns 0 or -errno. */
+int machine_spare_line(struct machine *m, unsigned int slot, struct irq *irq, struct err *e);
+
+/* Puts a device into a spare slot that is empty, or takes it out; while no vCPU runs. Returns 0 or -errno. */
+int machine_plug(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e);
+int machine_unplug(struct machine *m, unsigned int slot, struct err *e);
 
 /* Prints when each mark was reached and what came between, as lines. */
 void machine_print_marks(const struct machine *m, FILE *out);

@@ -8,7 +8,8 @@
 #include "vmm/vcpu_state.h"
 
 #define FRAME_DISKS 32u /* in each file, however many there are */
-_Static_assert(FRAME_DISKS >= MACHINE_MAX_DISKS, "or the version changes");
+#define FRAME_NETS  8u
+_Static_assert(FRAME_DISKS >= MACHINE_MAX_DISKS && FRAME_NETS >= NET_MAX, "or the version changes");
 
 /* What the rest is checked against, and the configuration that a clone takes over. */
 struct frame {
@@ -23,17 +24,19 @@ struct frame {
 	char disk_serial[FRAME_DISKS * BLK_SERIAL]; /* one after the other; all zeros: the usual one */
 	uint64_t disk_bps[FRAME_DISKS], disk_bps_burst[FRAME_DISKS];
 	uint64_t disk_iops[FRAME_DISKS], disk_iops_burst[FRAME_DISKS];
+	uint32_t spares;
+	uint8_t disk_slot[FRAME_DISKS], net_slot[FRAME_NETS]; /* of what was attached, else 0 */
 };
 
 #define F(m, since) STATE_SCALAR(struct frame, m, since)
 #define A(m, since) STATE_ARRAY(struct frame, m, since)
 const struct state_table machine_table = {
-	"machine", 4,
+	"machine", 5,
 	(const struct state_field[]){F(memory, 1), F(cpus, 1), F(disks, 1), F(agent, 1),
 				     F(has_root, 1), F(balloon, 2), F(shares, 3), F(nets, 3),
 				     F(rng, 4), A(disk_queues, 4), A(disk_serial, 4), A(disk_bps, 4),
 				     A(disk_bps_burst, 4), A(disk_iops, 4), A(disk_iops_burst, 4),
-				     {0}}};
+				     F(spares, 5), A(disk_slot, 5), A(net_slot, 5), {0}}};
 #undef A
 #undef F
 
@@ -47,12 +50,15 @@ static struct frame frame_of(const struct machine *m)
 			  .balloon = m->config.balloon,
 			  .shares = m->config.shares,
 			  .nets = m->config.nets,
-			  .rng = m->config.rng};
+			  .rng = m->config.rng,
+			  .spares = m->config.spares};
 
+	memcpy(f.disk_slot, m->config.disk_slot, m->config.disks);
+	memcpy(f.net_slot, m->config.net_slot, m->config.nets);
 	for (unsigned int i = 0; i < m->config.disks; i++) {
 		const struct disk_config *c = &m->config.disk[i];
 
-		f.disk_queues[i] = (uint8_t)m->disk[i].blk.dev.queues;
+		f.disk_queues[i] = (uint8_t)m->disk[i]->blk.dev.queues;
 		memcpy(f.disk_serial + i * BLK_SERIAL, c->serial, BLK_SERIAL);
 		f.disk_bps[i] = c->limits.bps;
 		f.disk_bps_burst[i] = c->limits.bps_burst;
@@ -74,6 +80,34 @@ static bool load_disk(const struct frame *f, unsigned int i, struct disk_config 
 	return disk_check(c);
 }
 
+/* Whether n devices are first those that were there from the start, then those that were attached, each in
+ * a spare slot of its own; taken has a bit for each of these, of all devices.
+ */
+static bool slots_good(const uint8_t *slot, unsigned int n, unsigned int first, unsigned int spares,
+		       uint32_t *taken)
+{
+	for (unsigned int i = machine_first(slot, n); i < n; i++) {
+		unsigned int k = slot[i] - first;
+
+		if (slot[i] < first || k >= spares || *taken & 1u << k)
+			return false;
+		*taken |= 1u << k;
+	}
+	return true;
+}
+
+static bool layout_good(const struct frame *f)
+{
+	unsigned int disks = machine_first(f->disk_slot, f->disks);
+	unsigned int nets = machine_first(f->net_slot, f->nets);
+	unsigned int others = disks + f->shares + nets + f->rng, first = others + 1 + f->balloon;
+	uint32_t taken = 0;
+
+	return f->spares <= MACHINE_MAX_DISKS && others + f->spares <= MACHINE_MAX_DISKS &&
+	       slots_good(f->disk_slot, f->disks, first, f->spares, &taken) &&
+	       slots_good(f->net_slot, f->nets, first, f->spares, &taken);
+}
+
 int machine_load_config(const struct state_reader *r, struct machine_config *cfg, struct err *e)
 {
 	struct state_visitor v = {.r = r};
@@ -84,8 +118,7 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	if (error)
 		return error;
 	if (f.cpus < 1 || f.cpus > VCPU_MAX || f.disks > MACHINE_MAX_DISKS ||
-	    f.shares > SHARE_MAX || f.nets > NET_MAX ||
-	    f.disks + f.shares + f.nets + f.rng > MACHINE_MAX_DISKS || f.memory < MEM_MIN ||
+	    f.shares > SHARE_MAX || f.nets > NET_MAX || !layout_good(&f) || f.memory < MEM_MIN ||
 	    f.memory > MEM_MAX || f.memory % 4096)
 		return state_invalid(&v, &machine_table, 0, "no machine is like that", e);
 	for (unsigned int i = 0; i < f.disks && good; i++)
@@ -104,6 +137,9 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
 	cfg->balloon = f.balloon;
 	cfg->rng = f.rng;
 	cfg->shares = f.shares;
+	cfg->spares = f.spares;
+	memcpy(cfg->disk_slot, f.disk_slot, sizeof(cfg->disk_slot));
+	memcpy(cfg->net_slot, f.net_slot, sizeof(cfg->net_slot));
 	return 0;
 }
 
@@ -116,13 +152,13 @@ static int devices_state(struct machine *m, struct state_visitor *v, struct err 
 	if (!r)
 		r = virtio_vsock_state(&m->vsock, 0, AGENT_PORT, v, e);
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = virtio_state(&m->disk[i].blk.dev, i + 1, v, e);
+		r = virtio_state(&m->disk[i]->blk.dev, machine_disk_slot(m, i), v, e);
 	if (!r && m->config.balloon)
 		r = virtio_balloon_state(&m->balloon, machine_balloon_slot(m), v, e);
 	if (!r && m->config.rng)
 		r = virtio_state(&m->rng.dev, machine_rng_slot(m), v, e);
 	for (unsigned int i = 0; i < m->config.nets && !r; i++)
-		r = virtio_net_state(&m->net[i].dev, machine_net_slot(m) + i, v, e);
+		r = virtio_net_state(&m->net[i]->dev, machine_net_slot(m, i), v, e);
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = virtio_fs_state(&m->share[i].fs, machine_share_slot(m, i), v, e);
 	return r;

@@ -25,6 +25,7 @@ static const struct cmd *const commands[] = {
 	&cmd_update, &cmd_inspect,  &cmd_stats, &cmd_metrics, &cmd_events,  &cmd_rm,
 	&cmd_image,  &cmd_template, &cmd_check, &cmd_boot,    &cmd_console, &cmd_snapshot,
 	&cmd_clone,  &cmd_fork,	    &cmd_trace, &cmd_dump,
+	&cmd_attach, &cmd_detach,
 };
 
 #define DESCRIPTORS  8192

@@ -221,9 +221,6 @@ int net_parse(struct net_config *c, const char *value, struct err *e)
 	return 0;
 }
 
-#define MAC_FORMAT  "%02x:%02x:%02x:%02x:%02x:%02x"
-#define MAC_BYTES(m) (m)[0], (m)[1], (m)[2], (m)[3], (m)[4], (m)[5]
-
 size_t net_words(const struct net_config *c, unsigned int index, const struct net *n, char *text,
 		 size_t size)
 {
@@ -232,7 +229,7 @@ size_t net_words(const struct net_config *c, unsigned int index, const struct ne
 	text_append(text, size, &len, "eth%u", index);
 	name = len;
 	if (n)
-		text_append(text, size, &len, ",mac=" MAC_FORMAT ",mtu=%u", MAC_BYTES(n->mac), n->mtu);
+		text_append(text, size, &len, ",mac=" NET_MAC_FORMAT ",mtu=%u", NET_MAC_BYTES(n->mac), n->mtu);
 	for (int i = 0; i < 2; i++) {
 		if (c->ip[i])
 			text_append(text, size, &len, ",ip=%s/%u", c->ip[i], c->prefix[i]);
@@ -399,9 +396,10 @@ static int open_tap(struct net *n, int r)
 	return r;
 }
 
-int net_open(struct net *n, const struct net_config *cfg, struct err *e)
+/* What it is for the guest, whatever it is connected to. */
+static int describe(struct net *n, const struct net_config *cfg, struct err *e)
 {
-	n->config = cfg;
+	n->config = *cfg;
 	n->mtu = (uint16_t)(cfg->mtu ? cfg->mtu : cfg->kind == NET_PASST ? PASST_MTU : DEFAULT_MTU);
 	memcpy(n->mac, cfg->mac, sizeof(n->mac));
 	if (!cfg->has_mac) {
@@ -409,6 +407,15 @@ int net_open(struct net *n, const struct net_config *cfg, struct err *e)
 			return err_sys(e, "no random numbers");
 		n->mac[0] = (n->mac[0] & 0xfc) | 2; /* one host's, locally administered */
 	}
+	return 0;
+}
+
+int net_open(struct net *n, const struct net_config *cfg, struct err *e)
+{
+	int r = describe(n, cfg, e);
+
+	if (r)
+		return r;
 	switch (cfg->kind) {
 	case NET_TAP: return open_tap(n, net_tap_open(&n->tap, cfg->target, e));
 	case NET_FD:
@@ -421,23 +428,62 @@ int net_open(struct net *n, const struct net_config *cfg, struct err *e)
 	}
 }
 
-int net_init(struct net *n, const struct mem *m, struct irq irq, struct loop *main, struct err *e)
+int net_open_fd(struct net *n, const struct net_config *cfg, int fd, struct err *e)
 {
-	const struct net_config *c = n->config;
-	int r = n->backend ? worker_init(&n->worker, e) : 0;
+	bool tap = cfg->kind == NET_TAP || cfg->kind == NET_FD;
+	int r = describe(n, cfg, e);
 
 	if (!r)
-		r = virtio_net_init(&n->dev, m, n->mac, n->mtu, c->offload, irq,
-				    n->backend ? &n->worker.loop : main, e);
-	return r ? r : virtio_net_set_rate(&n->dev, c->rate, e);
+		r = tap ? open_tap(n, net_tap_adopt(&n->tap, fd, e)) : open_stream(n, fd, e);
+	if (r)
+		close(fd);
+	return r;
+}
+
+void net_close_backend(struct net *n)
+{
+	if (n->backend == &n->tap.backend)
+		net_tap_close(&n->tap);
+	else if (n->backend)
+		net_stream_close(&n->stream);
+	n->backend = NULL;
+	free(n->text);
+	n->text = NULL;
+}
+
+void net_close(struct net *n)
+{
+	virtio_net_close(&n->dev);
+	if (n->backend)
+		loop_close(&n->worker.loop);
+	net_close_backend(n);
+}
+
+int net_init(struct net *n, const struct mem *m, struct irq irq, struct loop *main, struct err *e)
+{
+	const struct net_config *c = &n->config;
+	int r = n->backend ? worker_init(&n->worker, e) : 0;
+
+	if (r)
+		return r;
+	r = virtio_net_init(&n->dev, m, n->mac, n->mtu, c->offload, irq,
+			    n->backend ? &n->worker.loop : main, e);
+	if (!r) {
+		r = virtio_net_set_rate(&n->dev, c->rate, e);
+		if (r)
+			virtio_net_close(&n->dev);
+	}
+	if (r && n->backend)
+		loop_close(&n->worker.loop);
+	return r;
 }
 
 int net_connect(struct net *n, struct err *e)
 {
-	if (n->mtu > n->dev.config.mtu && n->config->mtu)
+	if (n->mtu > n->dev.config.mtu && n->config.mtu)
 		return err_set(e, EINVAL, "an MTU of %u: the snapshot's device has one of %u at most",
 			       n->mtu, n->dev.config.mtu);
-	if (!n->config->mtu && n->dev.config.mtu != NET_MTU_MAX)
+	if (!n->config.mtu && n->dev.config.mtu != NET_MTU_MAX)
 		n->mtu = n->dev.config.mtu;
 	if (!n->backend)
 		return 0;
@@ -460,11 +506,11 @@ void net_stop(struct net *n)
 size_t net_describe(struct net *n, unsigned int index, char *text, size_t size)
 {
 	static const char *const kind[] = {"none", "tap=", "fd=", "unix=", "passt"};
-	const struct net_config *c = n->config;
+	const struct net_config *c = &n->config;
 	const char *target = c->kind == NET_NONE || c->kind == NET_PASST ? "" : c->target;
 	int len = snprintf(text, MIN(size, NET_DESCRIBED),
-			   "net.%u %s%.256s\nmac.%u " MAC_FORMAT "\nmtu.%u %u\nlink.%u %s\n", index,
-			   kind[c->kind], target, index, MAC_BYTES(n->dev.config.mac), index,
+			   "net.%u %s%.256s\nmac.%u " NET_MAC_FORMAT "\nmtu.%u %u\nlink.%u %s\n", index,
+			   kind[c->kind], target, index, NET_MAC_BYTES(n->dev.config.mac), index,
 			   n->mtu, index, virtio_net_link(&n->dev) ? "up" : "down");
 
 	return MIN((size_t)MAX(len, 0), MIN(size, NET_DESCRIBED));

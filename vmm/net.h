@@ -16,6 +16,10 @@
 #define NET_MAX	      8u
 #define NET_DESCRIBED 512u /* bytes of net_describe */
 
+/* A MAC address, for printf. */
+#define NET_MAC_FORMAT	 "%02x:%02x:%02x:%02x:%02x:%02x"
+#define NET_MAC_BYTES(m) (m)[0], (m)[1], (m)[2], (m)[3], (m)[4], (m)[5]
+
 enum net_kind {
 	NET_NONE,  /* the link is down: for a clone to fill */
 	NET_TAP,   /* a tap device, by its name */
@@ -42,7 +46,8 @@ struct net_config {
 };
 
 struct net {
-	const struct net_config *config;
+	struct net_config config;
+	char *text; /* malloc'ed, which config's are in; NULL: the command line's */
 	uint8_t mac[6]; /* of config, or a random one */
 	uint16_t mtu;	/* of config, or the usual one */
 	struct virtio_net dev;
@@ -62,10 +67,21 @@ int net_parse(struct net_config *cfg, const char *value, struct err *e);
 size_t net_words(const struct net_config *cfg, unsigned int index, const struct net *n, char *text,
 		 size_t size);
 
-/* Opens what cfg names (cfg outlives n); for NET_PASST starts it. Before any thread is made. Returns
+/* Opens what cfg names (its texts outlive n); for NET_PASST starts it. Before any thread is made. Returns
  * 0, or -errno with a message.
  */
 int net_open(struct net *n, const struct net_config *cfg, struct err *e);
+
+/* The same where fd is what cfg names, opened by net_open in another process: a tap device's, or a stream
+ * socket. It becomes n's, or is closed.
+ */
+int net_open_fd(struct net *n, const struct net_config *cfg, int fd, struct err *e);
+
+/* Gives back all that n has, whose worker has stopped; of one that was not initialised (net_init) the back
+ * end.
+ */
+void net_close(struct net *n);
+void net_close_backend(struct net *n);
 
 /* Makes the device of an opened n, with its link down. irq and main stay the caller's. */
 int net_init(struct net *n, const struct mem *m, struct irq irq, struct loop *main, struct err *e);

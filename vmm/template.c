@@ -149,7 +149,8 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 	struct {
 		struct host host;
 		char version[64];
-		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, nets, offload;
+		uint64_t kernel, protocol, agent, memory, cpus, cpu, drives, share, nets, offload,
+			spares;
 	} all;
 	char dir[PATH_MAX];
 	int files = cache_open_dir(CACHE_FILES, dir, e), r;
@@ -172,6 +173,7 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 	all.share = t->share;
 	all.nets = t->nets;
 	all.offload = t->offload;
+	all.spares = MACHINE_SPARES;
 	snprintf(key, TEMPLATE_KEY + 1, "%016" PRIx64, sum_bytes(&all, sizeof(all), 0));
 	return 0;
 }
@@ -251,6 +253,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	if (t->share)
 		cfg.share[cfg.shares++] = (struct share_config){.path = SHARE_PLACEHOLDER,
 								.tag = TEMPLATE_SHARE};
+	cfg.spares = MIN(MACHINE_SPARES, MACHINE_MAX_DISKS - machine_slots(&cfg));
 	if (m) {
 		m->ready = ready;
 		m->ready_ctx = vm;

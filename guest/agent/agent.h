@@ -24,6 +24,7 @@
  *   identity.c what tells this guest from others
  *   words.c    what the agent is told by a command line
  *   net.c      network interfaces
+ *   plug.c     devices that come and go
  *
  * Memory is this one structure: fixed tables, no allocation. Pages of the request buffers are
  * touched only when a request needs them and are given back when it was a large one.

@@ -134,6 +134,9 @@ static const struct message_type message_types[] = {
 	{AGENT_SET, sizeof(struct agent_identity), sizeof(struct agent_identity), PLACE_CLIENT,
 	 handle_session},
 	{AGENT_DUMP, 0, 0, PLACE_CLIENT, handle_session},
+	{AGENT_PLUG, sizeof(struct agent_plug), sizeof(struct agent_plug), PLACE_CLIENT, handle_session},
+	{AGENT_UNPLUG, sizeof(struct agent_unplug), sizeof(struct agent_unplug), PLACE_CLIENT,
+	 handle_session},
 };
 
 static enum place place_of(const struct agent *a, const struct conn *c)

@@ -14,6 +14,7 @@
 #include "guest/agent/cgroup.h"
 #include "guest/agent/contain.h"
 #include "guest/agent/dump.h"
+#include "guest/agent/plug.h"
 #include "guest/agent/stats.h"
 #include "guest/agent/text.h"
 
@@ -626,6 +627,17 @@ static int dump_all(struct agent *a, struct session *s, char *payload)
 	return CONTAINER_OVER;
 }
 
+static int change_devices(struct session *s, void *payload, const char **why)
+{
+	struct agent_plugged answer;
+	int r = s->type == AGENT_PLUG ? plug(payload, &answer, why) : unplug(payload, &answer, why);
+
+	if (r)
+		return r;
+	conn_send(s->control, AGENT_PLUGGED, s->control->tag, &answer, sizeof(answer));
+	return CONTAINER_ANSWERED;
+}
+
 int container_order(struct agent *a, struct session *s, void *payload, uint32_t length,
 		    const char **why)
 {
@@ -638,6 +650,8 @@ int container_order(struct agent *a, struct session *s, void *payload, uint32_t 
 		return r ? r : CONTAINER_DONE;
 	case AGENT_PROCESSES: return list_processes(a, s, payload, why);
 	case AGENT_DUMP: return dump_all(a, s, payload);
+	case AGENT_PLUG:
+	case AGENT_UNPLUG: return change_devices(s, payload, why);
 	default: return change_mounts(a, s, payload, length, why);
 	}
 }

@@ -83,7 +83,7 @@ void container_ended(struct container *c, struct agent_exited how);
 int container_free(struct agent *a, struct container *c);
 
 /* What a request for a container that came through a session's buffer wants done: UPDATE, MOUNT,
- * UNMOUNT, SET, PROCESSES, DUMP. Returns 0 when the session's process will tell, CONTAINER_DONE,
+ * UNMOUNT, SET, PROCESSES, DUMP; and about devices: PLUG, UNPLUG. Returns 0 when the session's process will tell, CONTAINER_DONE,
  * CONTAINER_ANSWERED when the answer is sent, too, or CONTAINER_OVER when that was the connection's last
  * one; or -errno with *why.
  */

@@ -607,12 +607,12 @@ test_container_is_frozen_and_copied()
 	same "in the source" "k running alive|p paused alive|m created alive|" "$(order list | tr '\n' '|')"
 }
 
-# What VM a has in use: the agent's descriptors and memory, and processes of the guest; the monitor's
-# descriptors, threads and memory without the guest's.
+# What VM a has in use: the agent's descriptors and memory, and processes of the guest but the kernel's own,
+# which come and go; the monitor's descriptors, threads and memory without the guest's.
 in_use()
 {
 	local monitor=/proc/$(cat "$UVM_RUN/a/pid")
-	in_vm sh -c 'ls /proc/1/fd | wc -l; awk "/VmRSS/ { print \$2 }" /proc/1/status; ls -d /proc/[0-9]* | wc -l'
+	in_vm sh -c 'ls /proc/1/fd | wc -l; awk "/VmRSS/ { print \$2 }" /proc/1/status; awk "/^PPid:/ && \$2 != 2 { n++ } END { print n }" /proc/[0-9]*/status 2>/dev/null'
 	ls "$monitor/fd" | wc -l
 	ls "$monitor/task" | wc -l
 	awk '/^Rss:/ { rss = $2 } /^VmFlags:/ && !/ dd/ { sum += rss } END { print sum }' "$monitor/smaps"

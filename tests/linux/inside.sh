@@ -117,6 +117,7 @@ test_inside_figures()
 	ends 0 "$uvm" update --pids-limit -1 --memory -1 c >/dev/null || return
 	same "without limits" "max max" "$("$uvm" exec c -- sh -c 'cd /sys/fs/cgroup && cat memory.max pids.max' | xargs)" || return
 	refuses "cannot set of the cgroup 'cpuset.cpus'" "$uvm" update --cpuset-cpus 7-9 c || return
+	same "update --json" '[{"id":"c","limits":{"memory.max":"67108864","pids.max":"99"}}]' "$("$uvm" update --json --memory 64M --pids-limit 99 c)" || return
 	ends 0 "$uvm" update --memory 64M c >/dev/null || return
 	v=$("$uvm" stats --json c | tr -d ' \n')
 	want "stats: $v" grep -qE '"container":\{"cpu_us":[1-9].*"memory_bytes":[1-9][0-9]*,.*"memory_limit_bytes":67108864' <<<"$v" || return

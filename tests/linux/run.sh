@@ -296,6 +296,18 @@ test_run_timeout()
 	nothing_left
 }
 
+# What is no text, lines without an end, and long ones.
+test_run_logs_in_json()
+{
+	background_run c -- sh -c 'printf "a\\0b\\377\\n\\n\"\\t\\n"; head -c 70000 /dev/zero | tr "\\0" x; echo; printf end' || return
+	"$uvm" wait c >/dev/null
+	same "lines" "3 False|0 False|2 False|65536 True|4464 False|3 True|" "$("$uvm" logs --json c | python3 -c 'import json, sys
+for l in sys.stdin:
+	o = json.loads(l)
+	print(len(o["text"]), o["partial"], end="|")' | sed 's/^4 /3 /')" || return
+	ends 0 "$uvm" rm c
+}
+
 test_run_in_the_background()
 {
 	background_run c -- sh -c 'echo line 1; echo line 2 >&2; while [ ! -e /go ]; do sleep 0.1; done; echo line 3; exit 5' || return
@@ -303,6 +315,8 @@ test_run_in_the_background()
 	later 10 logs_have c "line 2"
 	same "logs" "line 1 line 2" "$("$uvm" logs c | sort | xargs)" || return
 	same "tail" "1" "$("$uvm" logs --tail 1 c | wc -l)" || return
+	same "lines of JSON" '{"time":null,"stream":null,"text":"line 1","partial":false}' "$("$uvm" logs --json c | grep 1)" || return
+	same "their number" 2 "$("$uvm" logs --json c | wc -l)" || return
 	same "state" running "$(member state c)" || return
 	ends 1 "$uvm" rm c 2>/dev/null || return
 	"$uvm" logs -f c >"$dir/followed" &
@@ -319,6 +333,7 @@ test_run_in_the_background()
 	want "ps -a does not show it: $("$uvm" ps -a)" grep -q "^c .*exited" <<<"$("$uvm" ps -a)" || return
 	same "state and status" "exited 5" "$(member state c) $(member status c)" || return
 	same "wait, once more" '5 [{"id":"c","status":5}]' "$("$uvm" wait c) $("$uvm" wait --json c | tr -d ' \n')" || return
+	same "lines of JSON" "line 1 line 2 line 3" "$("$uvm" logs -f --json c | python3 -c 'import json, sys; print(*sorted(json.loads(l)["text"] for l in sys.stdin))')" || return
 	same "logs of the past" "line 3" "$("$uvm" logs --tail 1 c)" || return
 	ends 1 "$uvm" exec c true 2>/dev/null || return
 	ends 125 uvm_run --name c "$rootfs" true 2>"$dir/err" || return

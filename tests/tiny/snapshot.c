@@ -20,6 +20,9 @@
  *   l        the network's link and address: "link up|down XXXXXXXXXXXX", and whether the device has
  *            told of a change since the last time: "news"
  *   e        sends a frame, and waits a moment for it to come back: "echo" and its length, or "none"
+ *   kN.      what is in virtio slot N: "slot N MAGIC VERSION ID STATUS", hexadecimal
+ *   n        starts the disks and the network that have come meanwhile: "disks N", N there are
+ *   xD.      resets disk D, which is the last: "let go D"; y: the network: "let go net"
  *   d        writes dots and nothing else, for ever
  *   h        stands still for good, and takes no CPU: "halted"
  *   q        switches off, without the report that a case ends with
@@ -179,6 +182,7 @@ static void tell_random(void)
 }
 
 static struct net net;
+static bool net_offered;
 static uint8_t net_frame[NET_FRAME], net_back[2048];
 
 static void tell_link(void)
@@ -195,20 +199,19 @@ static void tell_link(void)
 
 static void tell_echo(void)
 {
-	static bool offered;
 	uint32_t len;
 
 	memset(net_frame, (int)++count, sizeof(net_frame));
-	if (!offered)
+	if (!net_offered)
 		net_offer(&net, 0, net_back, sizeof(net_back));
-	offered = true;
+	net_offered = true;
 	if (!net_send(&net, net_frame, sizeof(net_frame)) ||
 	    (read16(net.dev.base + R_CONFIG + 6) == 0) ||
 	    !vq_wait(&net.dev, &net.q[NET_RX], NULL, &len)) {
 		print("echo none\n");
 		return;
 	}
-	offered = false;
+	net_offered = false;
 	print("echo %u%s\n", len,
 	      memcmp(net_back + NET_HEADER, net_frame, sizeof(net_frame)) ? " of others" : "");
 }
@@ -254,6 +257,52 @@ static void write_dots(void)
 		outb(COM1, '.');
 }
 
+#define SLOTS_AT 0xd0000000ull
+
+static void tell_slot(void)
+{
+	uint64_t n = number(), at = SLOTS_AT + n * PAGE;
+
+	print("slot %lu %x %x %x %x\n", n, read32(at + R_MAGIC), read32(at + R_VERSION),
+	      read32(at + R_DEVICE_ID), read32(at + R_STATUS));
+}
+
+static unsigned int started;
+
+static void start_disks(void)
+{
+	for (; started < DISKS && vdev_find(&disks[started].dev, VIRTIO_BLK, started); started++)
+		vdev_start(&disks[started].dev, vdev_offered(&disks[started].dev) & F_BLK_TRIM,
+			   &disks[started].queue, 1);
+}
+
+static void start_new(void)
+{
+	struct vdev v;
+
+	start_disks();
+	if (!net.dev.base && vdev_find(&v, VIRTIO_NET, 0))
+		net_start(&net, 0);
+	print("disks %u\n", started);
+}
+
+static void let_go_disk(void)
+{
+	uint64_t disk = number() % DISKS;
+
+	vdev_reset(&disks[disk].dev);
+	started = (unsigned int)disk;
+	print("let go %lu\n", disk);
+}
+
+static void let_go_net(void)
+{
+	vdev_reset(&net.dev);
+	net.dev.base = 0;
+	net_offered = false;
+	print("let go net\n");
+}
+
 static void answer(char c)
 {
 	switch (c) {
@@ -272,6 +321,10 @@ static void answer(char c)
 	case 'v': tell_vectors(); break;
 	case 'l': tell_link(); break;
 	case 'e': tell_echo(); break;
+	case 'k': tell_slot(); break;
+	case 'n': start_new(); break;
+	case 'x': let_go_disk(); break;
+	case 'y': let_go_net(); break;
 	case 'd': write_dots(); break;
 	case 'h': print("halted\n"); halt();
 	case 'q': power_off();
@@ -282,9 +335,7 @@ static void answer(char c)
 static void letters(void)
 {
 	outb(COM1 + 4, 3); /* ready to receive */
-	for (unsigned int i = 0; i < DISKS && vdev_find(&disks[i].dev, VIRTIO_BLK, i); i++)
-		vdev_start(&disks[i].dev, vdev_offered(&disks[i].dev) & F_BLK_TRIM,
-			   &disks[i].queue, 1);
+	start_disks();
 	if (argument("net", 0))
 		net_start(&net, 0);
 	if (argument("other", 0))

@@ -588,6 +588,97 @@ START_TEST(no_containers)
 }
 END_TEST
 
+/* Orders about devices that cannot be, or are not there; the agent's limits are those of the host's side. */
+START_TEST(devices)
+{
+	struct agent_plug beyond = {.slot = 32}, odd = {.zero = 1}, endless = {.slot = 31};
+	struct agent_unplug none = {.name = "vdb"}, absent = {.slots = 1u << 31, .name = "no-such-disk"},
+			    uneven = {.slots = 1u << 31, .zero = 1}, unnamed = {.slots = 1u << 31};
+	const struct {
+		uint16_t type;
+		const void *payload;
+		size_t size;
+		uint32_t code;
+	} all[] = {
+		{AGENT_PLUG, &beyond, sizeof(beyond), EINVAL},
+		{AGENT_PLUG, &odd, sizeof(odd), EINVAL},
+		{AGENT_PLUG, &endless, sizeof(endless), EINVAL},
+		{AGENT_PLUG, &odd, sizeof(odd) - 1, EMSGSIZE},
+		{AGENT_UNPLUG, &none, sizeof(none), EINVAL},
+		{AGENT_UNPLUG, &uneven, sizeof(uneven), EINVAL},
+		{AGENT_UNPLUG, &unnamed, sizeof(unnamed), EINVAL},
+		{AGENT_UNPLUG, &absent, sizeof(absent), ENODEV},
+		{AGENT_UNPLUG, &absent, sizeof(absent) - 1, EMSGSIZE},
+	};
+	struct agent_plugged to;
+	char words[AGENT_PLUG_WORDS + 1];
+	struct err e;
+
+	memset(endless.words, 'x', sizeof(endless.words));
+	memset(unnamed.name, 'x', sizeof(unnamed.name));
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		int fd = connect_agent();
+
+		ck_assert(!agent_send(fd, all[i].type, all[i].payload, all[i].size, agent_deadline(), &e));
+		expect_error(fd, all[i].code);
+	}
+	memset(words, 'x', sizeof(words));
+	words[AGENT_PLUG_WORDS] = 0;
+	ck_assert_int_eq(agent_plug(dial_agent, NULL, 0, words, &to, &e), -E2BIG);
+	words[AGENT_DEVICE_NAME] = 0;
+	ck_assert_int_eq(agent_unplug(dial_agent, NULL, 1, words, &to, &e), -EINVAL);
+	ck_assert_int_eq(agent_unplug(dial_agent, NULL, 1u << 31, "none", &to, &e), -ENODEV);
+	ck_assert_msg(!strncmp(e.text, "the guest has no such device", 28), "%s", e.text);
+}
+END_TEST
+
+/* What an agent answers that is none: ctx is the name. */
+static int dial_liar(void *ctx, int *fds, unsigned int n, struct err *e)
+{
+	struct {
+		struct agent_header head;
+		struct agent_plugged plugged;
+	} m = {.head = {.magic = AGENT_MAGIC,
+			.version = AGENT_VERSION,
+			.type = AGENT_PLUGGED,
+			.length = sizeof(m.plugged)}};
+	int pair[2];
+
+	(void)e;
+	ck_assert_uint_eq(n, 1);
+	ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	memcpy(m.plugged.name, ctx, sizeof(m.plugged.name));
+	ck_assert(!write_all(pair[1], &m, sizeof(m)));
+	fds[0] = pair[0];
+	dup2(pair[1], 200); /* open until the next */
+	close(pair[1]);
+	return 0;
+}
+
+/* A name is printed, and made a path of. */
+START_TEST(names_of_devices)
+{
+	static const struct {
+		char name[AGENT_DEVICE_NAME + 1];
+		int result;
+	} all[] = {{"", 0}, {"vdb", 0}, {"eth0.1_a-B", 0}, {"../etc/passwd", -EPROTO}, {"a b", -EPROTO},
+		   {"\033[2J", -EPROTO}, {"a\n", -EPROTO}, {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 0},
+		   {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", -EPROTO}};
+	struct agent_plugged to;
+	struct err e;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		void *name = (void *)(uintptr_t)all[i].name;
+
+		ck_assert_int_eq(agent_plug(dial_liar, name, 5, NULL, &to, &e), all[i].result);
+		ck_assert_int_eq(agent_unplug(dial_liar, name, 32, "vdb", &to, &e), all[i].result);
+		if (!all[i].result)
+			ck_assert_str_eq(to.name, all[i].name);
+	}
+	close(200);
+}
+END_TEST
+
 /* Of what the test knows; the rest is this host's. And the agent goes on, if nobody takes it. */
 START_TEST(dumped)
 {
@@ -659,6 +750,8 @@ int main(void)
 		documented_exchange,
 		kept_commands,
 		no_containers,
+		devices,
+		names_of_devices,
 		dumped,
 		random_messages,
 	};

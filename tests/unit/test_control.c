@@ -84,6 +84,35 @@ static int set_balloon(void *ctx, uint64_t bytes, struct err *why)
 	return bytes > 4096 ? err_set(why, EINVAL, "too much") : 0;
 }
 
+static struct {
+	char text[CONTROL_LINE];
+	unsigned int slot, calls;
+	int result;
+	bool had_fd;
+} changed;
+
+static int attach(void *ctx, const char *text, int fd, char *answer, size_t size, struct err *why)
+{
+	(void)ctx;
+	changed.calls++;
+	changed.had_fd = fd >= 0;
+	snprintf(changed.text, sizeof(changed.text), "%s", text);
+	if (fd >= 0) {
+		ck_that(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+		close(fd);
+	}
+	snprintf(answer, size, "slot 7\nserial x\n");
+	return changed.result ? err_set(why, -changed.result, "not today") : 0;
+}
+
+static int detach(void *ctx, unsigned int slot, struct err *why)
+{
+	(void)ctx;
+	changed.calls++;
+	changed.slot = slot;
+	return changed.result ? err_set(why, -changed.result, "not today") : 0;
+}
+
 static size_t status(void *ctx, char *text, size_t size)
 {
 	(void)ctx;
@@ -105,7 +134,8 @@ static void setup(void)
 	serial_init(&serial, irq, &host);
 	control =
 		(struct control){.loop = &loop, .end = &end, .console = &console, .status = status,
-				 .balloon = set_balloon, .snapshot = snapshot, .fork = make_fork};
+				 .balloon = set_balloon, .snapshot = snapshot, .fork = make_fork,
+				 .attach = attach, .detach = detach};
 	ck_ok(control_init(&control, tmp_dir, &e));
 }
 
@@ -458,6 +488,42 @@ START_TEST(what_is_not_begun)
 END_TEST
 
 /* Whoever waits and goes, or talks on, gets no answer, nor does the one who has its place then. */
+/* The descriptor goes with the request that it came with, and with no other. */
+START_TEST(devices)
+{
+	static const char *const bad[] = {"detach \n", "detach x\n", "detach 1x\n", "detach -1\n", "detach +1\n",
+					  "detach 4294967296\n", "detach 99999999999999999999999\n"};
+	int fd = connect_control(), pass = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	memset(&changed, 0, sizeof(changed));
+	ck_ok(sock_send(fd, "attach disk /a b,ro\n", 20, pass));
+	ck_assert_str_eq(get(fd), "ok\nslot 7\nserial x\n\n");
+	ck_assert_str_eq(changed.text, "disk /a b,ro");
+	ck_that(changed.had_fd);
+	put(fd, "attach net tap=x\n");
+	ck_assert_str_eq(get(fd), "ok\nslot 7\nserial x\n\n");
+	ck_that(!changed.had_fd);
+	put(fd, "detach 12\n");
+	ck_assert_str_eq(get(fd), "ok\n\n");
+	ck_assert_uint_eq(changed.slot, 12);
+	ck_assert_uint_eq(changed.calls, 3);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		put(fd, bad[i]);
+		ck_assert_str_eq(get(fd), "error detach takes a slot's number\n\n");
+	}
+	put(fd, "attach\n");
+	ck_assert_str_eq(get(fd), "error unknown request\n\n");
+	ck_assert_uint_eq(changed.calls, 3);
+	changed.result = -EBUSY;
+	ck_ok(sock_send(fd, "attach disk x\n", 14, pass));
+	ck_assert_str_eq(get(fd), "error not today\n\n");
+	put(fd, "detach 1\n");
+	ck_assert_str_eq(get(fd), "error not today\n\n");
+	close(pass);
+	close(fd);
+}
+END_TEST
+
 START_TEST(gone_before_the_answer)
 {
 	int fd = connect_control(), other;
@@ -768,6 +834,7 @@ int main(void)
 		answer_that_comes_later,
 		answer_that_comes_at_once,
 		what_is_not_begun,
+		devices,
 		gone_before_the_answer,
 	};
 	const TTest *const client[] = {

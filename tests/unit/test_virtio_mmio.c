@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "devices/virtio_slot.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/util.h"
 
@@ -591,6 +592,56 @@ START_TEST(enter_tells_whether_the_device_is_live)
 END_TEST
 
 /* Any value to any register, in any state: the device lives, and works after a reset. */
+static uint32_t slot_reg(struct virtio_slot *s, uint64_t offset, unsigned int len)
+{
+	uint8_t data[8] = {0};
+
+	virtio_slot_ops.read(s, offset, data, len);
+	return (uint32_t)bus_value(data, len);
+}
+
+/* Nothing but that there is nothing, whatever is done there; then the device, and nothing again. */
+START_TEST(slot_that_is_empty)
+{
+	struct virtio_slot s = {0};
+	const uint8_t ones[8] = {255, 255, 255, 255, 255, 255, 255, 255};
+
+	for (unsigned int round = 0; round < 2; round++) {
+		for (uint64_t at = 0; at < VIRTIO_MMIO_SIZE; at += 4) {
+			ck_assert_uint_eq(slot_reg(&s, at, 4), at == 0	 ? 0x74726976u
+							       : at == 4 ? 2u
+							       : at == 12 ? reg_read(&d, 12)
+									 : 0u);
+			virtio_slot_ops.write(&s, at, ones, 4);
+		}
+		ck_assert_uint_eq(slot_reg(&s, 0, 1) | slot_reg(&s, 2, 4) | slot_reg(&s, 0, 8), 0);
+		s.dev = round ? NULL : &fake.dev;
+		if (s.dev) {
+			ck_assert_uint_eq(slot_reg(&s, REG_DEVICE_ID, 4), 42);
+			virtio_slot_ops.write(&s, REG_STATUS, (const uint8_t[]){1, 0, 0, 0}, 4);
+			ck_assert_uint_eq(status(), 1);
+			s.dev = NULL;
+		}
+	}
+}
+END_TEST
+
+/* Not while a driver has it. One that has only seen it has it not, as Linux says when a driver has gone. */
+START_TEST(idle)
+{
+	ck_that(virtio_idle(&fake.dev));
+	set_status(1);
+	ck_that(virtio_idle(&fake.dev));
+	set_status(3);
+	ck_that(!virtio_idle(&fake.dev));
+	set_status(0);
+	driver_start(&d, 0, 1, 4);
+	ck_that(!virtio_idle(&fake.dev));
+	set_status(0);
+	ck_that(virtio_idle(&fake.dev));
+}
+END_TEST
+
 START_TEST(random_accesses)
 {
 	uint32_t seed = 7;
@@ -653,6 +704,8 @@ int main(void)
 		reset_at_every_step,
 		enter_tells_whether_the_device_is_live,
 		random_accesses,
+		slot_that_is_empty,
+		idle,
 	};
 
 	return run_tests("virtio_mmio", tests, ARRAY_SIZE(tests), setup, teardown);
