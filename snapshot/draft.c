@@ -27,10 +27,7 @@
 #define TEMP_PREFIX ".uvm-snapshot-"
 #define DRAFT_TRIES 8u
 
-/* Whether `name` may be replaced or removed: 0 if it is a snapshot that nobody needs; -ENOENT if there
- * is nothing.
- */
-static int removable(int at, const char *name, struct err *e)
+int snapshot_removable(int at, const char *name, struct err *e)
 {
 	struct snapshot s = {.memory = -1};
 	struct stat st;
@@ -66,16 +63,18 @@ static int make_temp(struct snapshot_draft *d, struct err *e)
 		       strerror(-d->dir));
 }
 
-int snapshot_draft(struct snapshot_draft *d, int at, const char *name, struct err *e)
+int snapshot_draft(struct snapshot_draft *d, int at, const char *place, const char *name,
+		   struct err *e)
 {
 	int r;
 
 	*d = (struct snapshot_draft){.at = at, .dir = -1};
+	snprintf(d->place, sizeof(d->place), "%s", place);
 	if (!*name || strlen(name) >= sizeof(d->name) || strchr(name, '/') || !strcmp(name, ".") ||
 	    !strcmp(name, ".."))
 		return err_set(e, EINVAL, "'%s' is not a name for a snapshot", name);
 	snprintf(d->name, sizeof(d->name), "%s", name);
-	r = removable(at, name, e);
+	r = snapshot_removable(at, name, e);
 	if (r && r != -ENOENT)
 		return r;
 	claim_sweep(at, TEMP_PREFIX, files_remove_dir); /* those of processes that died */
@@ -126,15 +125,17 @@ static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest 
 /* Size and sum of a disk's file; one in the draft becomes durable. */
 static int sum_disk_file(const struct snapshot_draft *d, struct snapshot_file *f, struct err *e)
 {
-	int fd = openat(d->dir, f->path.s, O_RDONLY | O_CLOEXEC | O_NONBLOCK), r;
+	bool elsewhere = f->path.s[0] == '/';
+	int fd = elsewhere ? dup(f->fd) : openat(d->dir, f->path.s, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	off_t end;
+	int r;
 
 	if (fd < 0)
 		return err_sys(e, "disk %s", f->path.s);
 	end = lseek(fd, 0, SEEK_END);
 	f->size = (uint64_t)MAX(end, 0);
 	r = end < 0 ? -errno : sum_file(fd, f->size, &f->sum);
-	if (!r && f->path.s[0] != '/' && fsync(fd))
+	if (!r && !elsewhere && fsync(fd))
 		r = -errno;
 	close(fd);
 	return r ? err_set(e, -r, "disk %s: %s", f->path.s, strerror(-r)) : 0;
@@ -167,8 +168,8 @@ int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 {
 	int r;
 
-	if (layer && snapshot_replaces(d, parent))
-		layer = false; /* its parent goes when it gets its name */
+	if (layer && (!*d->place || snapshot_replaces(d, parent)))
+		layer = false; /* its parent could not be told, or goes when it gets its name */
 	m->has_parent = layer;
 	m->memory = mem->size;
 	m->created = (uint64_t)time(NULL);
@@ -199,40 +200,28 @@ int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 }
 
 /* Makes the record that s, which is about to get its name, needs its parent; which may have been
- * removed while s was written.
+ * removed while s was written: then it has no manifest any more.
  */
-static int record_in_parent(const struct snapshot_draft *d, const struct snapshot *s, struct err *e)
+static int record_in_parent(const struct snapshot_draft *d, const struct snapshot *s,
+			    const struct snapshot *parent, struct err *e)
 {
-	struct snapshot *parent = calloc(1, sizeof(*parent));
-	char link[64], at[PATH_MAX], path[2 * PATH_MAX];
-	struct err ignored;
-	ssize_t n;
-	int r;
+	char path[2 * PATH_MAX];
 
-	if (!parent)
-		return err_set(e, ENOMEM, "out of memory");
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", d->at);
-	n = readlink(link, at, sizeof(at) - 1);
-	at[MAX(n, 0)] = 0;
-	snprintf(path, sizeof(path), "%s/%s", at, d->name);
-	r = snapshot_read_manifest(parent, s->m.parent.s, &ignored);
-	if (r || memcmp(parent->m.uuid, s->m.parent_uuid, sizeof(parent->m.uuid)))
-		r = err_set(e, ESTALE, "snapshot %s was removed while what needs it was made; try again",
-			    s->m.parent.s);
-	else if (n > 0)
-		files_record_child(parent->dir, s->m.uuid, path);
-	snapshot_close(parent);
-	free(parent);
-	return r;
+	if (!snapshot_is_there(parent))
+		return err_set(e, ESTALE, "snapshot %s was removed while what needs it was made; try again",
+			       s->m.parent.s);
+	snprintf(path, sizeof(path), "%s/%s", d->place, d->name);
+	files_record_child(parent->dir, s->m.uuid, path);
+	return 0;
 }
 
-static int record(const struct snapshot_draft *d, struct err *e)
+static int record(const struct snapshot_draft *d, const struct snapshot *parent, struct err *e)
 {
 	struct snapshot s = {.dir = dup(d->dir), .memory = -1};
 	int r = s.dir < 0 ? err_sys(e, "cannot open the snapshot") : manifest_read(&s, e);
 
 	if (!r && s.m.has_parent)
-		r = record_in_parent(d, &s, e);
+		r = record_in_parent(d, &s, parent, e);
 	snapshot_close(&s);
 	return r;
 }
@@ -290,9 +279,9 @@ static int exchange(int at, const char *a, const char *b)
 	return error ? -1 : 0;
 }
 
-int snapshot_publish(struct snapshot_draft *d, struct err *e)
+int snapshot_publish(struct snapshot_draft *d, const struct snapshot *parent, struct err *e)
 {
-	int r = record(d, e);
+	int r = record(d, parent, e);
 
 	if (r)
 		return r;
@@ -302,7 +291,7 @@ int snapshot_publish(struct snapshot_draft *d, struct err *e)
 		/* Looked at again: it may have become a parent meanwhile. The two change places, and
 		 * what was there goes with the draft.
 		 */
-		r = removable(d->at, d->name, e);
+		r = snapshot_removable(d->at, d->name, e);
 		if (r)
 			return r;
 		if (exchange(d->at, d->temp, d->name))
@@ -332,7 +321,7 @@ static int remove_dir(int at, const char *name)
 
 int snapshot_remove(int at, const char *name, struct err *e)
 {
-	int r = removable(at, name, e);
+	int r = snapshot_removable(at, name, e);
 
 	if (!r && remove_dir(at, name))
 		r = err_sys(e, "cannot remove snapshot %s", name);

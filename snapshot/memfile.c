@@ -108,9 +108,9 @@ static bool marked(const uint8_t *map, uint64_t page)
 	return map[page / 8] >> page % 8 & 1;
 }
 
-static int open_pagemap(void)
+static int open_pagemap(const struct mem *m)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = m->pagemap ? dup(m->pagemap) : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -131,7 +131,7 @@ static bool is_private(uint64_t entry)
 /* Marks what the process has written itself. */
 static int mark_private(uint8_t *map, const struct mem *m)
 {
-	int fd = open_pagemap();
+	int fd = open_pagemap(m);
 	uint64_t entry[PM_BATCH], page = 0;
 	int r = fd < 0 ? fd : 0;
 
@@ -247,7 +247,7 @@ static bool is_read(const uint64_t *entry)
 void memfile_gather(const struct mem *m)
 {
 	uint64_t entry[HUGE_PAGES];
-	int fd = open_pagemap();
+	int fd = open_pagemap(m);
 
 	for (unsigned int i = 0; i < m->count && fd >= 0; i++) {
 		const struct mem_region *r = &m->region[i];

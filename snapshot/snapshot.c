@@ -54,6 +54,23 @@ int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e)
 	return r ? err_set(e, -r, "snapshot %s: %s", path, why.text) : 0;
 }
 
+bool snapshot_is_there(const struct snapshot *s)
+{
+	struct snapshot *now = malloc(sizeof(*now));
+	struct err ignored;
+	bool there = false;
+
+	if (now) {
+		clear(now);
+		now->dir = dup(s->dir);
+		there = now->dir >= 0 && !manifest_read(now, &ignored) &&
+			!memcmp(now->m.uuid, s->m.uuid, sizeof(s->m.uuid));
+		snapshot_close(now);
+	}
+	free(now);
+	return there;
+}
+
 static int read_state(struct snapshot *s, struct err *e)
 {
 	size_t len;

@@ -50,6 +50,7 @@ struct snapshot_file {
 	struct snapshot_text path; /* a name in the directory, or an absolute path elsewhere */
 	uint64_t size, sum;	   /* bytes; sum.h */
 	bool sum_known;		   /* while a snapshot is made: size and sum need not be found out */
+	int fd;			   /* then, of a path elsewhere: the open file */
 };
 
 struct snapshot_disk {
@@ -109,6 +110,9 @@ enum snapshot_check {
 int snapshot_open(struct snapshot *s, const char *path, enum snapshot_check check, struct err *e);
 void snapshot_close(struct snapshot *s);
 
+/* Whether one that is open has not been removed or replaced since; its parents are not looked at. */
+bool snapshot_is_there(const struct snapshot *s);
+
 /* Only the manifest and its disks, for info: nothing else is looked at. */
 int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e);
 
@@ -143,13 +147,16 @@ struct snapshot_draft {
 	int at, dir;	     /* the directory that it is in, and its own; -1: none */
 	char name[NAME_MAX]; /* the final one */
 	char temp[NAME_MAX];
+	char place[PATH_MAX]; /* the path of `at`; empty: unknown */
 };
 
 /* Makes a directory to fill, beside what will be `name` in the directory `at` (which the draft
- * keeps). Refuses early what snapshot_publish would refuse: a name that is something else than a
+ * keeps) with the absolute path place, or empty: then it gets no parent, which would have to be told
+ * where it is. Refuses early what snapshot_publish would refuse: a name that is something else than a
  * snapshot, or a snapshot that others need.
  */
-int snapshot_draft(struct snapshot_draft *d, int at, const char *name, struct err *e);
+int snapshot_draft(struct snapshot_draft *d, int at, const char *place, const char *name,
+		   struct err *e);
 
 /* Removes it, with all that is in it. */
 void snapshot_drop(struct snapshot_draft *d);
@@ -169,8 +176,15 @@ int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 		  const struct snapshot *parent, bool layer, memfile_progress *progress,
 		  void *ctx, struct err *e);
 
-/* Gives it its name. An older snapshot of that name is removed. */
-int snapshot_publish(struct snapshot_draft *d, struct err *e);
+/* Gives it its name, and makes the record that it needs its parent, if it does. An older snapshot of that
+ * name is removed.
+ */
+int snapshot_publish(struct snapshot_draft *d, const struct snapshot *parent, struct err *e);
+
+/* Whether `name` of directory at may be replaced or removed: 0 if it is a snapshot that nobody needs;
+ * -ENOENT if there is nothing; or another -errno.
+ */
+int snapshot_removable(int at, const char *name, struct err *e);
 
 /* Removes the snapshot `name` of directory at; refused while others need it. */
 int snapshot_remove(int at, const char *name, struct err *e);

@@ -2,10 +2,12 @@
 #include "vmm/client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "guest/protocol.h"
@@ -13,14 +15,48 @@
 #include "vmm/sock.h"
 #include "vmm/util.h"
 
+/* A socket of the VM's. A monitor that has been taken over can put anything into its run directory: a link
+ * to a neighbour's socket, through which a client's request would reach that.
+ */
+static int dial_socket(const struct rundir *vm, const char *name)
+{
+	char path[32];
+	struct stat st;
+	int fd, r;
+
+	if (rundir_sockets(vm) == AT_FDCWD)
+		return sock_connect(AT_FDCWD, name, 0);
+	fd = openat(vm->dir, name, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	r = fstat(fd, &st) || !S_ISSOCK(st.st_mode) ? -ENOTSOCK : sock_connect(AT_FDCWD, path, 0);
+	close(fd);
+	return r;
+}
+
 int client_control(const struct rundir *vm, struct err *e)
 {
-	int fd = sock_connect(vm->dir, RUNDIR_CONTROL, 0);
+	int fd = dial_socket(vm, RUNDIR_CONTROL);
 
 	if (fd < 0)
 		return err_set(e, -fd, "cannot reach the monitor of VM '%s': %s", vm->id,
 			       strerror(-fd));
 	return fd;
+}
+
+pid_t client_pid(const struct rundir *vm, struct err *e)
+{
+	int fd = client_control(vm, e);
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (fd < 0)
+		return fd;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.pid <= 1)
+		peer.pid = err_set(e, ESRCH, "VM '%s' has no process that can be seen from here", vm->id);
+	close(fd);
+	return peer.pid;
 }
 
 static int readable(int fd, uint64_t deadline)
@@ -142,6 +178,20 @@ int client_request_long(int fd, const char *request, int pass,
 	return take_status(request, text, got, e);
 }
 
+int client_place(int fd, int at, struct err *e)
+{
+	char link[32], request[CONTROL_LINE] = "place ", answer[CONTROL_ANSWER];
+	size_t begin = strlen(request), room = sizeof(request) - begin - 1;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", at);
+	n = readlink(link, request + begin, room);
+	if (n <= 0 || (size_t)n == room || memchr(request + begin, '\n', (size_t)n))
+		return 0;
+	request[begin + (size_t)n] = 0;
+	return client_request(fd, request, answer, sizeof(answer), e);
+}
+
 void client_value(const char *text, const char *key, char *value, size_t size)
 {
 	size_t len = strlen(key);
@@ -171,7 +221,7 @@ int client_wait_end(int fd, int timeout_ms)
 /* Sends the request for a stream to the agent. Returns the socket or -errno. */
 static int ask_stream(const struct rundir *vm)
 {
-	int fd = sock_connect(vm->dir, RUNDIR_VSOCK, 0), r;
+	int fd = dial_socket(vm, RUNDIR_VSOCK), r;
 	char line[32];
 
 	if (fd < 0)

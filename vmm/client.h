@@ -17,6 +17,11 @@
 /* Connects to the control socket. Returns the descriptor or -errno. */
 int client_control(const struct rundir *vm, struct err *e);
 
+/* The VM's process, as the kernel knows it by the control socket: what the pid file says is the monitor's
+ * word, who may be anybody's by now. Returns it or -errno.
+ */
+pid_t client_pid(const struct rundir *vm, struct err *e);
+
 /* Sends a request (a word) and reads its answer whole into text, without the line "ok". Returns
  * 0, or -errno: what the monitor says as an error, or that it does not answer in time.
  */
@@ -28,6 +33,11 @@ int client_request(int fd, const char *request, char *text, size_t size, struct 
 int client_request_long(int fd, const char *request, int pass,
 			void (*progress)(void *ctx, uint64_t done, uint64_t all), void *ctx,
 			char *text, size_t size, struct err *e);
+
+/* Says the path of the directory in which a snapshot is to be made, where it is known and fits. Returns 0,
+ * or -errno with a message.
+ */
+int client_place(int fd, int at, struct err *e);
 
 /* The value of key in an answer of "<key> <value>" lines, cut to size; empty if it is not there. */
 void client_value(const char *text, const char *key, char *value, size_t size);

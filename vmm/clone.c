@@ -7,17 +7,26 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vmm/cmd.h"
+#include "vmm/keeper.h"
 #include "vmm/machine_state.h"
 #include "vmm/util.h"
 
 void clone_record(const struct clone *c)
 {
 	const struct machine *m = c->machine;
+	struct mem mem = m->mem;
+	int pagemap;
 
-	if (!m->recorded)
-		snapshot_record(m->snapshot, &m->mem);
+	if (m->recorded)
+		return;
+	pagemap = keeper_pagemap(&c->rundir);
+	mem.pagemap = MAX(pagemap, 0);
+	snapshot_record(m->snapshot, &mem);
+	if (pagemap >= 0)
+		close(pagemap);
 }
 
 static void ready(void *ctx)
@@ -162,7 +171,7 @@ int clone_run(struct clone *c, struct err *e)
 
 	if (!m) {
 		err_set(e, 0, "out of memory");
-		rundir_remove(&c->rundir);
+		keeper_remove(&c->rundir);
 		return EXIT_FAIL;
 	}
 	m->mark[MARK_START] = c->started;

@@ -17,6 +17,7 @@
 #include "vmm/control.h"
 #include "vmm/disk.h"
 #include "vmm/exec.h"
+#include "vmm/jail.h"
 #include "vmm/json.h"
 #include "vmm/meter.h"
 #include "vmm/util.h"
@@ -93,7 +94,7 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 	char name[NAME_MAX + 1], request[CONTROL_LINE], answer[CONTROL_ANSWER];
 	struct meter meter;
 	struct rundir vm;
-	int at, fd, r;
+	int at, fd, pass, r;
 
 	if (!c->out) {
 		err_set(e, EINVAL, "snapshot needs --out DIR; see 'uvm help snapshot'");
@@ -107,9 +108,12 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 		snprintf(request, sizeof(request), "%s %s", c->stop ? "snapshot-stop" : "snapshot",
 			 name);
 		fd = client_control(&vm, e);
+		r = fd < 0 ? fd : client_place(fd, at, e);
+		/* So that the monitor gets that directory and no way out of it. */
+		pass = jail_possible() ? jail_detach_readable(at) : -1;
 		meter_begin(&meter);
-		r = fd < 0 ? fd
-			   : client_request_long(fd, request, at, show_progress, &meter, answer,
+		if (!r)
+			r = client_request_long(fd, request, pass < 0 ? at : pass, show_progress, &meter, answer,
 						 sizeof(answer), e);
 		meter_end(&meter);
 		/* Once it has ended, so that its name is free. */
@@ -117,6 +121,8 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 			client_wait_end(fd, CLIENT_TIMEOUT_MS);
 		if (fd >= 0)
 			close(fd);
+		if (pass >= 0)
+			close(pass);
 		close(at);
 	}
 	rundir_close(&vm);
@@ -312,11 +318,11 @@ static int flatten(struct snapshot_config *c, const char *path, struct err *e)
 	}
 	r = split(s->path, &at, name, e);
 	if (!r)
-		r = snapshot_draft(&d, at, name, e);
+		r = snapshot_draft(&d, at, "", name, e);
 	if (!r)
 		r = flatten_into(s, &d, e);
 	if (!r)
-		r = snapshot_publish(&d, e);
+		r = snapshot_publish(&d, NULL, e);
 	snapshot_drop(&d);
 	if (at >= 0)
 		close(at);

@@ -282,7 +282,7 @@ static const struct opt stop_options[] = {
  */
 int cmd_kill_vm(struct rundir *vm, struct err *e)
 {
-	pid_t pid = rundir_pid(vm, e);
+	pid_t pid = client_pid(vm, e);
 	struct rundir again;
 	struct pollfd p = {.events = POLLIN};
 	struct err none;
@@ -304,9 +304,11 @@ int cmd_kill_vm(struct rundir *vm, struct err *e)
 			vm->id);
 		return EXIT_FAIL;
 	}
-	/* Looking at a dead VM's directory removes it. */
-	if (!rundir_open(&again, vm->id, &none))
+	/* Looking at a dead VM's directory removes it, if its keeper has not begun to. */
+	for (int i = 0; i < CLIENT_TIMEOUT_MS && !rundir_open(&again, vm->id, &none); i++) {
 		rundir_close(&again);
+		usleep(1000);
+	}
 	return EXIT_OK;
 }
 

@@ -41,6 +41,7 @@ struct confine_needs {
 	bool none;    /* --sandbox none: nothing is given up */
 	bool shares;  /* directories are shared with the guest */
 	bool runtime; /* it is an OCI runtime's container */
+	bool paths;   /* it opens files by path at its end: no jail */
 };
 
 struct confine {

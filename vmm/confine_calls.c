@@ -151,6 +151,7 @@ const struct confine_call confine_calls[] = {
 	CALL(renameat2, M | S, "a snapshot takes another's place; the guest's rename"),
 	CALL(faccessat, M, "whether a directory is kept"),
 	CALL(faccessat2, M, "the same"),
+	CALL(fchdir, M, "a fork goes to its own directory"),
 	CALL(getdents64, M | S, "directories"),
 	CALL(flock, M, "a VM's directory is locked"),
 	CALL(umask, M | S, "modes of sockets"),
@@ -180,13 +181,10 @@ const struct confine_call confine_calls[] = {
 	CALL(getppid, M, "what stays behind looks whether it still needs to"),
 	CALL(geteuid, M, "whose a directory is"),
 	CALL(getegid, M, "whose a directory is"),
-	CALL(pidfd_open, M, "forks are watched"),
-	CALL(pidfd_send_signal, M, "forks end together, if one fails"),
 	CALL(close_range, M, "what stays behind keeps little"),
 	CALL(pause, M, "what stays behind"),
 	CALL(setpriority, M, "what stays behind is nobody's hurry"),
 	CALL(prctl, M, "what stays behind goes with its parent", IS(0, PR_SET_PDEATHSIG)),
-	CALL(kill, M, "nobody waits for this VM: it ends itself", IS(1, SIGTERM)),
 	CALL(membarrier, M, "musl, where a thread-local variable is made"),
 
 	/* --- terminals --- */

@@ -188,8 +188,18 @@ static void snapshot(struct control_client *cl, const char *name, enum control_s
 	cl->passed = -1;
 	cl->waiting = true;
 	r = at < 0 ? err_set(&e, EINVAL, "no directory came with the request")
-		   : c->snapshot(c->ctx, ticket_of(cl), at, name, how, &e);
+		   : c->snapshot(c->ctx, ticket_of(cl), at, cl->place, name, how, &e);
 	refuse(cl, r, &e);
+}
+
+static void do_place(struct control_client *cl, const char *argument)
+{
+	struct err e;
+	int r = *argument == '/' ? 0 : err_set(&e, EINVAL, "place takes an absolute path");
+
+	if (!r)
+		snprintf(cl->place, sizeof(cl->place), "%s", argument);
+	conclude(cl, r, &e);
 }
 
 static void do_snapshot(struct control_client *cl, const char *argument)
@@ -235,6 +245,7 @@ static const struct {
 	{"balloon", NULL, do_balloon},
 	{"console", do_console, NULL},
 	{"trace", do_trace, NULL},
+	{"place", NULL, do_place},
 	{"snapshot", NULL, do_snapshot},
 	{"snapshot-stop", NULL, do_snapshot_stop},
 	{"template", NULL, do_template},

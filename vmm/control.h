@@ -23,6 +23,9 @@
  *   snapshot-stop NAME   along with the line (SCM_RIGHTS); the second ends the VM after it, and the
  *   template NAME        third has a container prepared before. Key paused_us. Lines "progress <bytes
  *                        done> <bytes in all>" come before "ok".
+ *   place PATH the absolute path of that directory, said before on the same connection. It is needed for a
+ *              snapshot that holds only what differs from its parent, which is told of it; else one holds
+ *              everything
  *   trace      what vCPUs and devices do is written, as long as the connection lasts, into the memory
  *              whose descriptor came along (vmm/trace.h)
  *   fork N [NAME]        forks the VM N times. Keys id (of each fork), paused_us
@@ -54,6 +57,7 @@ struct control_client {
 	uint32_t serial;	   /* of those that had this place */
 	char line[CONTROL_LINE];
 	size_t len;
+	char place[CONTROL_LINE]; /* as "place" said; empty: nothing */
 };
 
 /* A client that waits; it may be gone when the answer comes. */
@@ -80,10 +84,11 @@ struct control {
 	int (*pause)(void *ctx, bool on, struct err *e);
 	int (*balloon)(void *ctx, uint64_t bytes, struct err *e);
 	/* Begin what takes its time, and return 0; control_answer follows, or has been called from
-	 * in here. Or -errno with a message, and no answer. at becomes theirs.
+	 * in here. Or -errno with a message, and no answer. at becomes theirs. place: the path of at, or
+	 * empty.
 	 */
-	int (*snapshot)(void *ctx, struct control_ticket ticket, int at, const char *name,
-			enum control_snapshot how, struct err *e);
+	int (*snapshot)(void *ctx, struct control_ticket ticket, int at, const char *place,
+			const char *name, enum control_snapshot how, struct err *e);
 	int (*fork)(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
 		    struct err *e);
 	/* Begins a trace into the memory in fd (-1: none came), which stays the caller's; and ends it. */

@@ -475,18 +475,18 @@ int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct s
 	return r;
 }
 
-/* Whether the path still leads to the file that the disk reads, and will: a snapshot can be replaced or
- * removed while clones of it run.
+/* Whether the file that the disk reads will stay what its path leads to: a snapshot can be replaced or
+ * removed while clones of it run. A process in a jail cannot look where the path leads, but whether the file
+ * is anywhere. One that was moved is missed by name, later.
  */
 static bool stays(int fd, const struct snapshot_text *path, const struct snapshot *gone)
 {
 	size_t len = gone ? strlen(gone->path) : 0;
-	struct stat ours, theirs;
+	struct stat st;
 
 	if (!path->len || (gone && !strncmp(path->s, gone->path, len) && path->s[len] == '/'))
 		return false;
-	return !fstat(fd, &ours) && !stat(path->s, &theirs) && ours.st_dev == theirs.st_dev &&
-	       ours.st_ino == theirs.st_ino;
+	return !fstat(fd, &st) && st.st_nlink;
 }
 
 int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot *gone,
@@ -505,7 +505,8 @@ int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot
 		struct snapshot_text *path = &as->file[i].path;
 		int fd;
 
-		if (stays(file_fd(d, i), path, gone))
+		as->file[i].fd = file_fd(d, i);
+		if (stays(as->file[i].fd, path, gone))
 			continue;
 		as->file[i].sum_known = false;
 		fd = new_file(dir, index, i, path, e);

@@ -1,33 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/freeze.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include "vmm/clone.h"
+#include "vmm/freeze_child.h"
 #include "vmm/journal.h"
+#include "vmm/keeper.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/machine_state.h"
 
 /* The agent's own limit, and time for the way there and back. */
 #define FREEZE_TIMEOUT_MS (AGENT_FREEZE_MS + 1000)
-
-#define PROGRESS_NS 100000000u
-
-/* Whether there is one to be told: ours, or one that came with an initrd and has said HELLO. */
-static bool has_agent(const struct machine *m)
-{
-	return m->config.agent || m->mark[MARK_READY];
-}
 
 /* --- the end of an operation --- */
 
@@ -49,7 +40,7 @@ static void thaw(struct freeze *f)
 	struct machine *m = f->m;
 	struct err e;
 
-	if (!has_agent(m))
+	if (!freeze_agent(m))
 		return;
 	f->thawing = !link_request(&m->link, AGENT_THAW, NULL, 0, FREEZE_TIMEOUT_MS, thawed, f, &e);
 	if (!f->thawing)
@@ -86,12 +77,16 @@ static void finish(struct freeze *f)
 
 	if (f->children || f->thawing)
 		return;
-	/* All forks or none: the client hears of the failure and not of those that are there. */
+	/* All forks or none: those that are there end if they are not told to stay, and the client hears of
+	 * the failure only.
+	 */
 	for (unsigned int i = 0; i < f->made; i++) {
-		if (*f->failed.text && !f->snapshot && f->child[i].good)
-			syscall(SYS_pidfd_send_signal, f->child[i].process, SIGTERM, NULL, 0);
-		if (f->child[i].process >= 0)
-			close(f->child[i].process);
+		if (f->child[i].pipe.fd < 0)
+			continue;
+		if (!*f->failed.text)
+			(void)!write(f->child[i].pipe.fd, "g", 1);
+		close(f->child[i].pipe.fd);
+		f->child[i].pipe.fd = -1;
 	}
 	if (!*f->failed.text)
 		note(f);
@@ -112,13 +107,16 @@ static void finish(struct freeze *f)
 
 /* --- the child's report --- */
 
+/* A child has come to its end; or a fork has begun to live, and waits for finish(). */
 static void child_gone(struct freeze_child *c)
 {
 	struct freeze *f = c->freeze;
 
 	loop_del(&f->m->loop, &c->pipe);
-	close(c->pipe.fd);
-	c->pipe.fd = -1;
+	if (f->snapshot || !c->good) {
+		close(c->pipe.fd);
+		c->pipe.fd = -1;
+	}
 	if (!c->good && !*f->failed.text)
 		err_set(&f->failed, 0, "the %s ended before it was done",
 			f->snapshot ? "process that saves" : "fork");
@@ -173,232 +171,19 @@ static void child_ready(struct loop_source *s, uint32_t events)
 		c->len -= (size_t)(end + 1 - c->line);
 		memmove(c->line, end + 1, c->len + 1);
 	}
-	if (n <= 0 || c->len == sizeof(c->line) - 1)
+	if (n <= 0 || c->len == sizeof(c->line) - 1 || (c->good && !c->freeze->snapshot))
 		child_gone(c);
-}
-
-static void report(int fd, const char *what, const char *text)
-{
-	char line[1024];
-	int n = snprintf(line, sizeof(line), "%s%s%s\n", what, *text ? " " : "", text);
-
-	write_all(fd, line, MIN((size_t)n, sizeof(line) - 1));
-}
-
-/* --- in the child --- */
-
-static int by_number(const void *a, const void *b)
-{
-	return *(const int *)a - *(const int *)b;
-}
-
-/* Closes every descriptor but the standard ones and those to keep: the parent's locks, sockets and
- * VM would live on in this process. Those to keep are sorted by it.
- */
-static void close_others(const struct machine *m, int *keep, size_t n)
-{
-	DIR *d = opendir("/proc/self/fd");
-	struct dirent *entry;
-
-	qsort(keep, n, sizeof(*keep), by_number);
-	for (unsigned int i = 0; i < m->vcpus; i++)
-		munmap(m->vcpu[i].run, m->kvm.run_size); /* it holds the whole VM */
-	while (d && (entry = readdir(d))) {
-		int fd = atoi(entry->d_name);
-
-		if (fd > STDERR_FILENO && fd != dirfd(d) &&
-		    !bsearch(&fd, keep, n, sizeof(*keep), by_number))
-			close(fd);
-	}
-	if (d)
-		closedir(d);
-}
-
-static unsigned int keep_snapshot(const struct snapshot *s, int *keep)
-{
-	unsigned int n = 0;
-
-	for (; s; s = s->parent) {
-		keep[n++] = s->dir;
-		keep[n++] = s->memory;
-	}
-	return n;
-}
-
-struct progress {
-	int fd;
-	uint64_t next; /* when the next report is due */
-};
-
-static int tell_progress(void *ctx, uint64_t done, uint64_t all)
-{
-	struct progress *p = ctx;
-	uint64_t now = now_ns();
-	char text[64];
-
-	if (now < p->next)
-		return 0;
-	p->next = now + PROGRESS_NS;
-	snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64, done, all);
-	report(p->fd, "progress", text);
-	return 0;
-}
-
-/* What the manifest says of the VM. */
-static void describe(const struct machine *m, struct snapshot_manifest *out)
-{
-	const char *kernel = m->config.kernel ? m->config.kernel : "";
-
-	out->source.len = (uint32_t)snprintf(out->source.s, sizeof(out->source.s), "%s",
-					     m->rundir->id);
-	out->kernel.len = (uint32_t)snprintf(out->kernel.s, sizeof(out->kernel.s), "%s", kernel);
-	out->cpus = m->config.cpus;
-	out->agent = m->mark[MARK_READY];
-	out->has_root = m->config.has_root;
-	out->disks = m->config.disks;
-}
-
-/* Whether the snapshot that memory was mapped from is still there: else all has to be saved. */
-static bool parent_there(const struct snapshot *s)
-{
-	struct snapshot *now = calloc(1, sizeof(*now));
-	struct err ignored;
-	bool there = now && s && !snapshot_read_manifest(now, s->path, &ignored) &&
-		     !memcmp(now->m.uuid, s->m.uuid, sizeof(now->m.uuid));
-
-	if (now)
-		snapshot_close(now);
-	free(now);
-	return there && (!s->parent || parent_there(s->parent));
-}
-
-static _Noreturn void save_and_exit(struct freeze *f, struct snapshot_disk *disk, int fd)
-{
-	struct snapshot_manifest *manifest = calloc(1, sizeof(*manifest));
-	const struct snapshot *parent = f->m->snapshot;
-	int keep[2 * MEMFILE_LAYERS + 3] = {fd, f->draft.at, f->draft.dir};
-	struct progress progress = {.fd = fd, .next = now_ns() + PROGRESS_NS};
-	struct err e;
-	int r;
-
-	close_others(f->m, keep, 3 + keep_snapshot(parent, keep + 3));
-	if (!manifest)
-		r = err_set(&e, ENOMEM, "out of memory");
-	else {
-		describe(f->m, manifest);
-		manifest->unsummed = f->stop && f->m->config.sum_later;
-		r = snapshot_fill(&f->draft, manifest, disk, &f->state, &f->m->mem, parent,
-				  parent_there(parent), tell_progress, &progress, &e);
-	}
-	if (!r)
-		r = snapshot_publish(&f->draft, &e);
-	report(fd, r ? "error" : "ok", r ? e.text : "");
-	_exit(r ? 1 : 0);
-}
-
-/* A fork's configuration is its parent's; its console is a log of its own. */
-static void become(struct clone *c, struct freeze *f, const struct state_reader *state)
-{
-	c->config = f->m->config;
-	c->config.agent = has_agent(f->m);
-	c->config.no_signals = false;
-	c->config.cgroup = (struct cgroup_config){NULL}; /* it is in its parent's */
-	c->config.fills = c->config.share_fills = 0; /* they are, if its parent was a clone */
-	c->config.console = (struct console_config){.mode = CONSOLE_LOG};
-	/* Its networks stay the parent's alone. */
-	memset(c->config.net, 0, sizeof(c->config.net));
-	c->source = (struct machine_source){
-		.state = state, .snapshot = f->m->snapshot, .parent = f->m};
-}
-
-static unsigned int keep_disks(const struct machine *m, int *keep)
-{
-	unsigned int n = 0;
-
-	for (unsigned int i = 0; i < m->config.disks; i++) {
-		const struct disk *d = m->disk[i];
-
-		keep[n++] = d->image.fd;
-		keep[n++] = d->spare;
-		for (uint32_t k = 1; k < d->now.files; k++)
-			keep[n++] = d->layer[k - 1]->fd;
-	}
-	return n;
-}
-
-/* What the guest has open in shares, into keep (NULL: only counted). Returns how many. */
-static size_t keep_shares(const struct machine *m, int *keep)
-{
-	size_t n = 0;
-
-	for (unsigned int i = 0; i < m->config.shares; i++)
-		if (m->share[i].server)
-			n += fuse_server_fds(m->share[i].server, keep ? keep + n : NULL);
-	return n;
-}
-
-/* Says "id NAME" instead of the byte that a starter waits for. */
-static void fork_ready(struct launch *l, const struct rundir *vm)
-{
-	report(l->fd, "id", vm->id);
-	close(l->fd);
-	l->fd = -1;
-}
-
-static _Noreturn void live_on(struct freeze *f, int fd)
-{
-	size_t room = MACHINE_MAX_DISKS * (SNAPSHOT_DISK_LAYERS + 2) + 2 * MEMFILE_LAYERS + 1 +
-		      keep_shares(f->m, NULL);
-	int *keep = malloc(room * sizeof(*keep));
-	struct clone *c = calloc(1, sizeof(*c));
-	struct state_reader state;
-	size_t n = 0;
-	struct err e;
-	int status = EXIT_FAILURE, r;
-
-	if (!keep) {
-		report(fd, "error", "out of memory");
-		_exit(status);
-	}
-	keep[n++] = fd;
-	n += keep_snapshot(f->m->snapshot, keep + n);
-	n += keep_disks(f->m, keep + n);
-	n += keep_shares(f->m, keep + n);
-	close_others(f->m, keep, n);
-	free(keep);
-	r = launch_background(&e);
-	if (!r)
-		r = c ? state_open(&state, f->state.data, f->state.len, SNAPSHOT_STATE_KIND, "fork",
-				   &e)
-		      : err_set(&e, ENOMEM, "out of memory");
-	if (!r)
-		r = rundir_create(&c->rundir, *f->name ? f->name : NULL, &e);
-	if (!r) {
-		become(c, f, &state);
-		c->config.console.dir = c->rundir.dir;
-		c->launch = (struct launch){.fd = fd, .say = fork_ready};
-		status = clone_run(c, &e);
-		if (!status)
-			_exit(0);
-	}
-	if (c && c->launch.fd < 0 && !r)
-		log_line("%s", e.text);
-	else
-		report(fd, "error", e.text);
-	_exit(status);
 }
 
 /* --- the standstill --- */
 
-static int watch_child(struct freeze *f, int process, int fd)
+static int watch_child(struct freeze *f, int fd)
 {
 	struct freeze_child *c = &f->child[f->made];
 
-	*c = (struct freeze_child){
-		.freeze = f, .process = process, .pipe = {.fd = fd, .ready = child_ready}};
+	*c = (struct freeze_child){.freeze = f, .pipe = {.fd = fd, .ready = child_ready}};
 	if (loop_add(&f->m->loop, &c->pipe, EPOLLIN)) {
 		close(fd);
-		close(process);
 		return -ENOMEM;
 	}
 	f->made++;
@@ -412,14 +197,14 @@ static int make_child(struct freeze *f, struct snapshot_disk *disk, struct err *
 	int fd[2];
 	pid_t pid;
 
-	if (pipe2(fd, O_CLOEXEC))
-		return err_sys(e, "cannot make a pipe");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd))
+		return err_sys(e, "cannot make a socket");
 	pid = fork();
 	if (!pid) {
 		close(fd[0]);
 		if (f->snapshot)
-			save_and_exit(f, disk, fd[1]);
-		live_on(f, fd[1]);
+			freeze_save(f, disk, fd[1]);
+		freeze_live_on(f, fd[1]);
 	}
 	close(fd[1]);
 	if (pid < 0) {
@@ -427,7 +212,7 @@ static int make_child(struct freeze *f, struct snapshot_disk *disk, struct err *
 		return err_sys(e, "cannot make a process");
 	}
 	fcntl(fd[0], F_SETFL, O_NONBLOCK);
-	if (watch_child(f, (int)syscall(SYS_pidfd_open, pid, 0), fd[0]))
+	if (watch_child(f, fd[0]))
 		return err_set(e, ENOMEM, "out of memory");
 	return 0;
 }
@@ -547,7 +332,7 @@ static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 	*f->failed.text = 0;
 	if (m->config.agent && !m->mark[MARK_READY])
 		return err_set(e, EAGAIN, "the guest's agent is not ready yet");
-	if (!has_agent(m))
+	if (!freeze_agent(m))
 		return f->prepare ? err_set(e, ENOTSUP, "the guest has no agent") : 0;
 	if (!f->prepare)
 		return freeze_guest(f, e);
@@ -560,11 +345,13 @@ static int busy(struct err *e)
 	return err_set(e, EBUSY, "a snapshot or fork of this VM is under way");
 }
 
-int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *name,
-		    enum control_snapshot how, struct err *e)
+int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *place,
+		    const char *name, enum control_snapshot how, struct err *e)
 {
-	int r = f->busy ? busy(e) : snapshot_draft(&f->draft, at, name, e);
+	int r = f->busy ? busy(e) : keeper_replaceable(f->m->rundir, at, name, e);
 
+	if (!r)
+		r = snapshot_draft(&f->draft, at, place, name, e);
 	if (r) {
 		close(at);
 		return r;
@@ -579,7 +366,7 @@ int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, cons
 		return r;
 	}
 	f->busy = true;
-	if (!has_agent(f->m))
+	if (!freeze_agent(f->m))
 		stand_still(f);
 	return 0;
 }
@@ -601,7 +388,7 @@ int freeze_fork(struct freeze *f, struct control_ticket ticket, const char *name
 	if (r)
 		return r;
 	f->busy = true;
-	if (!has_agent(f->m))
+	if (!freeze_agent(f->m))
 		stand_still(f);
 	return 0;
 }

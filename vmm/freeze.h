@@ -11,7 +11,8 @@
  * inherited.
  *
  * The child has one thread and a copy of everything; it closes what is the parent's (locks, sockets,
- * streams) before it does anything else. It reports through a pipe. One operation at a time.
+ * streams) before it does anything else. It reports through a socket, on which a fork is also told whether it may stay: if one
+ * of several cannot be made, none is. One operation at a time.
  */
 #ifndef UVM_VMM_FREEZE_H
 #define UVM_VMM_FREEZE_H
@@ -31,7 +32,6 @@ struct freeze_child {
 	struct loop_source pipe; /* fd -1: none */
 	char line[1024];	 /* what it said and was not yet understood */
 	size_t len;
-	int process; /* pidfd; -1: none */
 	bool good; /* it has said that all is well */
 };
 
@@ -59,10 +59,10 @@ struct freeze {
 void freeze_init(struct freeze *f, struct machine *m);
 
 /* Begins; the answer goes to the ticket's client. at: the directory in which the snapshot is to be
- * called name, taken over. Returns 0, or -errno with a message if it was not begun.
+ * called name, taken over; place: its path, or empty. Returns 0, or -errno with a message if it was not begun.
  */
-int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *name,
-		    enum control_snapshot how, struct err *e);
+int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *place,
+		    const char *name, enum control_snapshot how, struct err *e);
 int freeze_fork(struct freeze *f, struct control_ticket ticket, const char *name, unsigned int n,
 		struct err *e);
 

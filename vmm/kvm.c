@@ -78,6 +78,11 @@ int kvm_open(struct kvm *k, struct err *e)
 	return 0;
 }
 
+void kvm_adopt(struct kvm *k, const struct kvm *parent)
+{
+	*k = (struct kvm){.dev = parent->dev, .vm = -1};
+}
+
 int kvm_cap(const struct kvm *k, int cap)
 {
 	int r = kvm_ioctl(k->dev, KVM_CHECK_EXTENSION, (void *)(long)cap);

@@ -38,6 +38,9 @@ extern const struct kvm_cap kvm_caps[]; /* ends with a NULL name */
  */
 int kvm_open(struct kvm *k, struct err *e);
 
+/* In a live fork: takes over its parent's /dev/kvm, which is nobody's address space's, unlike a VM. */
+void kvm_adopt(struct kvm *k, const struct kvm *parent);
+
 /* KVM_CHECK_EXTENSION (4.4): 0 if absent, else a positive value that depends on the capability. */
 int kvm_cap(const struct kvm *k, int cap);
 

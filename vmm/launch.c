@@ -15,13 +15,14 @@
 
 #include "vmm/cmd.h"
 #include "vmm/journal.h"
+#include "vmm/keeper.h"
 #include "vmm/log.h"
 #include "vmm/util.h"
 
-int launch_background(struct err *e)
+int launch_background(int null, struct err *e)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
+	if (null < 0)
+		null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (setsid() < 0 || null < 0)
 		return err_sys(e, "cannot go to the background");
 	dup2(null, STDIN_FILENO);
@@ -42,7 +43,7 @@ int launch_fork(struct launch *l, struct err *e)
 	if (l->pid > 0)
 		return 0;
 	l->say = NULL;
-	if (l->pid == 0 && !launch_background(e))
+	if (l->pid == 0 && !launch_background(-1, e))
 		return 1;
 	close(l->fd);
 	return l->pid < 0 ? err_sys(e, "cannot start a process in the background") : -EPERM;
@@ -100,7 +101,7 @@ void launch_ready(struct launch *l, const struct rundir *vm)
 		return;
 	}
 	if (write_all(l->fd, "r", 1)) /* the starter is gone, nobody knows of this VM */
-		kill(getpid(), SIGTERM);
+		end_set(l->end, END_STOPPED, "ended, as whoever started it is gone");
 	l->ready = true;
 	if (!l->held)
 		over(l);
@@ -168,6 +169,7 @@ int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct e
 {
 	int status = EXIT_FAIL;
 
+	l->end = &m->end;
 	if (!r)
 		r = machine_run(m, e);
 	if (!r)
@@ -178,7 +180,7 @@ int launch_run(struct launch *l, struct machine *m, int r, bool timing, struct e
 		l->ended(l, &m->end);
 	else
 		journal_exit(m->rundir, status, r ? e->text : m->end.text);
-	rundir_remove(m->rundir);
+	keeper_remove(m->rundir);
 	if (l->fd >= 0 && !l->ready && !status) {
 		err_set(e, 0, "the guest ended before its agent was ready");
 		status = EXIT_FAIL;

@@ -23,6 +23,7 @@ struct launch {
 	void (*say)(struct launch *l, const struct rundir *vm);
 	/* What is to be done when the VM has ended, before its directory goes. Or NULL. */
 	void (*ended)(struct launch *l, const struct end *end);
+	struct end *end; /* in the VM's process: the machine's; launch_run's */
 	bool quiet; /* that it ended as it should is not worth a line */
 };
 
@@ -31,8 +32,10 @@ struct launch {
  */
 int launch_fork(struct launch *l, struct err *e);
 
-/* Makes this process such a one. Returns 0 or -errno. */
-int launch_background(struct err *e);
+/* Makes this process such a one. null: /dev/null, where it cannot be opened any more, else -1. Returns 0
+ * or -errno.
+ */
+int launch_background(int null, struct err *e);
 
 /* In the starter: waits until it is ready. Returns 0, or the exit status for the starter, with a
  * message if the VM's process has not printed one itself; that process has ended then.

@@ -2,6 +2,7 @@
 #include "vmm/machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,7 +15,9 @@
 #include "guest/image.h"
 #include "vmm/attach.h"
 #include "vmm/boot.h"
+#include "vmm/jail.h"
 #include "vmm/journal.h"
+#include "vmm/keeper.h"
 #include "vmm/log.h"
 #include "vmm/machine_state.h"
 #include "vmm/vcpu_state.h"
@@ -273,7 +276,7 @@ static int add_vsock(struct machine *m, struct err *e)
 	struct irq irq;
 	int r = new_line(m, LAYOUT_VIRTIO_GSI, &irq, e);
 
-	vsock_unix_init(&m->vsock_host, m->rundir->dir, RUNDIR_VSOCK, &m->vsock, &m->loop);
+	vsock_unix_init(&m->vsock_host, rundir_sockets(m->rundir), RUNDIR_VSOCK, &m->vsock, &m->loop);
 	if (!r)
 		r = virtio_vsock_init(&m->vsock, &m->mem, GUEST_CID, &m->vsock_host.host, irq,
 				      &m->loop, e);
@@ -447,12 +450,13 @@ static size_t status(void *ctx, char *text, size_t size)
 	pid_t pid = rundir_pid(m->rundir, &none); /* which others know us by */
 	int n = snprintf(text, size,
 			 "id %s\npid %d\nstate %s\nagent %s\ncpus %u\nmemory %" PRIu64
-			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\nsandbox %s\n",
+			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\nsandbox %s\njail %s\n",
 			 m->rundir->id, (int)(pid > 0 ? pid : getpid()), m->paused ? "paused" : "running",
 			 m->mark[MARK_READY] ? "ready" : "no",
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
-			 console[m->config.console.mode], m->confine.on ? "on" : "none");
+			 console[m->config.console.mode], m->confine.on ? "on" : "none",
+			 m->jailed ? "on" : "none");
 	size_t len = MIN((size_t)MAX(n, 0), size - 1);
 
 	for (unsigned int i = 0; i < m->config.nets && size - len > NET_DESCRIBED; i++)
@@ -599,12 +603,12 @@ static int watch_signals(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch signals: %s", strerror(-r)) : 0;
 }
 
-static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *name,
-		       enum control_snapshot how, struct err *e)
+static int do_snapshot(void *ctx, struct control_ticket ticket, int at, const char *place,
+		       const char *name, enum control_snapshot how, struct err *e)
 {
 	struct machine *m = ctx;
 
-	return freeze_snapshot(&m->freeze, ticket, at, name, how, e);
+	return freeze_snapshot(&m->freeze, ticket, at, place, name, how, e);
 }
 
 static int do_fork(void *ctx, struct control_ticket ticket, const char *name, unsigned int n,
@@ -678,7 +682,7 @@ static int open_control(struct machine *m, struct err *e)
 	m->control.pause = set_paused;
 	m->control.balloon = set_balloon;
 	m->control.ctx = m;
-	return control_init(&m->control, m->rundir->dir, e);
+	return control_init(&m->control, rundir_sockets(m->rundir), e);
 }
 
 /* --- the doors: what clients need to reach the VM ---
@@ -732,15 +736,38 @@ static int add_doors(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch a timer: %s", strerror(-r)) : 0;
 }
 
-/* What comes before the memory has its content. */
-static void begin(struct machine *m, const struct machine_config *cfg, struct rundir *rundir)
+/* Whether the VM's process is to be in a jail. Not where its parts go by path yet: a share, an OCI runtime's
+ * root, a template that completes itself.
+ */
+static bool wants_jail(const struct machine_config *cfg)
 {
+	const struct confine_needs *c = &cfg->confine;
+
+	return !c->none && !c->runtime && !c->paths && !cfg->shares && jail_possible();
+}
+
+/* What comes before the memory has its content; so the keeper is small. A fork has one already. */
+static int begin(struct machine *m, const struct machine_config *cfg, struct rundir *rundir,
+		 const struct machine_source *src, struct err *e)
+{
+	int r = 0;
+
 	m->config = *cfg;
 	m->rundir = rundir;
 	m->end.loop = &m->loop;
 	m->console.out.fd = -1;
 	if (!m->mark[MARK_START])
 		mark(m, MARK_START);
+	m->null = -1;
+	if (src && src->parent) {
+		m->jailed = src->parent->jailed;
+		m->null = src->parent->null;
+	} else if (wants_jail(cfg)) {
+		m->jailed = true;
+		m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		r = keeper_start(rundir, src ? src->snapshot : NULL, e);
+	}
+	return r;
 }
 
 /* What comes after the VM exists: its devices, which nobody has used yet. */
@@ -774,9 +801,10 @@ int machine_init(struct machine *m, const struct machine_config *cfg, struct run
 	struct boot_entry entry;
 	int r;
 
-	begin(m, cfg, rundir);
+	r = begin(m, cfg, rundir, NULL, e);
 	/* What the user named comes first, so that a wrong name is said before anything is made. */
-	r = open_disks(m, NULL, e);
+	if (!r)
+		r = open_disks(m, NULL, e);
 	if (!r)
 		r = open_shares(m, NULL, e);
 	if (!r)
@@ -836,13 +864,16 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 {
 	int r;
 
-	begin(m, cfg, rundir);
-	r = open_disks(m, src, e);
+	r = begin(m, cfg, rundir, src, e);
+	if (!r)
+		r = open_disks(m, src, e);
 	if (!r)
 		r = open_shares(m, src, e);
 	if (!r)
 		r = open_nets(m, e);
-	if (!r)
+	if (!r && src->parent)
+		kvm_adopt(&m->kvm, &src->parent->kvm);
+	else if (!r)
 		r = kvm_open(&m->kvm, e);
 	if (!r)
 		r = map_memory(m, src, e);
@@ -916,6 +947,8 @@ static int give_up(struct machine *m, struct err *e)
 	m->config.confine.shares = m->config.shares;
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);
+	if (!r && m->jailed)
+		r = m->confine.on ? jail_move(m->rundir, e) : jail_enter(m->rundir, m->snapshot, e);
 	return r ? r : confine(&m->confine, &m->config.confine, e);
 }
 

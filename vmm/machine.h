@@ -106,6 +106,8 @@ struct machine {
 	struct trace trace;
 	struct freeze freeze;
 	struct confine confine;
+	bool jailed; /* in a jail, or to be when it runs */
+	int null;    /* then: /dev/null, for forks */
 	struct disk *disk[MACHINE_MAX_DISKS]; /* config.disks of them */
 	struct virtio_balloon balloon;
 	struct virtio_rng rng;

@@ -46,6 +46,7 @@ struct mem {
 	struct mem_region region[2]; /* below the hole; above it */
 	unsigned int count;
 	uint64_t size; /* of all regions together, bytes */
+	int pagemap;   /* /proc/self/pagemap, for a process that cannot open it itself; 0: it can */
 };
 
 /* What the guest has, bytes. */

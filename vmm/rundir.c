@@ -20,6 +20,11 @@
 #define KEEP	    "keep"
 #define ROOT_SYSTEM "/run/uvm"
 
+int rundir_sockets(const struct rundir *r)
+{
+	return r->keeper >= 0 ? AT_FDCWD : r->dir;
+}
+
 bool rundir_id_valid(const char *id)
 {
 	static const char alnum[] =
@@ -177,6 +182,7 @@ int rundir_create(struct rundir *r, const char *id, struct err *e)
 			"id '%s' is not valid: use 1 to %d letters, digits, '.', '_' and '-', "
 			"beginning with a letter or digit",
 			id, RUNDIR_ID_MAX);
+	r->keeper = -1;
 	r->root = open_root(true, e);
 	if (r->root < 0)
 		return r->root;
@@ -226,7 +232,8 @@ void rundir_release(struct rundir *r)
 {
 	close(r->lock);
 	close(r->dir);
-	close(r->root);
+	if (r->root >= 0)
+		close(r->root);
 }
 
 int rundir_keep(const struct rundir *r, struct err *e)
@@ -292,6 +299,7 @@ int rundir_open_any(struct rundir *r, const char *id, bool *running, struct err 
 	int error;
 
 	*running = false;
+	r->keeper = -1;
 	if (!rundir_id_valid(id))
 		return err_set(e, EINVAL, "'%s' is not a VM's id", id);
 	snprintf(r->id, sizeof(r->id), "%s", id);

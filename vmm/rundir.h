@@ -36,8 +36,14 @@
 
 struct rundir {
 	int root, dir, lock; /* descriptors: all VMs' directory, this VM's, its lock file */
+	int keeper; /* of a VM in a jail, which has no root: a socket (vmm/keeper.h); else -1 */
 	char id[RUNDIR_ID_MAX + 1];
 };
+
+/* The directory of the VM's sockets, for vmm/sock.h: a process in a jail has it as its working directory,
+ * and no /proc to name another by.
+ */
+int rundir_sockets(const struct rundir *r);
 
 /* Whether id can name a VM: 1 to RUNDIR_ID_MAX letters, digits, '.', '_', '-', the first of them
  * a letter or digit.

@@ -17,7 +17,9 @@ static int address(struct sockaddr_un *a, int dir, const char *name)
 
 	memset(a, 0, sizeof(*a));
 	a->sun_family = AF_UNIX;
-	n = snprintf(a->sun_path, sizeof(a->sun_path), "/proc/self/fd/%d/%s", dir, name);
+	n = dir == AT_FDCWD
+		    ? snprintf(a->sun_path, sizeof(a->sun_path), "%s", name)
+		    : snprintf(a->sun_path, sizeof(a->sun_path), "/proc/self/fd/%d/%s", dir, name);
 	return n < (int)sizeof(a->sun_path) ? 0 : -ENAMETOOLONG;
 }
 

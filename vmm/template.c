@@ -213,18 +213,9 @@ static void complete(const struct vm *vm)
  */
 static void close_others(const struct vm *vm)
 {
-	const int own[] = {vm->rundir.root, vm->rundir.dir, vm->rundir.lock, vm->launch.fd, vm->lock};
-	int from = STDERR_FILENO + 1, next;
+	int own[] = {vm->rundir.root, vm->rundir.dir, vm->rundir.lock, vm->launch.fd, vm->lock};
 
-	do {
-		next = INT_MAX;
-		for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-			if (own[i] >= from && own[i] < next)
-				next = own[i];
-		if (next > from)
-			syscall(SYS_close_range, from, next == INT_MAX ? ~0u : next - 1u, 0u);
-		from = next == INT_MAX ? next : next + 1;
-	} while (next != INT_MAX);
+	fds_close_others(STDERR_FILENO + 1, own, ARRAY_SIZE(own));
 }
 
 /* The VM's process. */
@@ -238,6 +229,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 				     .memory = t->memory,
 				     .cpus = t->cpus,
 				     .sum_later = true,
+				     .confine = {.paths = true}, /* complete() */
 				     .cpu_template = t->cpu,
 				     .console = {.mode = CONSOLE_LOG, .dir = vm->rundir.dir}};
 	struct err e = {{0}};

@@ -40,6 +40,11 @@ int pread_all(int fd, void *buf, size_t len, off_t offset);
  */
 int write_all(int fd, const void *buf, size_t len);
 
+/* Closes every descriptor from `from` on but the n in keep, which it sorts; numbers below `from` in it do
+ * not count.
+ */
+void fds_close_others(int from, int *keep, size_t n);
+
 /* Puts more at the end of a text of *len bytes, and adds to *len what there would be with room for it: with
  * *len >= size it is cut.
  */

@@ -20,10 +20,11 @@ static size_t say(void *ctx, char *text, size_t size)
 	return size > 5 ? (memcpy(text, "id a\n", 5), 5) : 0;
 }
 
-static int take_snapshot(void *ctx, struct control_ticket t, int at, const char *name, enum control_snapshot how,
+static int take_snapshot(void *ctx, struct control_ticket t, int at, const char *place,
+			 const char *name, enum control_snapshot how,
 			 struct err *e)
 {
-	(void)ctx, (void)t, (void)how;
+	(void)ctx, (void)t, (void)place, (void)how;
 	close(at);
 	return err_set(e, EINVAL, "no snapshot '%s'", name);
 }

@@ -81,12 +81,12 @@ different()
 	same "different names and numbers of $n guests" $((4 * n)) "$(sort -u "$dir/identities" | wc -l)"
 }
 
-# Processes of uvm, whoever started them.
+# Processes of uvm, whoever started them, without VMs' keepers, which go with them.
 processes()
 {
 	local p n=0
 	for p in /proc/[0-9]*; do
-		[ "$p/exe" -ef "$uvm" ] && n=$((n + 1))
+		[ "$p/exe" -ef "$uvm" ] && ! grep -qsx uvm-keeper "$p/comm" && n=$((n + 1))
 	done
 	echo $n
 }

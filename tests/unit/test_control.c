@@ -35,6 +35,7 @@ static struct {
 	struct control_ticket ticket;
 	int at, result;
 	enum control_snapshot how;
+	char place[64];
 	bool at_once;
 	unsigned int n, calls;
 	char name[CONTROL_LINE];
@@ -50,14 +51,15 @@ static int begin(struct control_ticket ticket, const char *name)
 	return begun.result ? err_set(&e, -begun.result, "not today") : 0;
 }
 
-static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *name, enum control_snapshot how,
-		    struct err *why)
+static int snapshot(void *ctx, struct control_ticket ticket, int at, const char *place,
+		    const char *name, enum control_snapshot how, struct err *why)
 {
 	int r = begin(ticket, name);
 
 	(void)ctx;
 	*why = e;
 	begun.at = at;
+	snprintf(begun.place, sizeof(begun.place), "%s", place);
 	begun.how = how;
 	ck_that(fcntl(at, F_GETFD) == FD_CLOEXEC);
 	close(at);
@@ -417,6 +419,11 @@ START_TEST(answer_that_comes_later)
 	control_answer(&control, begun.ticket, "ok\n\n", 4); /* once */
 	control_progress(&control, begun.ticket, "progress 2 2\n", 13);
 	ck_assert_str_eq(get(fd), "");
+	ck_assert_str_eq(begun.place, "");
+	put(fd, "place tmp\n");
+	ck_assert_str_eq(get(fd), "error place takes an absolute path\n\n");
+	put(fd, "place /a place\n");
+	ck_assert_str_eq(get(fd), "ok\n\n");
 	put_with(fd, "snapshot-stop b\n", &tmp_dir, 1);
 	ck_assert_int_eq(begun.how, CONTROL_STOP);
 	control_answer(&control, begun.ticket, "ok\n\n", 4);

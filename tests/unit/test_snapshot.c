@@ -102,7 +102,7 @@ static int try_make(int dir, const char *name, const char *disk, const struct sn
 	struct snapshot_file sections = {.size = 77};
 	struct state_writer w;
 	struct snapshot_draft draft;
-	int r = snapshot_draft(&draft, dir, name, &e);
+	int r = snapshot_draft(&draft, dir, tmp, name, &e);
 
 	if (r)
 		return r;
@@ -118,7 +118,7 @@ static int try_make(int dir, const char *name, const char *disk, const struct sn
 	if (!r)
 		r = snapshot_fill(&draft, &m, &d, &w, &mem, parent, parent, NULL, NULL, &e);
 	if (!r)
-		r = snapshot_publish(&draft, &e);
+		r = snapshot_publish(&draft, parent, &e);
 	state_discard(&w);
 	snapshot_drop(&draft);
 	return r;
@@ -273,10 +273,10 @@ START_TEST(names)
 	struct snapshot_draft d;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		ck_refused(snapshot_draft(&d, at, bad[i], &e), EINVAL, "not a name");
+		ck_refused(snapshot_draft(&d, at, tmp, bad[i], &e), EINVAL, "not a name");
 	memset(longest, 'n', NAME_MAX);
 	longest[NAME_MAX] = 0;
-	ck_that(snapshot_draft(&d, at, longest, &e) < 0);
+	ck_that(snapshot_draft(&d, at, tmp, longest, &e) < 0);
 	longest[NAME_MAX - 1] = 0;
 	ck_ok(try_make(at, longest, NULL, NULL));
 	ck_assert_str_eq(listing(tmp), longest);
@@ -991,14 +991,14 @@ START_TEST(parent_removed_meanwhile)
 	make("a");
 	map("a", &s);
 	for (unsigned int i = 0; i < 2; i++) {
-		ck_ok(snapshot_draft(&d, at, "b", &e));
+		ck_ok(snapshot_draft(&d, at, tmp, "b", &e));
 		state_begin(&w, SNAPSHOT_STATE_KIND);
 		ck_ok(snapshot_fill(&d, &m, NULL, &w, &mem, &s, true, NULL, NULL, &e));
 		state_discard(&w);
 		ck_ok(snapshot_remove(at, "a", &e));
 		if (i) /* another in its place */
 			make("a");
-		ck_refused(snapshot_publish(&d, &e), ESTALE, "/a was removed while");
+		ck_refused(snapshot_publish(&d, &s, &e), ESTALE, "/a was removed while");
 		snapshot_drop(&d);
 		if (!i)
 			make("a");
@@ -1058,15 +1058,15 @@ START_TEST(not_over_other_things)
 	ck_refused(try_make(at, "dangling", NULL, NULL), ENOTEMPTY, "dangling is there");
 	ck_that(!faccessat(at, "dir", F_OK, 0) && !faccessat(at, "file", F_OK, 0));
 	/* One that comes while it is made. */
-	ck_ok(snapshot_draft(&d, at, "late", &e));
+	ck_ok(snapshot_draft(&d, at, tmp, "late", &e));
 	fill(&d);
 	ck_that(!mkdirat(at, "late", 0700));
-	ck_refused(snapshot_publish(&d, &e), ENOTEMPTY, "late is there");
+	ck_refused(snapshot_publish(&d, NULL, &e), ENOTEMPTY, "late is there");
 	snapshot_drop(&d);
 	ck_that(!faccessat(at, "late", F_OK, 0));
 	/* One that is not filled. */
-	ck_ok(snapshot_draft(&d, at, "empty", &e));
-	ck_refused(snapshot_publish(&d, &e), ENOENT, "manifest");
+	ck_ok(snapshot_draft(&d, at, tmp, "empty", &e));
+	ck_refused(snapshot_publish(&d, NULL, &e), ENOENT, "manifest");
 	snapshot_drop(&d);
 	ck_assert_ptr_null(strstr(listing(tmp), TEMP));
 }
@@ -1087,7 +1087,7 @@ START_TEST(dropped)
 	struct snapshot_draft d;
 	unsigned int before = open_fds();
 
-	ck_ok(snapshot_draft(&d, at, "s", &e));
+	ck_ok(snapshot_draft(&d, at, tmp, "s", &e));
 	ck_ok(files_write(d.dir, "memory", "x", 1, &e));
 	snapshot_drop(&d);
 	ck_assert_str_eq(listing(tmp), "");
@@ -1113,8 +1113,8 @@ START_TEST(swept)
 	ck_that(!mkdirat(at, TEMP "locked", 0700));
 	lock = openat(at, TEMP "locked", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	ck_that(!flock(lock, LOCK_EX | LOCK_NB));
-	ck_ok(snapshot_draft(&live, at, "s", &e));
-	ck_ok(snapshot_draft(&d, at, "t", &e));
+	ck_ok(snapshot_draft(&live, at, tmp, "s", &e));
+	ck_ok(snapshot_draft(&d, at, tmp, "t", &e));
 	ck_that(faccessat(at, TEMP "dead", F_OK, 0));
 	ck_that(!faccessat(at, TEMP "locked", F_OK, 0));
 	ck_that(!faccessat(at, live.temp, F_OK, 0) && !faccessat(at, d.temp, F_OK, 0));
@@ -1122,7 +1122,7 @@ START_TEST(swept)
 	snapshot_drop(&d);
 	snapshot_drop(&live);
 	close(lock);
-	ck_ok(snapshot_draft(&d, at, "t", &e));
+	ck_ok(snapshot_draft(&d, at, tmp, "t", &e));
 	ck_that(faccessat(at, TEMP "locked", F_OK, 0));
 	snapshot_drop(&d);
 }
@@ -1153,7 +1153,7 @@ START_TEST(side_by_side)
 			snprintf(name, sizeof(name), "%u", i);
 			for (unsigned int k = 0; k < ROUNDS; k++) {
 				struct snapshot_draft d;
-				int r = snapshot_draft(&d, at, name, &e);
+				int r = snapshot_draft(&d, at, tmp, name, &e);
 
 				if (!r)
 					r = files_write(d.dir, "x", "x", 1, &e);
@@ -1416,10 +1416,10 @@ START_TEST(plain_rename)
 	ck_assert_str_eq(listing(tmp), "s");
 	ck_assert_uint_eq(value_at("s", 7), 2);
 	/* Not over what is something else. */
-	ck_ok(snapshot_draft(&d, at, "late", &e));
+	ck_ok(snapshot_draft(&d, at, tmp, "late", &e));
 	fill(&d);
 	ck_that(!mkdirat(at, "late", 0700));
-	ck_refused(snapshot_publish(&d, &e), ENOTEMPTY, "late is there");
+	ck_refused(snapshot_publish(&d, NULL, &e), ENOTEMPTY, "late is there");
 	snapshot_drop(&d);
 	ck_that(!unlinkat(at, "late", AT_REMOVEDIR));
 	make_child("t", "s", 1, 9);
@@ -1438,10 +1438,10 @@ START_TEST(plain_rename_fails)
 	rename_plainly();
 	fill_memory(1);
 	make("s");
-	ck_ok(snapshot_draft(&d, at, "s", &e));
+	ck_ok(snapshot_draft(&d, at, tmp, "s", &e));
 	fill(&d);
 	ck_that(!renameat(at, d.temp, at, "elsewhere"));
-	ck_refused(snapshot_publish(&d, &e), ENOENT, "cannot give snapshot s its name");
+	ck_refused(snapshot_publish(&d, NULL, &e), ENOENT, "cannot give snapshot s its name");
 	snapshot_drop(&d);
 	ck_ok(check("s", SNAPSHOT_READ_ALL));
 	ck_assert_uint_eq(value_at("s", 7), 1);

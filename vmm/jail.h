@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * jail: what a VM's process can name of the host's files once its guest runs: nothing.
+ *
+ * Its root becomes a directory that has been removed, which is empty and stays so, as nothing can be made
+ * in it. What it still needs are directories that it holds open: its run directory, which is also its
+ * working directory, for the names of sockets; and those of the snapshots that it is a clone of. Each is
+ * the root of a mount of its own (open_tree), so that ".." does not lead out of it, as it would from any
+ * other descriptor. What goes by path is the keeper's to do (vmm/keeper.h).
+ *
+ * A mount namespace of its own would add nothing: no call that could use one is in the process's table
+ * (confine_calls.c), and it would cost a start more than all of this.
+ */
+#ifndef UVM_VMM_JAIL_H
+#define UVM_VMM_JAIL_H
+
+#include <stdbool.h>
+
+#include "snapshot/snapshot.h"
+#include "vmm/rundir.h"
+
+/* Whether this process can make itself one: as root, it has the rights. */
+bool jail_possible(void);
+
+/* Another descriptor (O_PATH) of a directory, from which ".." does not lead. Returns it or -errno. */
+int jail_detach(int dir);
+
+/* The same, for reading (not O_PATH). */
+int jail_detach_readable(int dir);
+
+/* Goes in. vm's directory and those of the snapshots are replaced, under the same numbers. Before
+ * confine(), which takes away the rights that this needs. Returns 0 or -errno.
+ */
+int jail_enter(const struct rundir *vm, const struct snapshot *from, struct err *e);
+
+/* In a live fork of a process that is in one: its own directory takes the place of its parent's. */
+int jail_move(const struct rundir *vm, struct err *e);
+
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/jail.h"
+
+#define FDS 3 /* that an answer brings at most */
+
+enum { REMOVE, MAKE, PAGEMAP, PARENTS, REPLACE };
+
+struct request {
+	int what;
+	char name[NAME_MAX + 1]; /* MAKE: the id; empty: a random one. REPLACE: in the directory that came */
+};
+
+struct answer {
+	int result; /* 0, or -errno with the message set */
+	char id[RUNDIR_ID_MAX + 1];
+	struct err e;
+};
+
+/* --- messages --- */
+
+union fds {
+	struct cmsghdr head;
+	char space[CMSG_SPACE(FDS * sizeof(int))];
+};
+
+static int put(int to, const void *data, size_t len, const int *fd, size_t n)
+{
+	union fds control = {.head = {.cmsg_len = CMSG_LEN(n * sizeof(*fd)),
+				      .cmsg_level = SOL_SOCKET,
+				      .cmsg_type = SCM_RIGHTS}};
+	struct iovec iov = {(void *)(uintptr_t)data, len};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (n) {
+		memcpy(CMSG_DATA(&control.head), fd, n * sizeof(*fd));
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(n * sizeof(*fd));
+	}
+	return sendmsg(to, &m, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -errno;
+}
+
+/* fd gets what came along, -1 for those that did not. Returns the length, 0 at the end, or -errno. */
+static ssize_t get(int from, void *data, size_t len, int fd[FDS])
+{
+	union fds control;
+	struct iovec iov = {data, len};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	struct cmsghdr *h;
+	ssize_t n;
+
+	for (unsigned int i = 0; i < FDS; i++)
+		fd[i] = -1;
+	do
+		n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	h = n <= 0 ? NULL : CMSG_FIRSTHDR(&m);
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(h), MIN(h->cmsg_len - CMSG_LEN(0), FDS * sizeof(int)));
+	return n < 0 ? -errno : n;
+}
+
+static void close_all(const int fd[FDS])
+{
+	for (unsigned int i = 0; i < FDS; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+}
+
+/* --- in the keeper --- */
+
+struct keeper {
+	struct rundir vm;
+	int requests;
+	const struct snapshot *from;
+};
+
+static _Noreturn void keep(struct keeper *k);
+
+static void answer_make(struct keeper *k, int to, const char *id)
+{
+	struct answer a = {0};
+	struct keeper its = {.from = k->from};
+	int ends[2], pass[FDS];
+	pid_t pid;
+
+	a.result = rundir_create(&its.vm, *id ? id : NULL, &a.e);
+	if (a.result) {
+		put(to, &a, sizeof(a), NULL, 0);
+		return;
+	}
+	memcpy(a.id, its.vm.id, sizeof(a.id));
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+		a.result = err_sys(&a.e, "cannot make a socket");
+		put(to, &a, sizeof(a), NULL, 0);
+		rundir_remove(&its.vm);
+		return;
+	}
+	pid = fork();
+	if (!pid) {
+		its.requests = ends[1];
+		keep(&its);
+	}
+	close(ends[1]);
+	pass[0] = pid < 0 ? -1 : jail_detach(its.vm.dir);
+	pass[1] = its.vm.lock;
+	pass[2] = ends[0];
+	if (pid < 0) {
+		a.result = err_sys(&a.e, "cannot start a process");
+		rundir_remove(&its.vm);
+	} else if (pass[0] < 0) {
+		a.result = err_set(&a.e, -pass[0], "cannot give away a directory: %s",
+				   strerror(-pass[0]));
+	}
+	/* If it is not taken its own keeper removes it, as of any VM that has gone. */
+	put(to, &a, sizeof(a), pass, a.result ? 0 : FDS);
+	if (pass[0] >= 0)
+		close(pass[0]);
+	close(ends[0]);
+	if (pid > 0)
+		rundir_release(&its.vm);
+}
+
+/* Of whoever asks, and of nobody else: the kernel says who has made the socket. */
+static void answer_pagemap(int to)
+{
+	struct answer a = {0};
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	char path[64];
+	int fd;
+
+	if (getsockopt(to, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)peer.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	a.result = fd < 0 ? -errno : 0;
+	put(to, &a, sizeof(a), &fd, fd >= 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool are_there(const struct snapshot *s)
+{
+	struct snapshot *now = calloc(1, sizeof(*now));
+	struct err ignored;
+	bool there = now && s && !snapshot_read_manifest(now, s->path, &ignored) &&
+		     !memcmp(now->m.uuid, s->m.uuid, sizeof(now->m.uuid));
+
+	if (now)
+		snapshot_close(now);
+	free(now);
+	return there && (!s->parent || are_there(s->parent));
+}
+
+/* fd: where the answer goes to, and what came behind that. Returns false for the last. */
+static bool serve(struct keeper *k, const struct request *rq, const int fd[FDS])
+{
+	int to = fd[0];
+
+	struct answer a = {0};
+
+	switch (rq->what) {
+	case REMOVE: return false;
+	case MAKE: answer_make(k, to, rq->name); break;
+	case PAGEMAP: answer_pagemap(to); break;
+	case PARENTS:
+		a.result = are_there(k->from) ? 0 : -ENOENT;
+		put(to, &a, sizeof(a), NULL, 0);
+		break;
+	case REPLACE:
+		a.result = snapshot_removable(fd[1], rq->name, &a.e);
+		put(to, &a, sizeof(a), NULL, 0);
+		break;
+	}
+	return true;
+}
+
+/* Nothing of the VM's process's is kept open but what is needed: others wait for the ends of its pipes. */
+static void close_others(const struct keeper *k)
+{
+	int keep[] = {k->vm.root, k->vm.dir, k->vm.lock, k->requests};
+
+	fds_close_others(0, keep, ARRAY_SIZE(keep));
+}
+
+static _Noreturn void keep(struct keeper *k)
+{
+	struct request rq;
+	bool more = true;
+	int fd[FDS] = {-1, -1, -1};
+
+	setsid(); /* a terminal's signals are for the VM */
+	prctl(PR_SET_NAME, "uvm-keeper");
+	close_others(k);
+	while (more) {
+		ssize_t n = get(k->requests, &rq, sizeof(rq), fd);
+
+		if (n <= 0)
+			break;
+		rq.name[NAME_MAX] = 0;
+		more = n != sizeof(rq) || fd[0] < 0 || serve(k, &rq, fd);
+		if (more)
+			close_all(fd);
+	}
+	rundir_remove(&k->vm);
+	_exit(0); /* who waits for the removal sees its socket's end */
+}
+
+/* --- in the VM's process --- */
+
+int keeper_start(struct rundir *vm, const struct snapshot *from, struct err *e)
+{
+	struct keeper k = {.vm = *vm, .from = from};
+	int ends[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		return err_sys(e, "cannot make a socket");
+	k.requests = ends[1];
+	pid = fork();
+	if (!pid)
+		keep(&k);
+	close(ends[1]);
+	if (pid < 0) {
+		close(ends[0]);
+		return err_sys(e, "cannot start a process");
+	}
+	close(vm->root);
+	vm->root = -1;
+	vm->keeper = ends[0];
+	return 0;
+}
+
+/* Sends the request, with a directory unless that is -1, and waits for the answer. Returns its result, or
+ * -errno without a message.
+ */
+static int ask(int keeper, int what, const char *name, int dir, struct answer *a, int fd[FDS])
+{
+	struct request rq = {.what = what};
+	int ends[2], pass[2], r;
+
+	for (unsigned int i = 0; i < FDS; i++)
+		fd[i] = -1;
+	*a->e.text = 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		return -errno;
+	snprintf(rq.name, sizeof(rq.name), "%s", name ? name : "");
+	pass[0] = ends[1];
+	pass[1] = dir;
+	r = put(keeper, &rq, sizeof(rq), pass, 1u + (dir >= 0));
+	close(ends[1]);
+	if (!r)
+		r = get(ends[0], a, sizeof(*a), fd) == sizeof(*a) ? a->result : -ESRCH;
+	close(ends[0]);
+	return r;
+}
+
+void keeper_remove(struct rundir *vm)
+{
+	struct answer a;
+	int none[FDS];
+
+	if (vm->keeper < 0) {
+		rundir_remove(vm);
+		return;
+	}
+	ask(vm->keeper, REMOVE, NULL, -1, &a, none);
+	close(vm->keeper);
+	rundir_release(vm);
+}
+
+int keeper_make(const struct rundir *parent, struct rundir *vm, const char *id, struct err *e)
+{
+	struct answer a;
+	int fd[FDS], r;
+
+	if (parent->keeper < 0)
+		return rundir_create(vm, id, e);
+	r = ask(parent->keeper, MAKE, id, -1, &a, fd);
+	if (r) {
+		close_all(fd);
+		return *a.e.text ? err_set(e, -r, "%s", a.e.text)
+				 : err_set(e, -r, "cannot make a run directory: the VM's keeper is gone");
+	}
+	*vm = (struct rundir){.root = -1, .dir = fd[0], .lock = fd[1], .keeper = fd[2]};
+	memcpy(vm->id, a.id, sizeof(vm->id));
+	return 0;
+}
+
+int keeper_pagemap(const struct rundir *vm)
+{
+	struct answer a;
+	int fd[FDS], r;
+
+	if (vm->keeper < 0)
+		return -1;
+	r = ask(vm->keeper, PAGEMAP, NULL, -1, &a, fd);
+	return r ? r : fd[0];
+}
+
+bool keeper_parents(const struct rundir *vm, const struct snapshot *from)
+{
+	struct answer a;
+	int none[FDS];
+
+	return vm->keeper < 0 ? are_there(from) : !ask(vm->keeper, PARENTS, NULL, -1, &a, none);
+}
+
+int keeper_replaceable(const struct rundir *vm, int at, const char *name, struct err *e)
+{
+	struct answer a;
+	int none[FDS], r;
+
+	if (vm->keeper < 0)
+		return 0;
+	r = ask(vm->keeper, REPLACE, name, at, &a, none);
+	if (!r || r == -ENOENT)
+		return 0;
+	return *a.e.text ? err_set(e, -r, "%s", a.e.text)
+			 : err_set(e, -r, "cannot look at snapshot %s: the VM's keeper is gone", name);
+}
