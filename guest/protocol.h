@@ -198,6 +198,7 @@ enum agent_namespace {
 
 enum agent_create_flags {
 	AGENT_CREATE_START = 1u << 0, /* need not wait for START; no CREATED is sent */
+	AGENT_CREATE_TIED = 1u << 1, /* is killed when its control connection is lost */
 };
 
 /* Followed by records. */
@@ -264,12 +265,13 @@ struct agent_root {
 };
 
 /* As mount(2). Followed by four strings: source, target (a path in the container), type, data. For
- * MS_BIND the source is a path in the guest, not in the container; for a virtiofs it is the tag, and
+ * MS_BIND the source is a path in the guest, not in the container, or one in the container to join; for a virtiofs it is the tag, and
  * may go on as a path in the share ("tag/dir/file"). The target is made when it is
  * missing: a directory, or a file where the source is no directory.
  */
 enum agent_mount_options {
 	AGENT_MOUNT_COPY_UP = 1u << 0, /* of a tmpfs in CREATE: it begins with what its target has in it */
+	AGENT_MOUNT_POD = 1u << 1, /* of MS_BIND in CREATE: the source is what the pod's container has there */
 };
 
 struct agent_mount {

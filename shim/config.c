@@ -128,7 +128,17 @@ static int add_shm(struct oci_config *c, const char *source, const struct mount_
 	struct mount_options own = {.flags = o->flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC),
 				    .data = "mode=1777"};
 	struct statfs fs;
+	int r;
 
+	/* What belongs to an IPC namespace is the pod's with that. */
+	if (c->spec.pod_namespaces & AGENT_NS_IPC) {
+		*own.data = '\0';
+		own.flags |= MS_BIND;
+		r = add_guests(c, "/dev/shm", "/dev/shm", "", &own, e);
+		if (!r)
+			c->mount[c->spec.mount_count - 1].of_pod = true;
+		return r;
+	}
 	if (source && !statfs(source, &fs) && fs.f_type == TMPFS_MAGIC && fs.f_blocks)
 		snprintf(own.data, sizeof(own.data), "mode=1777,size=%" PRIu64,
 			 (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize);
@@ -242,6 +252,16 @@ static int parse_sysctls(struct oci_config *c, const struct json *v, struct err 
 	return 0;
 }
 
+/* Who it shares a sandbox with, as containerd, and as CRI-O and podman write it. */
+static void take_annotation(struct oci_config *c, const char *key, const char *text)
+{
+	if (!strcmp(key, "io.kubernetes.cri.sandbox-id") || !strcmp(key, "io.kubernetes.cri-o.SandboxID"))
+		c->sandbox = text;
+	else if (!strcmp(key, "io.kubernetes.cri.container-type") ||
+		 !strcmp(key, "io.kubernetes.cri-o.ContainerType"))
+		c->is_sandbox = !strcmp(text, "sandbox");
+}
+
 static int parse_annotations(struct oci_config *c, const struct json *v, struct err *e)
 {
 	int r = json_object(v, "annotations", &c->annotations, e);
@@ -251,7 +271,11 @@ static int parse_annotations(struct oci_config *c, const struct json *v, struct 
 
 		if (!r)
 			r = json_string(a, "", &text, e);
+		if (!r)
+			take_annotation(c, a->key, text);
 	}
+	if (c->is_sandbox || (c->sandbox && !*c->sandbox))
+		c->sandbox = NULL; /* it is its own */
 	return r;
 }
 
@@ -340,8 +364,8 @@ static int parse_process(struct oci_config *c, const struct json *v, struct err 
 static int parse(struct oci_config *c, const struct json *v, struct err *e)
 {
 	static int (*const parts[])(struct oci_config *c, const struct json *v, struct err *e) = {
-		parse_names,   parse_process, oci_namespaces_parse, parse_mounts, oci_devices_parse,
-		   parse_sysctls, parse_annotations, parse_hooks,
+		parse_names,  parse_process,	 parse_annotations, oci_namespaces_parse,
+		parse_mounts, oci_devices_parse, parse_sysctls,	    parse_hooks,
 	};
 	int r = v->type == JSON_OBJECT ? parse_version(v, e)
 				       : err_set(e, EINVAL, "config.json is no JSON object");
@@ -365,6 +389,24 @@ static int parse(struct oci_config *c, const struct json *v, struct err *e)
 	c->spec.cgroup = c->resources.value;
 	c->spec.cgroup_count = c->resources.values;
 	return r;
+}
+
+int oci_config_set_share(struct oci_config *c, const char *where, struct err *e)
+{
+	for (size_t i = 0; i < c->binds; i++) {
+		struct oci_bind *b = &c->bind[i];
+		char *old = b->share;
+
+		if (asprintf(&b->share, "%s%s", where, b->target) < 0) {
+			b->share = old;
+			return no_memory(e);
+		}
+		for (size_t k = 0; k < c->spec.mount_count; k++)
+			if (c->mount[k].source == old)
+				c->mount[k].source = b->share;
+		free(old);
+	}
+	return 0;
 }
 
 int oci_config_parse(struct oci_config *c, const char *text, size_t len, struct err *e)

@@ -44,7 +44,13 @@ struct oci_config {
 	struct oci_bind *bind;	    /* in their order */
 	size_t binds;
 	const char *cgroup;  /* or NULL */
-	const char *network; /* the path of a network namespace; NULL: a new one */
+	/* Paths of namespaces; NULL: a new one. */
+	const char *network, *ipc, *uts, *pid, *cgroup_ns;
+	/* By annotations: the container in whose VM this one is to be, or NULL: in one of its own, which (for
+	 * a sandbox) others will join.
+	 */
+	const char *sandbox;
+	bool is_sandbox;
 	struct oci_resources resources;
 	const struct json *annotations; /* an object of strings, or NULL */
 	const struct json *hooks;	/* checked, or NULL */
@@ -64,5 +70,9 @@ struct oci_config {
 int oci_config_parse(struct oci_config *c, const char *text, size_t len, struct err *e);
 void oci_config_free(struct oci_config *c);
 
+/* The tree with the bind mounts is at this place in the guest's share, and not the share itself, which it is
+ * else. Returns 0 or -ENOMEM with the message set.
+ */
+int oci_config_set_share(struct oci_config *c, const char *where, struct err *e);
 
 #endif

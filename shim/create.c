@@ -16,7 +16,6 @@
 #include "shim/init.h"
 #include "shim/state.h"
 #include "vmm/file.h"
-#include "vmm/record.h"
 #include "vmm/util.h"
 
 #define AT(member) offsetof(struct shim, member)
@@ -199,6 +198,8 @@ static int run_create(void *cfg, int argc, char **argv, struct err *e)
 		warn_ignored(s, json_get(c->config.doc.root, "process"));
 	if (!r && json_get(c->config.doc.root, "linux.mountLabel"))
 		warn(s, json_get(c->config.doc.root, "linux.mountLabel"));
+	if (!r && c->config.sandbox && (c->config.resources.cpus || c->config.resources.mems))
+		warn(s, json_get(c->config.doc.root, "linux.resources.cpu"));
 	make_root();
 	if (!r)
 		r = oci_create(c, &pid, e);
@@ -287,7 +288,6 @@ static int start(const struct shim *s, struct oci_exec *x, int *status, struct e
 	pid_t pid = 0;
 	int r;
 
-	x->process->request.container = RECORD_CONTAINER;
 	if (!s->detach)
 		return oci_exec_here(x, status, e);
 	r = check_terminal(s, x->process->terminal, e);
@@ -307,7 +307,7 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 	struct oci_process *p = calloc(1, sizeof(*p));
 	struct json_doc doc = {0};
 	struct oci_state state;
-	struct oci_exec x = {.vm = &state.vm, .process = p, .console = s->console_socket};
+	struct oci_exec x = {.process = p, .console = s->console_socket};
 	int status = 0, r;
 
 	argc = cmd_drop_dashes(argc, argv);
@@ -320,9 +320,11 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 		r = oci_state_open(&state, argv[0], e);
 	if (!r) {
 		x.cgroup = state.cgroup;
+		x.vm = oci_state_guest(&state);
 		r = check_running(&state, e);
 		if (!r)
 			r = load_process(s, &state, &doc, p, argv + 1, e);
+		p->request.container = oci_state_name(&state);
 		if (!r)
 			r = start(s, &x, &status, e);
 		oci_state_close(&state);

@@ -19,7 +19,6 @@
 #include "shim/state.h"
 #include "vmm/agent.h"
 #include "vmm/client.h"
-#include "vmm/record.h"
 #include "vmm/util.h"
 
 #ifndef UVM_VERSION
@@ -70,21 +69,12 @@ static void print_pids(const struct oci_state *s)
 		fclose(in);
 }
 
-/* For people: the processes of the guest, as the container sees them. */
-static int print_guests(char *id, struct err *e)
-{
-	void *cfg = calloc(1, cmd_top.cfg_size);
-	int status = cfg ? cmd_top.run(cfg, 1, &id, e) : EXIT_FAIL;
-
-	free(cfg);
-	return status;
-}
-
 static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct shim *c = cfg;
 	bool json = c->format && !strcmp(c->format, "json");
 	struct oci_state s;
+	int r = 0;
 
 	if (argc < 1)
 		return cmd_usage(&shim_ps, e);
@@ -95,8 +85,12 @@ static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 		return EXIT_FAIL;
 	if (json)
 		print_pids(&s);
+	else if (s.status == OCI_STOPPED)
+		r = err_set(e, ESRCH, "container not running");
+	else /* for people: as the container sees them */
+		r = cmd_print_top(oci_state_guest(&s), oci_state_name(&s), e);
 	oci_state_close(&s);
-	return json ? EXIT_OK : print_guests(argv[0], e);
+	return r ? EXIT_FAIL : EXIT_OK;
 }
 
 const struct cmd shim_ps = {
@@ -175,7 +169,8 @@ static int run_events(void *cfg, int argc, char **argv, struct err *e)
 	if (s.status == OCI_STOPPED)
 		r = err_set(e, ESRCH, "container with id %s is not running", argv[0]);
 	else
-		r = agent_stats(client_dial_agent, &s.vm, RECORD_CONTAINER, agent_deadline(), &p, e);
+		r = agent_stats(client_dial_agent, oci_state_guest(&s), oci_state_name(&s),
+				agent_deadline(), &p, e);
 	if (!r)
 		print_stats(argv[0], &p);
 	oci_state_close(&s);
@@ -226,6 +221,9 @@ static int update(const struct shim *c, struct oci_state *s, const struct oci_re
 	if (s->status == OCI_STOPPED)
 		return err_set(e, ESRCH, "container not running");
 	error = check_size(c, s, r, e);
+	if (!error && s->sandbox && (r->cpus || r->mems))
+		error = err_set(e, EINVAL, "resources: cpu.cpus and mems are the whole pod's, whose VM is "
+					   "the sandbox's");
 	if (!error && !s->cgroup && (r->cpus || r->mems))
 		error = err_set(e, EINVAL,
 				"resources: cpu.cpus and mems need a linux.cgroupsPath");
@@ -233,8 +231,8 @@ static int update(const struct shim *c, struct oci_state *s, const struct oci_re
 		error = oci_cgroup_set(s->cgroup, r, e);
 	if (error || !r->values)
 		return error;
-	return container_update(client_dial_agent, &s->vm, RECORD_CONTAINER, r->value, r->values,
-				e);
+	return container_update(client_dial_agent, oci_state_guest(s), oci_state_name(s), r->value,
+				r->values, e);
 }
 
 static int run_update(void *cfg, int argc, char **argv, struct err *e)

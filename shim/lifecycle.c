@@ -15,6 +15,7 @@
 #include "shim/commands.h"
 #include "shim/network.h"
 #include "shim/hooks.h"
+#include "shim/pod.h"
 #include "shim/state.h"
 #include "vmm/agent.h"
 #include "vmm/client.h"
@@ -23,11 +24,19 @@
 
 #define AT(member) offsetof(struct shim, member)
 
-static const struct agent_name container = {.name = RECORD_CONTAINER};
+static struct agent_name name_of(const struct oci_state *s)
+{
+	struct agent_name name = {{0}};
+
+	strncpy(name.name, oci_state_name(s), AGENT_NAME_MAX);
+	return name;
+}
 
 static int order(struct oci_state *s, enum agent_type type, struct err *e)
 {
-	return agent_order(client_dial_agent, &s->vm, type, &container, sizeof(container), e);
+	const struct agent_name name = name_of(s);
+
+	return agent_order(client_dial_agent, oci_state_guest(s), type, &name, sizeof(name), e);
 }
 
 /* --- start --- */
@@ -53,7 +62,7 @@ static void run_hooks(const struct shim *c, struct oci_state *s, enum oci_hook k
  */
 static int check_network(const struct oci_state *s, struct err *e)
 {
-	struct oci_network *n = s->network ? NULL : calloc(1, sizeof(*n));
+	struct oci_network *n = s->network || s->sandbox ? NULL : calloc(1, sizeof(*n));
 	char path[64];
 	struct err why;
 	int r = 0;
@@ -74,6 +83,7 @@ static int check_network(const struct oci_state *s, struct err *e)
 
 static int start(const struct shim *c, struct oci_state *s, struct err *e)
 {
+	const struct agent_name name = name_of(s);
 	struct err why;
 	int r;
 
@@ -84,7 +94,7 @@ static int start(const struct shim *c, struct oci_state *s, struct err *e)
 	r = check_network(s, e);
 	if (r)
 		return r;
-	r = agent_order_until(client_dial_agent, &s->vm, AGENT_START, &container, sizeof(container),
+	r = agent_order_until(client_dial_agent, oci_state_guest(s), AGENT_START, &name, sizeof(name),
 			      agent_deadline() + oci_hooks_guest_ms(s->hooks) * UINT64_C(1000000), &why);
 	if (r)
 		return err_set(e, -r, "unable to start container process: %s", why.text);
@@ -153,11 +163,11 @@ static int send_signal(struct oci_state *s, int signo, bool all, struct err *e)
 
 	if (s->status == OCI_STOPPED)
 		return err_set(e, ESRCH, "container not running");
-	r = agent_kill(client_dial_agent, &s->vm, RECORD_CONTAINER, signo,
+	r = agent_kill(client_dial_agent, oci_state_guest(s), oci_state_name(s), signo,
 		       all ? AGENT_KILL_ALL : AGENT_KILL_INIT, e);
 	if (r == -ESRCH)
 		return err_set(e, ESRCH, "container not running");
-	/* What does not answer is killed as a whole. */
+	/* What does not answer is killed as a whole; one in another's VM is, when that finds its client gone. */
 	if (r && signo == SIGKILL)
 		return cmd_kill_vm(&s->vm, e) == EXIT_OK ? 0 : -EIO;
 	return r;
@@ -268,6 +278,8 @@ static int delete(const struct shim *c, struct oci_state *s, struct err *e)
 		oci_state_close(s);
 		return r;
 	}
+	if (s->sandbox)
+		oci_pod_leave(s);
 	r = forget(s, e);
 	if (!r && s->cgroup)
 		oci_cgroup_remove(s->cgroup);
@@ -275,6 +287,8 @@ static int delete(const struct shim *c, struct oci_state *s, struct err *e)
 		oci_network_leave(s->network);
 	if (!r)
 		run_hooks(c, s, OCI_POSTSTOP, OCI_STOPPED);
+	if (s->has_guest)
+		rundir_close(&s->guest);
 	json_free(&s->doc);
 	return r;
 }

@@ -2,20 +2,39 @@
 #include "shim/config_parts.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "vmm/util.h"
 
+enum join {
+	NEVER,
+	POD,	 /* the sandbox's alone, by a container of its pod */
+	SANDBOX, /* or by the sandbox, for which somebody has made it */
+	ALWAYS,
+};
+
 static const struct {
 	const char *name;
 	uint32_t bit;
-	bool must; /* be the container's own */
+	bool must; /* be the container's own, or the pod's */
+	enum join join;
+	size_t path; /* in struct oci_config */
 } namespaces[] = {
-	{"mount", AGENT_NS_MOUNT, true},     {"pid", AGENT_NS_PID, true},
-	{"network", AGENT_NS_NET, true},     {"ipc", AGENT_NS_IPC, true},
-	{"uts", AGENT_NS_UTS, true},	     {"cgroup", AGENT_NS_CGROUP, false},
-	{"time", AGENT_NS_TIME, false},	     {"user", AGENT_NS_USER, false},
+	{"mount", AGENT_NS_MOUNT, true, NEVER, 0},
+	{"pid", AGENT_NS_PID, true, POD, offsetof(struct oci_config, pid)},
+	{"network", AGENT_NS_NET, true, ALWAYS, offsetof(struct oci_config, network)},
+	{"ipc", AGENT_NS_IPC, true, SANDBOX, offsetof(struct oci_config, ipc)},
+	{"uts", AGENT_NS_UTS, true, SANDBOX, offsetof(struct oci_config, uts)},
+	{"cgroup", AGENT_NS_CGROUP, false, POD, offsetof(struct oci_config, cgroup_ns)},
+	{"time", AGENT_NS_TIME, false, NEVER, 0},
+	{"user", AGENT_NS_USER, false, NEVER, 0},
 };
+
+static bool may_join(const struct oci_config *c, enum join join)
+{
+	return join == ALWAYS || (join >= POD && c->sandbox) || (join == SANDBOX && c->is_sandbox);
+}
 
 static int parse_namespace(struct oci_config *c, const struct json *v, struct err *e)
 {
@@ -34,15 +53,36 @@ static int parse_namespace(struct oci_config *c, const struct json *v, struct er
 		c->spec.new_namespaces |= namespaces[i].bit;
 		if (!path || !*path)
 			return 0;
-		if (namespaces[i].bit != AGENT_NS_NET)
+		if (!may_join(c, namespaces[i].join))
 			return json_bad(e, v,
 					"joins a namespace of the host's at %s: a virtual machine "
 					"cannot",
 					path);
-		c->network = path;
+		*(const char **)((char *)c + namespaces[i].path) = path;
 		return 0;
 	}
 	return json_bad(e, v, "is of the type '%s', which is not supported", type);
+}
+
+/* In the guest, those with a path are the sandbox's container's; but its network is the guest's own. One that
+ * joins nothing needs no VM but its own.
+ */
+static void share_with_pod(struct oci_config *c)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++) {
+		if (!namespaces[i].path || !*(const char **)((char *)c + namespaces[i].path))
+			continue;
+		any = true;
+		c->spec.new_namespaces &= ~namespaces[i].bit;
+		if (namespaces[i].bit != AGENT_NS_NET)
+			c->spec.pod_namespaces |= namespaces[i].bit;
+	}
+	if (!any)
+		c->sandbox = NULL;
+	if (c->spec.pod_namespaces & AGENT_NS_UTS)
+		c->spec.hostname = c->spec.domainname = NULL; /* it has them */
 }
 
 static int parse_namespaces(struct oci_config *c, const struct json *v, struct err *e)
@@ -60,6 +100,8 @@ static int parse_namespaces(struct oci_config *c, const struct json *v, struct e
 				    "config.json: linux.namespaces has none of the type '%s': the host's "
 				    "cannot be shared with a virtual machine",
 				    namespaces[i].name);
+	if (!r && c->sandbox)
+		share_with_pod(c);
 	return r;
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * rootfs: the host's side of a container's root file system: the tree that the guest gets as a share,
- * and what others see who look into the VM's process.
+ * and what others see who look into the VM's process. Likewise of one in another's VM (shim/pod.h).
  *
  * Theory of operation. The process has a mount namespace of its own, in which the bundle's root is
  * mounted upon itself and everything of the host's that the container shall have is mounted in it:
- * files and directories, read-only where it says so. A copy of that tree, which is mounted nowhere, is
+ * files and directories, read-only where it says so. A copy of that tree is
  * what the monitor serves by virtio-fs: one share, however many mounts. What the guest's kernel makes
  * by itself (/proc, /dev, tmpfs) it mounts there over it.
  *
@@ -26,7 +26,7 @@
 
 struct oci_rootfs {
 	int root;	/* the tree's directory, O_PATH */
-	int copy;	/* of the tree, mounted nowhere; while it is open it is there */
+	int copy;	/* of the tree; while it is open it is there */
 	char share[32]; /* its path */
 };
 
@@ -43,6 +43,11 @@ int oci_rootfs_make(struct oci_rootfs *r, const char *path, const struct oci_con
 
 /* Makes the copy of what is mounted by now. Returns as above. */
 int oci_rootfs_copy(struct oci_rootfs *r, const struct oci_config *c, struct err *e);
+
+/* Puts the copy where it is out of sight, and where what is mounted in it later is in it as well: below the
+ * /proc of oci_rootfs_enter. Its descriptor stays. Returns as above.
+ */
+int oci_rootfs_keep(struct oci_rootfs *r, struct err *e);
 
 /* Changes the root of the process, all its threads, to the tree. */
 int oci_rootfs_enter(struct oci_rootfs *r, struct err *e);

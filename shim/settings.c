@@ -114,15 +114,50 @@ static int load_file(struct oci_settings *s, const char *path, struct err *e)
 
 /* --- annotations --- */
 
+static int set_number(void *to, const char *value, struct err *e)
+{
+	char *end;
+
+	errno = 0;
+	*(int64_t *)to = strtoll(value, &end, 10);
+	return errno || end == value || *end ? err_set(e, EINVAL, "'%s' is no number", value) : 0;
+}
+
+/* What is less than nothing is no limit. */
+static int set_count(void *to, const char *value, struct err *e)
+{
+	int64_t n;
+	int r = set_number(&n, value, e);
+
+	if (!r)
+		*(uint64_t *)to = (uint64_t)MAX(n, 0);
+	return r;
+}
+
+static const struct opt pod_keys[] = {
+	{"io.kubernetes.cri.sandbox-memory", 0, NULL, NULL, set_count, AT(pod_memory)},
+	{"io.kubernetes.cri.sandbox-cpu-quota", 0, NULL, NULL, set_number, AT(pod_quota)},
+	{"io.kubernetes.cri.sandbox-cpu-period", 0, NULL, NULL, set_count, AT(pod_period)},
+};
+
+static int set_of_pod(struct oci_settings *s, const char *key, const char *value, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(pod_keys); i++)
+		if (!strcmp(pod_keys[i].name, key))
+			return pod_keys[i].set((char *)s + pod_keys[i].offset, value, e) ? -EINVAL : 0;
+	return 0;
+}
+
 static int take_annotations(struct oci_settings *s, const struct json *annotations, struct err *e)
 {
 	size_t prefix = strlen(OCI_ANNOTATION);
 	struct err why;
 
 	json_each(a, annotations) {
-		if (strncmp(a->key, OCI_ANNOTATION, prefix))
-			continue;
-		if (set(s, a->key + prefix, a->text, &why))
+		int r = strncmp(a->key, OCI_ANNOTATION, prefix) ? set_of_pod(s, a->key, a->text, &why)
+								: set(s, a->key + prefix, a->text, &why);
+
+		if (r)
 			return err_set(e, EINVAL, "annotation %s: %s", a->key, why.text);
 	}
 	return 0;
@@ -147,13 +182,16 @@ void oci_settings_free(struct oci_settings *s)
 int oci_settings_size(const struct oci_settings *s, const struct oci_resources *r, struct template *t,
 		      struct err *e)
 {
+	uint64_t period = s->pod_period ? s->pod_period : 100000;
+	uint64_t pod_cpus = s->pod_quota > 0 ? ((uint64_t)s->pod_quota + period - 1) / period : 0;
+	uint64_t memory = MAX(r->memory, s->pod_memory);
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
 	struct err why;
 
-	if (r->memory > UINT64_MAX / 4 - OCI_OVERHEAD)
+	if (memory > UINT64_MAX / 4 - OCI_OVERHEAD)
 		return err_set(e, EINVAL, "linux.resources.memory.limit is more than a VM can have");
 	t->memory = OCI_MEMORY_DEFAULT;
-	while (t->memory < r->memory + OCI_OVERHEAD)
+	while (t->memory < memory + OCI_OVERHEAD)
 		t->memory *= 2;
 	if (s->memory)
 		t->memory = s->memory;
@@ -162,7 +200,7 @@ int oci_settings_size(const struct oci_settings *s, const struct oci_resources *
 			       "a VM of %llu MiB is too small for linux.resources.memory.limit: it wants "
 			       "%llu MiB more than that",
 			       (unsigned long long)t->memory >> 20, OCI_OVERHEAD >> 20);
-	t->cpus = (uint32_t)MIN(MAX(r->cpu_count, 1u), (uint64_t)MIN(MAX(online, 1), VCPU_MAX));
+	t->cpus = (uint32_t)MIN(MAX(MAX(r->cpu_count, pod_cpus), 1u), (uint64_t)MIN(MAX(online, 1), VCPU_MAX));
 	if (s->cpus)
 		t->cpus = s->cpus;
 	return template_check(t, &why) ? err_set(e, EINVAL, "the size of the VM: %s", why.text) : 0;

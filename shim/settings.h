@@ -11,6 +11,7 @@
  *   rootfs    "share": the bundle's directory itself, by virtio-fs; "erofs": an image of it, kept in the
  *             cache, and what the container writes goes elsewhere
  *   scratch   where that is, with erofs, as for "uvm run --scratch" (default: the guest's memory)
+ * containerd writes a pod's limits into its sandbox's annotations: they count as if they were its own.
  */
 #ifndef UVM_SHIM_SETTINGS_H
 #define UVM_SHIM_SETTINGS_H
@@ -36,6 +37,9 @@ struct oci_settings {
 	uint64_t memory;			 /* bytes; 0: not said */
 	uint32_t cpus;				 /* 0: not said */
 	bool erofs;
+	uint64_t pod_memory; /* what a pod's containers may have together, which the sandbox is told; 0: no limit */
+	int64_t pod_quota;   /* of CPUs; 0 or less: none */
+	uint64_t pod_period; /* 0: the usual one */
 	char *text; /* the file's */
 };
 

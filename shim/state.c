@@ -33,6 +33,10 @@ int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct er
 		json_put_string(&w, "cgroup", s->cgroup);
 	if (s->network)
 		json_put_string(&w, "network", s->network);
+	if (s->sandbox)
+		json_put_string(&w, "sandbox", s->sandbox);
+	if (s->tree)
+		json_put_string(&w, "tree", s->tree);
 	if (s->annotations)
 		json_put(&w, "annotations", s->annotations);
 	if (s->hooks)
@@ -83,6 +87,13 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 		r = json_string(v, "cgroup", &s->cgroup, e);
 	if (!r)
 		r = json_string(v, "network", &s->network, e);
+	if (!r)
+		r = json_string(v, "sandbox", &s->sandbox, e);
+	if (!r)
+		r = json_string(v, "tree", &s->tree, e);
+	if (!r && (s->sandbox || s->tree) &&
+	    !(s->sandbox && s->tree && strspn(s->tree, "0123456789abcdef") == strlen(s->tree)))
+		r = err_set(e, EINVAL, STATE_FILE ": sandbox and tree belong together");
 	if (!r)
 		r = json_uint(v, "memory", UINT64_MAX, &s->memory, e);
 	if (!r)
@@ -142,6 +153,20 @@ static void find_status(struct oci_state *s, bool running)
 		s->pid = 0;
 }
 
+/* One whose sandbox is gone is as well, or about to be. */
+static void find_guest(struct oci_state *s)
+{
+	struct err ignored;
+
+	if (!s->sandbox || s->status == OCI_STOPPED)
+		return;
+	s->has_guest = !rundir_open(&s->guest, s->sandbox, &ignored);
+	if (s->has_guest)
+		return;
+	s->status = OCI_STOPPED;
+	s->pid = 0;
+}
+
 static int open_state(struct oci_state *s, const char *id, bool damaged, struct err *e)
 {
 	bool running;
@@ -155,6 +180,7 @@ static int open_state(struct oci_state *s, const char *id, bool damaged, struct 
 			rundir_close(&s->vm);
 		} else {
 			find_status(s, running);
+			find_guest(s);
 			r = 0;
 		}
 	}
@@ -174,8 +200,20 @@ int oci_state_open_damaged(struct oci_state *s, const char *id, struct err *e)
 	return open_state(s, id, true, e);
 }
 
+struct rundir *oci_state_guest(struct oci_state *s)
+{
+	return s->sandbox ? &s->guest : &s->vm;
+}
+
+const char *oci_state_name(const struct oci_state *s)
+{
+	return s->sandbox ? s->vm.id : RECORD_CONTAINER;
+}
+
 void oci_state_close(struct oci_state *s)
 {
+	if (s->has_guest)
+		rundir_close(&s->guest);
 	json_free(&s->doc);
 	rundir_close(&s->vm);
 }

@@ -4,7 +4,8 @@
  *
  * A container is a VM, and the VM's run directory (vmm/rundir.h) is the state directory of its
  * container: --root names the directory of all run directories. So a container is in "uvm ps" as well,
- * and what cleans up after a dead VM cleans up after a dead container. In it there are, for this
+ * and what cleans up after a dead VM cleans up after a dead container. One that is in another's VM
+ * (shim/pod.h) has such a directory without the VM's sockets. In it there are, for this
  * runtime alone,
  *   oci.json   written once, when the container is made: struct oci_state
  *   created    if it is there: "create" is done
@@ -35,15 +36,19 @@ enum oci_status {
 };
 
 struct oci_state {
-	struct rundir vm; /* open */
+	struct rundir vm; /* open; of the container, which is a VM's unless it has a sandbox */
 	enum oci_status status;
-	pid_t pid; /* the VM's process; 0 when stopped */
+	pid_t pid; /* the container's process, which is its VM's if it has one; 0 when stopped */
 	char created[40];
 	/* Of the file. */
 	struct json_doc doc;
 	const char *bundle, *rootfs;
 	const char *cgroup; /* the host's, or NULL */
 	const char *network; /* the path of its namespace, or NULL: it is the process's own */
+	const char *sandbox; /* the container in whose VM it is; NULL: it has one */
+	const char *tree;    /* the name of its files there (shim/graft.h) */
+	struct rundir guest; /* that one's, if has_guest */
+	bool has_guest;
 	uint64_t memory, cpus; /* of the VM: bytes, and how many */
 	const struct json *annotations; /* an object, or NULL */
 	const struct json *hooks;	/* checked, or NULL */
@@ -66,6 +71,10 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
  */
 int oci_state_open(struct oci_state *s, const char *id, struct err *e);
 void oci_state_close(struct oci_state *s);
+
+/* Of one that is not stopped: the VM that it is in, whose agent knows it by this name. */
+struct rundir *oci_state_guest(struct oci_state *s);
+const char *oci_state_name(const struct oci_state *s);
 
 /* The same for who wants to be rid of it: what cannot be read of the file, damaged or of another version, is
  * as if it was not there, and *e says so; *e is empty otherwise.

@@ -7,19 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shim/cgroup.h"
 #include "vmm/util.h"
-
-int oci_vm_log(const struct vm *vm)
-{
-	return openat(vm->run.clone.rundir.dir, RUNDIR_LOG,
-		      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-}
 
 /* The template's messages are not for the container's standard error, which ours is. */
 static int find_template(struct vm *vm, struct err *e)
 {
-	int log = oci_vm_log(vm), saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), r;
+	int log = oci_child_log(vm->child.dir), saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), r;
 
 	if (log >= 0 && saved >= 0)
 		dup2(log, STDERR_FILENO);
@@ -40,7 +33,7 @@ static int check_template(const struct vm *vm, struct err *e)
 
 	if (!vm->snapshot.m.agent)
 		return err_set(e, EINVAL, "template %s: there is no agent in it", path);
-	if (vm->snapshot.m.memory < vm->create->config.resources.memory + OCI_OVERHEAD)
+	if (vm->snapshot.m.memory < vm->child.create->config.resources.memory + OCI_OVERHEAD)
 		return err_set(e, EINVAL,
 			       "template %s: its memory is too small for linux.resources.memory.limit",
 			       path);
@@ -75,7 +68,7 @@ static void add_disk(struct vm *vm, const char *path, bool read_only, bool layer
 /* An image of the bundle's root, which the cache has or makes. */
 static int set_image_root(struct vm *vm, struct err *e)
 {
-	struct image_request req = {.root = vm->rootfs_path};
+	struct image_request req = {.root = vm->child.rootfs_path};
 	struct container_root *root = &vm->run.spec.root;
 	int r = image_open(&req, &vm->image, e);
 
@@ -100,7 +93,7 @@ static int set_image_root(struct vm *vm, struct err *e)
 /* What the guest has for its root. */
 static int set_root(struct vm *vm, struct err *e)
 {
-	struct oci_config *c = &vm->create->config;
+	struct oci_config *c = &vm->child.create->config;
 	struct container_root *root = &vm->run.spec.root;
 
 	vm->run.spec = c->spec;
@@ -126,7 +119,7 @@ static const char *settings_file(void)
 /* What the guest's get to read: the process has the number that it sees itself. */
 static int describe_to_guest(struct vm *vm, struct err *e)
 {
-	struct oci_state s = vm->state;
+	struct oci_state s = vm->child.state;
 
 	if (!vm->run.spec.hook_count)
 		return 0;
@@ -139,7 +132,7 @@ static int describe_to_guest(struct vm *vm, struct err *e)
 /* What is in the namespace, if there is one already. */
 static int find_networks(struct vm *vm, struct err *e)
 {
-	const char *path = vm->create->config.network;
+	const char *path = vm->child.create->config.network;
 	int r = path ? oci_network_open(&vm->network, path, e) : 0;
 
 	if (!r && path)
@@ -161,17 +154,15 @@ int oci_vm_open(struct vm *vm, struct err *e)
 
 int oci_vm_prepare(struct vm *vm, struct err *e)
 {
-	struct oci_create *c = vm->create;
+	struct oci_child *c = &vm->child;
+	struct oci_config *config = &c->create->config;
 	struct run *r = &vm->run;
-	int error;
+	int error = oci_child_open(c, e);
 
-	error = oci_rootfs_path(vm->rootfs_path, c->bundle, c->config.root, e);
-	if (!error && c->config.cgroup && *c->config.cgroup)
-		error = oci_cgroup_path(vm->cgroup, c->config.cgroup, e);
 	if (!error)
-		error = oci_settings_load(&vm->settings, settings_file(), c->config.annotations, e);
+		error = oci_settings_load(&vm->settings, settings_file(), config->annotations, e);
 	if (!error)
-		error = oci_settings_size(&vm->settings, &c->config.resources, &vm->template, e);
+		error = oci_settings_size(&vm->settings, &config->resources, &vm->template, e);
 	if (!error)
 		error = set_root(vm, e);
 	if (!error)
@@ -179,16 +170,13 @@ int oci_vm_prepare(struct vm *vm, struct err *e)
 	if (!error)
 		error = oci_vm_open(vm, e);
 	r->clone.started = now_ns();
-	r->process = c->config.process.request;
-	r->image = c->bundle;
-	vm->state = (struct oci_state){.bundle = c->bundle,
-				       .rootfs = vm->rootfs_path,
-				       .memory = vm->snapshot.m.memory,
-				       .cpus = vm->snapshot.m.cpus,
-				       .cgroup = *vm->cgroup ? vm->cgroup : NULL,
-				       .network = c->config.network,
-				       .annotations = c->config.annotations,
-				       .hooks = c->config.hooks};
-	memcpy(vm->state.vm.id, r->clone.rundir.id, sizeof(vm->state.vm.id));
+	r->process = config->process.request;
+	r->image = c->create->bundle;
+	c->state.memory = vm->snapshot.m.memory;
+	c->state.cpus = vm->snapshot.m.cpus;
+	c->state.network = config->network;
+	c->cpus = true;
+	/* One with a limit has it inside; all of its VM has a little more. */
+	c->memory = config->resources.memory ? c->state.memory + OCI_OVERHEAD : 0;
 	return error ? error : describe_to_guest(vm, e);
 }

@@ -8,11 +8,9 @@
 
 #include <limits.h>
 
-#include "shim/init.h"
+#include "shim/child.h"
 #include "shim/network.h"
-#include "shim/rootfs.h"
 #include "shim/settings.h"
-#include "shim/state.h"
 #include "vmm/image.h"
 #include "vmm/run.h"
 #include "vmm/scratch.h"
@@ -26,15 +24,11 @@ struct vm {
 	struct image image; /* of the root, if that is wanted; the cache keeps it while we live */
 	struct scratch scratch;
 	char kernel[PATH_MAX];
-	struct oci_create *create;
+	struct oci_child child;
 	struct oci_network network;
-	struct oci_rootfs rootfs;
-	char rootfs_path[PATH_MAX], cgroup[PATH_MAX];
-	struct oci_state state; /* for hooks; its vm is not open */
-	int said, go;		/* pipes to "create", and from it */
 };
 
-/* Fills all of it but what is the process' own: create and the run directory are there, the rest is zeroed.
+/* Fills all of it but what is the process' own: child has create and the run directory, the rest is zeroed.
  * Returns 0 or -errno with the message set.
  */
 int oci_vm_prepare(struct vm *vm, struct err *e);
@@ -43,8 +37,5 @@ int oci_vm_prepare(struct vm *vm, struct err *e);
  * and again when there are more. Returns likewise.
  */
 int oci_vm_open(struct vm *vm, struct err *e);
-
-/* Opens the file for the process' messages. Returns a descriptor or -1. */
-int oci_vm_log(const struct vm *vm);
 
 #endif

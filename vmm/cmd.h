@@ -47,8 +47,12 @@ void cmd_time(int64_t seconds, char text[CMD_TIME]);
 /* An option's setter (vmm/opt.h): a signal by name or number [int]. */
 int cmd_set_signal(void *to, const char *value, struct err *e);
 
-/* Kills the VM's process, and waits for its end. Returns an exit status. */
 struct rundir;
+
+/* Prints the processes of a container of this name in a guest as "top" does. Returns 0 or -errno. */
+int cmd_print_top(struct rundir *vm, const char *container, struct err *e);
+
+/* Kills the VM's process, and waits for its end. Returns an exit status. */
 int cmd_kill_vm(struct rundir *vm, struct err *e);
 
 /* "COMMAND X -- CMD" and "COMMAND X CMD" are the same: takes a "--" behind the first operand away. Returns

@@ -99,13 +99,31 @@ static void print_processes(struct top_config *c, size_t n)
 	}
 }
 
-static int run_top(void *cfg, int argc, char **argv, struct err *e)
+static int top(struct top_config *c, struct rundir *vm, const char *container, struct err *e)
 {
-	struct top_config *c = cfg;
 	struct agent_list l = {.type = AGENT_PROCESS_LIST,
 			       .unit = sizeof(c->process[0]),
 			       .data = c->process,
 			       .size = sizeof(c->process)};
+	int r = agent_fetch(client_dial_agent, vm, AGENT_PROCESSES, container, &l, agent_deadline(), e);
+
+	if (!r)
+		print_processes(c, l.count);
+	return r;
+}
+
+int cmd_print_top(struct rundir *vm, const char *container, struct err *e)
+{
+	struct top_config *c = calloc(1, sizeof(*c));
+	int r = c ? top(c, vm, container, e) : err_set(e, ENOMEM, "out of memory");
+
+	free(c);
+	return r;
+}
+
+static int run_top(void *cfg, int argc, char **argv, struct err *e)
+{
+	struct top_config *c = cfg;
 	struct rundir vm;
 	int r;
 
@@ -113,11 +131,7 @@ static int run_top(void *cfg, int argc, char **argv, struct err *e)
 		return cmd_usage(&cmd_top, e);
 	if (rundir_open(&vm, argv[0], e))
 		return EXIT_FAIL;
-	r = agent_fetch(client_dial_agent, &vm, AGENT_PROCESSES,
-			!c->vm && record_is_container(&vm) ? RECORD_CONTAINER : "", &l,
-			agent_deadline(), e);
-	if (!r)
-		print_processes(c, l.count);
+	r = top(c, &vm, !c->vm && record_is_container(&vm) ? RECORD_CONTAINER : "", e);
 	rundir_close(&vm);
 	return r ? EXIT_FAIL : EXIT_OK;
 }

@@ -216,10 +216,14 @@ static int visit_vm(void *ctx, const char *id)
 	if (record_load(&vm, &rec, &e))
 		rec = (struct record){.status = -1};
 	fd = running ? client_control(&vm, &e) : -1;
-	if (fd < 0 || client_request(fd, "status", answer, sizeof(answer), &e))
+	if (fd < 0 || client_request(fd, "status", answer, sizeof(answer), &e)) {
+		bool guest = running && fd == -ENOENT && rec.container; /* it is in another's VM */
+
 		snprintf(answer, sizeof(answer),
-			 "pid 0\nstate %s\nagent no\ncpus 0\nmemory 0\nuptime_ms 0\n",
-			 running ? "unresponsive" : "exited");
+			 "pid %d\nstate %s\nagent no\ncpus 0\nmemory 0\nuptime_ms 0\n",
+			 guest ? (int)MAX(rundir_pid(&vm, &e), 0) : 0,
+			 guest ? "running" : running ? "unresponsive" : "exited");
+	}
 	print_vm(c, id, answer, &rec);
 	record_free(&rec);
 	if (fd >= 0)

@@ -15,7 +15,7 @@
 
 #define NO_EXEC (MS_NOSUID | MS_NOEXEC | MS_NODEV)
 
-#define MOUNT(source, target, type, data, flags) {source, target, type, data, flags, false}
+#define MOUNT(source, target, type, data, flags) {source, target, type, data, flags, false, false}
 
 static const struct container_mount default_mounts[] = {
 	MOUNT("proc", "/proc", "proc", NULL, NO_EXEC),
@@ -173,7 +173,8 @@ static void put_root(struct message *m, const struct container_root *root)
 static void put_mount(struct message *m, const struct container_mount *mount)
 {
 	const struct agent_mount head = {.flags = mount->flags,
-					 .options = mount->copy_up ? AGENT_MOUNT_COPY_UP : 0};
+					 .options = (mount->copy_up ? AGENT_MOUNT_COPY_UP : 0) |
+						    (mount->of_pod ? AGENT_MOUNT_POD : 0)};
 
 	begin(m, AGENT_R_MOUNT);
 	put(m, &head, sizeof(head));
@@ -270,7 +271,7 @@ static int make_head(const struct container_spec *s, struct agent_create *c, str
 		r = copy_name(c->domainname, AGENT_HOSTNAME_MAX, s->domainname, "domain name", e);
 	if (!r)
 		r = copy_name(c->pod, AGENT_NAME_MAX, s->pod, "pod", e);
-	c->flags = s->start ? AGENT_CREATE_START : 0;
+	c->flags = (s->start ? AGENT_CREATE_START : 0) | (s->tied ? AGENT_CREATE_TIED : 0);
 	c->new_namespaces = s->new_namespaces;
 	c->pod_namespaces = s->pod_namespaces;
 	return r;

@@ -35,6 +35,7 @@ struct container_mount {
 	const char *source, *target, *type, *data;
 	uint64_t flags; /* MS_* */
 	bool copy_up;	/* a tmpfs begins with what the root has there */
+	bool of_pod;	/* a bind mount's source is a path in the container to join, not in the guest */
 };
 
 struct container_device {
@@ -65,6 +66,7 @@ struct container_spec {
 	uint32_t new_namespaces; /* enum agent_namespace, and these of the pod's */
 	uint32_t pod_namespaces;
 	bool start; /* its process begins at once */
+	bool tied;  /* it is killed when this client has gone */
 	struct container_root root;
 	const struct container_mount *mounts; /* in their order */
 	size_t mount_count;

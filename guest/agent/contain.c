@@ -183,6 +183,7 @@ static int make_root(const struct spawn *s, const struct create *c, const struct
 	char options[3 * (sizeof(UPPER) + sizeof(struct agent_name)) + 64];
 	const struct agent_root *root;
 	const char *device, *type, *upper;
+	struct mount from;
 	struct record r;
 	bool written;
 	int tree;
@@ -195,8 +196,8 @@ static int make_root(const struct spawn *s, const struct create *c, const struct
 	type = string_after(device);
 	upper = string_after(type);
 	written = !*upper && !strcmp(type, "virtiofs") && !(root->flags & AGENT_ROOT_READONLY);
-	tree = map_ids(s, u, type, want(s, mount_new(type, device, "", written ? 0 : MS_RDONLY),
-				  "cannot mount", device));
+	from = (struct mount){.source = device, .type = type, .data = "", .flags = written ? 0 : MS_RDONLY};
+	tree = map_ids(s, u, type, want(s, mount_make(&from), "cannot mount", device));
 	if (!*upper)
 		return tree;
 	want(s, mount_attach(tree, AT_FDCWD, LOWER), "cannot place", device);
@@ -275,21 +276,58 @@ static void copy_up(const struct spawn *s, int root, const char *path, int tree)
 	close(from);
 }
 
-/* Of the records, those that mount. */
-static void make_mounts(const struct spawn *s, const struct create *c, struct records records, int root,
-			const struct userns *u)
+/* A copy of what the pod's container has at a path: a copy can be made only by who is in its mount namespace,
+ * where links are resolved in its root.
+ */
+static int copy_of_pod(const struct spawn *s, const struct contain_create *x, const char *path)
 {
+	int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), root, from, tree;
+
+	errno = EINVAL;
+	if (own < 0 || !*x->create->head.pod || setns(x->pod, CLONE_NEWNS))
+		fail(s, "cannot look into the container to join for", path);
+	root = open_path(s, "/");
+	from = mount_open(root, path, 0);
+	tree = from < 0 ? from : mount_copy(from, "", false);
+	if (from >= 0)
+		close(from);
+	close(root);
+	if (setns(own, CLONE_NEWNS))
+		fail(s, "cannot go back to the container's own mounts", NULL);
+	close(own);
+	return tree;
+}
+
+/* The mount of a record, nowhere yet. */
+static int make_mount(const struct spawn *s, const struct contain_create *x, const struct mount *m,
+		      uint64_t options)
+{
+	int tree;
+
+	if (!(options & AGENT_MOUNT_POD))
+		return want(s, mount_make(m), "cannot make the mount for", m->target);
+	tree = want(s, copy_of_pod(s, x, m->source), "the container to join has no", m->source);
+	want(s, mount_flags(tree, m->flags), "cannot make the mount for", m->target);
+	return tree;
+}
+
+/* Of the records, those that mount. */
+static void make_mounts(const struct spawn *s, const struct contain_create *x, struct records records,
+			int root, const struct userns *u)
+{
+	const struct create *c = x->create;
 	char path[64 + AGENT_NAME_MAX], data[PATH_MAX];
 	struct record r;
 
 	while (record_next(&records, AGENT_R_MOUNT, &r)) {
+		uint64_t options = ((const struct agent_mount *)r.body)->options;
 		struct mount m = mount_of(&r);
 		int tree;
 
 		take_cgroup(&m, c, path, sizeof(path));
 		own_tmpfs(&m, u, data, sizeof(data));
-		tree = want(s, mount_make(&m), "cannot make the mount for", m.target);
-		if (((const struct agent_mount *)r.body)->options & AGENT_MOUNT_COPY_UP)
+		tree = make_mount(s, x, &m, options);
+		if (options & AGENT_MOUNT_COPY_UP)
 			copy_up(s, root, m.target, tree);
 		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
 	}
@@ -491,9 +529,12 @@ static void enter(const struct spawn *s, const struct contain_create *x)
 	     NULL);
 }
 
-static void furnish(const struct spawn *s, const struct create *c, int root, const struct userns *u)
+static void furnish(const struct spawn *s, const struct contain_create *x, int root,
+		    const struct userns *u)
 {
-	make_mounts(s, c, c->records, root, u);
+	const struct create *c = x->create;
+
+	make_mounts(s, x, c->records, root, u);
 	make_devices(s, c, root, u);
 	make_links(root);
 	if (s->tty)
@@ -512,7 +553,7 @@ void contain_stage(const struct spawn *s, const struct contain_create *x)
 	mkdir(DIR, 0700);
 	mkdir(STAGE, 0700);
 	stage = open_path(s, STAGE);
-	furnish(s, x->create, stage, &none);
+	furnish(s, x, stage, &none);
 	close(stage);
 }
 
@@ -537,7 +578,7 @@ static void take_stage(const struct spawn *s, const struct contain_create *x, in
 		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
 	}
 	close(stage);
-	make_mounts(s, x->create, rest, root, u);
+	make_mounts(s, x, rest, root, u);
 	if (s->tty)
 		make_console(root);
 }
@@ -559,7 +600,7 @@ static void contain_create(const struct spawn *s, const void *where)
 	if (x->staged)
 		take_stage(s, x, root, &user);
 	else
-		furnish(s, c, root, &user);
+		furnish(s, x, root, &user);
 	set_sysctls(s, c);
 	n = readlink("/proc/self", x->pid, NUMBER_SIZE - 1);
 	x->pid[n > 0 ? n : 0] = '\0';

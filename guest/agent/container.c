@@ -120,6 +120,7 @@ int container_begin(struct agent *a, struct session *s, void *payload, uint32_t 
 		return -EAGAIN;
 	*c = (struct container){.state = AGENT_CONTAINER_CREATING,
 				.start = create.head.flags & AGENT_CREATE_START,
+				.tied = create.head.flags & AGENT_CREATE_TIED,
 				.own = create.head.new_namespaces | create.head.pod_namespaces,
 				.pidfd = -1,
 				.group = -1,

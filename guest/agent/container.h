@@ -28,6 +28,7 @@ struct container {
 	enum agent_container_state state; /* 0: free */
 	struct agent_name name;
 	bool start;	   /* does not wait for START */
+	bool tied;	   /* ends with its client */
 	bool begun;	   /* its program has run */
 	uint32_t own;	   /* namespaces (enum agent_namespace) that are not the guest's */
 	pid_t pid;	   /* of its first process */

@@ -246,10 +246,15 @@ int mount_new(const char *type, const char *source, const char *data, uint64_t f
 	return r ? r : (int)tree;
 }
 
+int mount_flags(int tree, uint64_t flags)
+{
+	return change(tree, "", attributes_of(flags), 0, AT_EMPTY_PATH);
+}
+
 /* With a mount's flags; closes it if they cannot be had. tree may be an error. */
 static int with_flags(int tree, uint64_t flags)
 {
-	int r = tree < 0 ? tree : change(tree, "", attributes_of(flags), 0, AT_EMPTY_PATH);
+	int r = tree < 0 ? tree : mount_flags(tree, flags);
 
 	if (r && tree >= 0)
 		close(tree);

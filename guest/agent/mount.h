@@ -59,6 +59,9 @@ int mount_mask(int root, const char *path);
 int mount_change(int dir, const char *path, uint64_t attributes, uint64_t propagation,
 		 bool recursive);
 
+/* Gives a detached mount those of the flags (MS_*) that are a mount's. */
+int mount_flags(int tree, uint64_t flags);
+
 /* The ids of a detached mount's files are those of this user namespace's map from then on. */
 int mount_map_ids(int tree, int user);
 

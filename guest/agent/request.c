@@ -20,6 +20,7 @@
 #define PROPAGATIONS (MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE)
 
 /* What a mount may ask for. Not MS_REMOUNT and MS_MOVE, which are no mounts. */
+#define MOUNT_OPTIONS (AGENT_MOUNT_COPY_UP | AGENT_MOUNT_POD)
 #define MOUNT_FLAGS                                                                                \
 	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_MANDLOCK |             \
 	 MS_DIRSYNC | MS_NOSYMFOLLOW | MS_NOATIME | MS_NODIRATIME | MS_BIND | MS_REC | MS_SILENT | \
@@ -158,7 +159,7 @@ static const char *check_mount(const struct record *r)
 
 	if (!are_strings(s, record_string(r, r->length), 4))
 		return "a mount without its four strings";
-	if (m->flags & ~(uint64_t)MOUNT_FLAGS || m->options & ~(uint64_t)AGENT_MOUNT_COPY_UP ||
+	if (m->flags & ~(uint64_t)MOUNT_FLAGS || m->options & ~(uint64_t)MOUNT_OPTIONS ||
 	    __builtin_popcountll(m->flags & PROPAGATIONS) > 1)
 		return "a mount with unknown flags";
 	if (strlen(s) >= PATH_MAX || (m->flags & MS_BIND && *s != '/'))
@@ -170,8 +171,10 @@ static const char *check_mount(const struct record *r)
 	if (strlen(s) > NAME_MAX || (!*s && !(m->flags & MS_BIND)) ||
 	    strlen(string_after(s)) >= PATH_MAX)
 		return "a mount has no type, or too long options";
-	if (m->options && (m->flags & MS_BIND || strcmp(s, "tmpfs")))
+	if (m->options & AGENT_MOUNT_COPY_UP && (m->flags & MS_BIND || strcmp(s, "tmpfs")))
 		return "a mount that begins with what is there is no tmpfs";
+	if (m->options & AGENT_MOUNT_POD && !(m->flags & MS_BIND))
+		return "a mount of the pod's is no bind mount";
 	return NULL;
 }
 
@@ -356,7 +359,7 @@ static const char *check_head(const struct agent_create *c)
 	if (strnlen(c->hostname, sizeof(c->hostname)) > AGENT_HOSTNAME_MAX ||
 	    strnlen(c->domainname, sizeof(c->domainname)) > AGENT_HOSTNAME_MAX)
 		return "CREATE's host or domain name is too long";
-	if (c->flags & ~AGENT_CREATE_START || c->zero)
+	if (c->flags & ~(AGENT_CREATE_START | AGENT_CREATE_TIED) || c->zero)
 		return "CREATE has unknown flags";
 	if ((c->new_namespaces | c->pod_namespaces) & ~NAMESPACES_ALL ||
 	    c->new_namespaces & c->pod_namespaces || c->pod_namespaces & AGENT_NS_MOUNT ||

@@ -24,6 +24,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guest/agent/cgroup.h"
+
 /* Steps of a session's pumps before the others have their turn. */
 #define TURN_STEPS 16
 
@@ -132,8 +134,11 @@ static void kill_process(const struct session *s)
 void session_abandon(struct agent *a, struct session *s)
 {
 	s->control = NULL;
-	if (s->keep)
+	if (s->keep) {
+		if (s->container && s->container->tied)
+			cgroup_kill(s->container->group, SIGKILL);
 		return;
+	}
 	kill_process(s);
 	session_end(a, s);
 }

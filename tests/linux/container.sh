@@ -546,6 +546,18 @@ test_container_pod()
 	# Its processes, too.
 	same "a shared PID namespace" sleep "$(run pod=pause podns=pid ns=cgroup -- cat /proc/1/comm)" || return
 	denied "no container to join" run pod=none podns=net ns=pid -- true || return
+	# What it has mounted, which no link of its leads out of.
+	order exec in=pause -- sh -c 'echo of-pause >/dev/shm/file; mkdir -p /tmp/x/etc; ln -s /../../etc /tmp/link' || return
+	same "a mount of its" of-pause "$(run pod=pause podns=ipc ns=pid mount=bP:/dev/shm:/mnt -- cat /mnt/file)" || return
+	same "a read-only one" "of-pause no" "$(run pod=pause podns=ipc ns=pid mount=brP:/dev/shm:/mnt -- sh -c 'cat /mnt/file; echo x >/mnt/file || echo no' 2>/dev/null | xargs)" || return
+	same "a link of its" "$(order exec in=pause -- ls /etc | xargs)" "$(run pod=pause podns=ipc ns=pid mount=bP:/tmp/link:/mnt -- ls /mnt | xargs)" || return
+	denied "to join has no" run pod=pause podns=ipc ns=pid mount=bP:/no/such:/mnt -- true || return
+	denied "cannot look into the container to join" run mount=bP:/dev/shm:/mnt -- true || return
+	# One that ends with its client, started or not.
+	make tie tied leave quiet -- sleep 1000
+	ends 137 order wait tie && ends 0 order delete tie || return
+	make tie tied later leave quiet -- sleep 1000
+	ends 137 order wait tie && ends 0 order delete tie || return
 	drop pause || return
 	order kill one 9
 	order wait one

@@ -176,10 +176,10 @@ static uint32_t namespaces(const char *list)
 	return set;
 }
 
-static void put_mount(uint64_t flags, const char *source, const char *target, const char *type,
-		      const char *data)
+static void put_mount_as(uint64_t options, uint64_t flags, const char *source, const char *target,
+			 const char *type, const char *data)
 {
-	struct agent_mount m = {.flags = flags};
+	struct agent_mount m = {.flags = flags, .options = options};
 
 	begin(AGENT_R_MOUNT);
 	put(&m, sizeof(m));
@@ -188,6 +188,12 @@ static void put_mount(uint64_t flags, const char *source, const char *target, co
 	put_string(type);
 	put_string(data);
 	end();
+}
+
+static void put_mount(uint64_t flags, const char *source, const char *target, const char *type,
+		      const char *data)
+{
+	put_mount_as(0, flags, source, target, type, data);
 }
 
 /* FLAGS:SOURCE:TARGET:TYPE:DATA; flags are letters. */
@@ -202,7 +208,7 @@ static void mount_word(char *text)
 		flags |= *c == 'b' ? MS_BIND : *c == 'r' ? MS_RDONLY : *c == 'R' ? MS_REC
 			 : *c == 's' ? MS_NOSUID : *c == 'd' ? MS_NODEV : *c == 'x' ? MS_NOEXEC
 			 : *c == 'p' ? MS_PRIVATE : *c == 'S' ? MS_SHARED : 0;
-	put_mount(flags, part[1], part[2], part[3], part[4]);
+	put_mount_as(strchr(part[0], 'P') ? AGENT_MOUNT_POD : 0, flags, part[1], part[2], part[3], part[4]);
 }
 
 static void put_device(uint32_t type, uint32_t major, uint32_t minor, uint32_t mode,
@@ -370,6 +376,8 @@ static void word(char *w)
 		process.flags |= AGENT_EXEC_NO_NEW_PRIVS;
 	else if (!strcmp(w, "later"))
 		head.flags &= ~(uint32_t)AGENT_CREATE_START;
+	else if (!strcmp(w, "tied"))
+		head.flags |= AGENT_CREATE_TIED;
 	else if (!strcmp(w, "leave"))
 		leave = 1;
 	else if (!strcmp(w, "ns"))

@@ -156,15 +156,6 @@ use_created()
 
 # --- several ---
 
-use_pod()
-{
-	outcome create podman_ pod create --name pod --network none --share-parent=false --infra-image busybox --infra-command 'sleep 1000'
-	outcome first podman_ run -d --pod pod --name first busybox sh -c 'hostname; nc -l -p 7000 -e cat'
-	outcome second podman_ run --rm --pod pod busybox sh -c 'hostname; echo through lo | nc 127.0.0.1 7000'
-	outcome ps podman_ pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}'
-	outcome rm podman_ pod rm -f -t 0 pod
-}
-
 use_network()
 {
 	ip link add uvm-test type bridge 2>/dev/null && ip link del uvm-test && iptables -nL >/dev/null 2>&1 ||

@@ -62,14 +62,14 @@ START_TEST(defaults)
 	uint32_t len;
 
 	container_defaults(&s, "web");
-	s.start = true;
+	s.start = s.tied = true;
 	s.root = (struct container_root){
 		.device = "/dev/vda", .type = "erofs", .upper = "tmpfs", .upper_size = 4096};
 	ck_ok(encode(&s, &rq));
 	memcpy(&create, payload, sizeof(create));
 	ck_assert_str_eq(create.name, "web");
 	ck_assert_str_eq(create.hostname, "web");
-	ck_assert_uint_eq(create.flags, AGENT_CREATE_START);
+	ck_assert_uint_eq(create.flags, AGENT_CREATE_START | AGENT_CREATE_TIED);
 	ck_assert(create.new_namespaces & AGENT_NS_PID && !(create.new_namespaces & AGENT_NS_NET));
 	ck_assert_uint_eq(records(AGENT_R_MOUNT, &at, &len), s.mount_count);
 	ck_assert_uint_eq(records(AGENT_R_DEVICE, &at, &len), 6);

@@ -257,6 +257,71 @@ START_TEST(without_effect)
 }
 END_TEST
 
+#define OWN "{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},"
+#define MINE "\"annotations\":{\"org.uvm.memory\":\"512M\"}"
+
+/* A pod's: namespaces in place of OWN, and the container's type with the keys' prefix. */
+static int pod(const char *namespaces, const char *type)
+{
+	char *text, *at;
+	int r;
+
+	ck_that(asprintf(&text, "%.*s%s%s", (int)(strstr(good, OWN) - good), good, namespaces,
+			 strstr(good, OWN) + strlen(OWN)) > 0);
+	at = strstr(text, MINE);
+	ck_that(at != NULL);
+	*at = '\0';
+	ck_that(asprintf(&at, "%s\"annotations\":{%s}}", text, type) > 0);
+	r = parse(at, strlen(at));
+	free(at);
+	free(text);
+	return r;
+}
+
+START_TEST(pods)
+{
+	static const char containerd[] = "\"io.kubernetes.cri.container-type\":\"container\","
+					 "\"io.kubernetes.cri.sandbox-id\":\"box\"";
+	static const char crio[] = "\"io.kubernetes.cri-o.SandboxID\":\"box\","
+				   "\"io.kubernetes.cri-o.ContainerType\":\"container\"";
+	static const char sandbox[] = "\"io.kubernetes.cri.container-type\":\"sandbox\","
+				      "\"io.kubernetes.cri.sandbox-id\":\"box\"";
+	static const char joined[] = "{\"type\":\"pid\"},{\"type\":\"ipc\",\"path\":\"/i\"},"
+				     "{\"type\":\"uts\",\"path\":\"/u\"},{\"type\":\"cgroup\",\"path\":\"/c\"},";
+
+	ck_ok(pod(OWN, containerd)); /* its network has a path */
+	ck_assert_str_eq(c.sandbox, "box");
+	ck_assert_uint_eq(c.spec.pod_namespaces, 0);
+	ck_assert_uint_eq(c.spec.new_namespaces, AGENT_NS_MOUNT | AGENT_NS_PID | AGENT_NS_IPC | AGENT_NS_UTS);
+	ck_assert_str_eq(c.spec.hostname, "box");
+	ck_assert_str_eq(c.spec.mounts[2].type, "tmpfs");
+	ck_ok(pod(joined, crio));
+	ck_assert_str_eq(c.sandbox, "box");
+	ck_assert_str_eq(c.ipc, "/i");
+	ck_assert_uint_eq(c.spec.pod_namespaces, AGENT_NS_IPC | AGENT_NS_UTS | AGENT_NS_CGROUP);
+	ck_assert_uint_eq(c.spec.new_namespaces, AGENT_NS_MOUNT | AGENT_NS_PID);
+	/* What is the pod's is the sandbox's to say. */
+	ck_assert(!c.spec.hostname);
+	ck_assert_uint_eq(c.spec.mounts[2].flags, MS_BIND | MS_NOSUID);
+	ck_assert(c.spec.mounts[2].of_pod && !c.spec.mounts[3].of_pod);
+	ck_assert_str_eq(c.spec.mounts[3].source, "root/etc/hosts");
+	ck_ok(oci_config_set_share(&c, "root/proc/0123", &e));
+	ck_assert_str_eq(c.spec.mounts[3].source, "root/proc/0123/etc/hosts");
+	ck_assert_str_eq(c.bind[0].share, c.spec.mounts[3].source);
+	/* A sandbox is nobody's; what others have made for it may be its IPC, not its processes. */
+	ck_assert_int_lt(pod(joined, sandbox), 0);
+	ck_ok(pod("{\"type\":\"pid\"},{\"type\":\"ipc\",\"path\":\"/i\"},{\"type\":\"uts\"},", sandbox));
+	ck_assert(!c.sandbox && c.is_sandbox);
+	ck_assert_uint_eq(c.spec.pod_namespaces, 0);
+	ck_assert_uint_ne(c.spec.new_namespaces & AGENT_NS_IPC, 0);
+	/* Without annotations nothing is joined. */
+	ck_assert_int_lt(pod(joined, "\"a\":\"b\""), 0);
+	ck_assert_int_lt(pod(joined, "\"io.kubernetes.cri.sandbox-id\":\"\""), 0);
+	ck_refused(pod("{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},{\"type\":\"time\",\"path\":\"/t\"},", crio), EINVAL,
+		   "linux.namespaces[3]");
+}
+END_TEST
+
 START_TEST(user_namespace)
 {
 	ck_ok(changed("\"linux\":{\"cgroupsPath\":\"/a/b\",\"namespaces\":[",
@@ -315,6 +380,23 @@ START_TEST(settings_read)
 }
 END_TEST
 
+START_TEST(settings_of_a_pod)
+{
+	struct oci_settings s = {0};
+
+	ck_ok(settings(&s, NULL, "{\"io.kubernetes.cri.sandbox-memory\":\"123456789\","
+				 "\"io.kubernetes.cri.sandbox-cpu-quota\":\"-1\",\"io.kubernetes.cri.sandbox-cpu-period\":\"50000\"}"));
+	ck_assert_uint_eq(s.pod_memory, 123456789);
+	ck_assert_int_eq(s.pod_quota, -1);
+	ck_assert_uint_eq(s.pod_period, 50000);
+	ck_ok(settings(&s, NULL, "{\"io.kubernetes.cri.sandbox-memory\":\"-5\"}"));
+	ck_assert_uint_eq(s.pod_memory, 0);
+	ck_refused(settings(&s, NULL, "{\"io.kubernetes.cri.sandbox-memory\":\"1G\"}"), EINVAL, "is no number");
+	ck_refused(settings(&s, NULL, "{\"io.kubernetes.cri.sandbox-cpu-quota\":\"99999999999999999999\"}"), EINVAL, "is no number");
+	oci_settings_free(&s);
+}
+END_TEST
+
 START_TEST(sizes)
 {
 	static struct oci_resources r;
@@ -341,6 +423,14 @@ START_TEST(sizes)
 	s.cpus = 2;
 	ck_ok(oci_settings_size(&s, &r, &t, &e));
 	ck_assert_uint_eq(t.cpus, 2);
+	/* A pod's limits, which its sandbox is told. */
+	s = (struct oci_settings){.pod_memory = OCI_MEMORY_DEFAULT, .pod_quota = 1, .pod_period = 1};
+	ck_ok(oci_settings_size(&s, &r, &t, &e));
+	ck_assert_uint_eq(t.memory, 2 * OCI_MEMORY_DEFAULT);
+	ck_assert_uint_eq(t.cpus, 1);
+	s.pod_memory = INT64_MAX;
+	ck_refused(oci_settings_size(&s, &r, &t, &e), EINVAL, "more than a VM can have");
+	s = (struct oci_settings){0};
 	s.cpus = 99;
 	ck_refused(oci_settings_size(&s, &r, &t, &e), EINVAL, "the size of the VM");
 	/* No more of them than there are. */
@@ -523,6 +613,11 @@ START_TEST(state_file)
 	ck_refused(state(&s, "{\"format\":2,\"rootfs\":\"/r\"}"), EINVAL, "bundle is missing");
 	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b"), EINVAL, STATE_FILE);
 	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":[]}"), EINVAL, "rootfs");
+	ck_ok(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":\"/r\",\"sandbox\":\"box\",\"tree\":\"00ff\"}"));
+	ck_assert_str_eq(s.sandbox, "box");
+	json_free(&s.doc);
+	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":\"/r\",\"sandbox\":\"box\"}"), EINVAL, "tree");
+	ck_refused(state(&s, "{\"format\":2,\"bundle\":\"/b\",\"rootfs\":\"/r\",\"sandbox\":\"box\",\"tree\":\"..\"}"), EINVAL, "tree");
 	ck_refused(oci_state_open(&s, "../x", &e), ENOENT, "container does not exist");
 	ck_refused(oci_state_open(&s, "", &e), ENOENT, "container does not exist");
 }
@@ -759,9 +854,9 @@ int main(void)
 {
 	const TTest *const config[] = {everything, refusals, limits, damaged, mount_words,
 				       limits_converted, cgroup_paths, state_file, without_effect,
-				       user_namespace, sizes};
+				       user_namespace, pods, sizes};
 	const TTest *const files[] = {state_without_a_vm, log_forms, which_command, failures, pid_file,
-				      settings_read, root_paths, hooks_run, hooks_of_the_guest};
+				      settings_read, settings_of_a_pod, root_paths, hooks_run, hooks_of_the_guest};
 	const struct test_group groups[] = {
 		{config, ARRAY_SIZE(config), NULL, teardown},
 		{files, ARRAY_SIZE(files), tmp_setup, tmp_teardown},

@@ -191,7 +191,8 @@ START_TEST(bad_records)
 	struct agent_device_rule rule = {.allow = 2, .type = 'a', .access = 7};
 	struct agent_hook hook = {.stage = 3, .argc = 1};
 	struct agent_guest_device guests = {.access = 2};
-	struct agent_mount up = {.options = AGENT_MOUNT_COPY_UP}, odd = {.options = 2};
+	struct agent_mount up = {.options = AGENT_MOUNT_COPY_UP}, odd = {.options = 4},
+			   pod = {.options = AGENT_MOUNT_POD};
 	char path[PATH_MAX + 2];
 
 	memset(path, 'a', sizeof(path));
@@ -199,6 +200,7 @@ START_TEST(bad_records)
 	path[sizeof(path) - 1] = '\0';
 
 	bad_record("is no tmpfs", AGENT_R_MOUNT, &up, sizeof(up), STRINGS("a", "/b", "proc", ""));
+	bad_record("no bind mount", AGENT_R_MOUNT, &pod, sizeof(pod), STRINGS("a", "/b", "tmpfs", ""));
 	bad_record("unknown flags", AGENT_R_MOUNT, &odd, sizeof(odd), STRINGS("a", "/b", "tmpfs", ""));
 	bad_mount("target", 0, STRINGS("a", "b", "c", "d"));
 	bad_mount("target", 0, STRINGS("a", "//", "c", "d"));
@@ -288,7 +290,7 @@ START_TEST(bad_heads)
 	BAD_HEAD("name", pod, {"/"});
 	bad_head("name", offsetof(struct agent_create, name), full, sizeof(full));
 	bad_head("too long", offsetof(struct agent_create, hostname), full, sizeof(full));
-	BAD_HEAD("flags", flags, {2});
+	BAD_HEAD("flags", flags, {4});
 	BAD_HEAD("flags", zero, {1});
 	BAD_HEAD("namespaces", new_namespaces, {256});
 	BAD_HEAD("namespaces", pod_namespaces, {AGENT_NS_NET}); /* and no pod */
