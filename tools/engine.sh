@@ -29,6 +29,9 @@ engine_make()
 	END
 	chmod +x "$runtime_uvm"
 	cat >"$1/containers.conf" <<-END
+		[network]
+		network_backend = "netavark"
+		network_config_dir = "$1/networks"
 		[engine]
 		runtime_supports_json = ["crun", "uvm"]
 		cgroup_manager = "cgroupfs"

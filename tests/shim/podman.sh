@@ -153,19 +153,3 @@ use_created()
 	line start "$(echo word | podman_ start -a -i made; echo "status ${PIPESTATUS[1]}")"
 	outcome rm podman_ rm made
 }
-
-# --- several ---
-
-use_network()
-{
-	ip link add uvm-test type bridge 2>/dev/null && ip link del uvm-test && iptables -nL >/dev/null 2>&1 ||
-		{ line skip "this kernel has no bridges, or no iptables"; return; }
-	outcome create podman_ network create --subnet 10.77.0.0/24 net
-	outcome server podman_ run -d --name server --network net --ip 10.77.0.5 -p 7777:80 busybox sh -c 'echo page >/index.html; exec httpd -f -p 80 -h /'
-	outcome address podman_ exec server ip -o -4 address show dev eth0
-	outcome peer podman_ run --rm --network net busybox sh -c 'for i in 1 2 3 4 5; do wget -q -O - http://10.77.0.5/index.html && break; sleep 1; done'
-	outcome host wget -q -T 10 -O - http://10.77.0.5/index.html
-	outcome published wget -q -T 10 -O - http://127.0.0.1:7777/index.html
-	outcome rm podman_ rm -f -t 0 server
-	outcome network-rm podman_ network rm net
-}
