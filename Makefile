@@ -103,7 +103,8 @@ $B/guest/%.o: guest/%.c $B/musl-pie.specs
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs $(COMMON) $(KHDRS) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
 $B/guest/image.o: guest/image.S $B/agent.cpio
-	$(Q)mkdir -p $(@D) && gcc -DGUEST_IMAGE='"$B/agent.cpio"' -c -o $@ $<
+	$(Q)mkdir -p $(@D) && gcc -DGUEST_IMAGE='"$B/agent.cpio"' \
+	    -DGUEST_IMAGE_SUM=0x$$(sha256sum <$B/agent.cpio | cut -c 1-16) -c -o $@ $<
 
 # --- the guest ---
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * GUEST_IMAGE is the path of the archive, given by the Makefile.
+ * GUEST_IMAGE is the path of the archive, and GUEST_IMAGE_SUM a sum of it, given by the Makefile.
  */
 	.section .rodata
 	.balign 4096
@@ -8,5 +8,9 @@
 guest_image:
 	.incbin GUEST_IMAGE
 guest_image_end:
+	.balign 8
+	.globl guest_image_sum
+guest_image_sum:
+	.quad GUEST_IMAGE_SUM
 
 	.section .note.GNU-stack, "", @progbits

@@ -8,5 +8,6 @@
 #include <stdint.h>
 
 extern const uint8_t guest_image[], guest_image_end[];
+extern const uint64_t guest_image_sum; /* of its bytes, to tell it from others */
 
 #endif

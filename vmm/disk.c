@@ -113,7 +113,7 @@ static void placeholder(struct disk *d, bool read_only)
 {
 	d->image = (struct blk_file){.fd = -1, .ring.fd = -1};
 	blk_backend_empty(&d->image.backend, read_only);
-	d->now = (struct snapshot_disk){.read_only = read_only};
+	d->now.read_only = read_only; /* the rest, much, is zero */
 }
 
 /* --- the option --- */

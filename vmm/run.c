@@ -18,6 +18,8 @@
 /* How long a guest may take to write back and unmount. */
 #define SETTLE_SECONDS 60u
 
+#define STREAM_SIZE 1300u /* bytes of what open_memstream allocates, about */
+
 /* --- output in the background --- */
 
 static int open_output(struct run *r, int flags)
@@ -195,8 +197,13 @@ static void block_signals(void)
 static int begin(struct run *r, struct err *e)
 {
 	struct clone *c = &r->clone;
-	int error = record_create(&c->rundir, r->image, r->process.argv, r->scratch, r->remove, e);
+	int error;
 
+	/* A line of the journal is made in one. musl maps a page for that and unmaps it after each line,
+	 * 70,000 instructions, unless something else is in it.
+	 */
+	r->stream = malloc(STREAM_SIZE);
+	error = record_create(&c->rundir, r->image, r->process.argv, r->scratch, r->remove, e);
 	if (!error)
 		error = set_streams(r, e);
 	if (error)

@@ -54,6 +54,7 @@ struct run {
 	int fds[3];
 	int output; /* descriptor of the file that output goes to; -1: none */
 	uint64_t written;
+	void *stream; /* of the size of a stream in memory; see begin */
 };
 
 /* Runs it, in the foreground to its end. r is the caller's, from calloc or static, and stays: its

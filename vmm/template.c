@@ -165,7 +165,7 @@ int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct er
 	see_host(&all.host);
 	snprintf(all.version, sizeof(all.version), "%s", UVM_VERSION);
 	all.protocol = AGENT_VERSION;
-	all.agent = sum_bytes(guest_image, (size_t)(guest_image_end - guest_image), 0);
+	all.agent = guest_image_sum;
 	all.memory = t->memory;
 	all.cpus = t->cpus;
 	all.cpu = t->cpu;

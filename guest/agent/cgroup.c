@@ -121,8 +121,12 @@ static void keep_program(int home)
 {
 	static const struct agent_device_rule all = {
 		.allow = 1, .type = 'a', .major = -1, .minor = -1, .access = 7};
+	int program = cgroup_devices(&all, 1);
 
-	cgroup_devices(home, &all, 1); /* else a container's rules will fail, and say so */
+	if (program < 0)
+		return; /* a container's rules will fail, too, and say so */
+	cgroup_attach(home, program);
+	close(program);
 }
 
 int cgroup_open_home(int root)

@@ -43,9 +43,15 @@ bool cgroup_await_empty(int group, int ms);
  */
 int cgroup_device_rule(const char *path, uint32_t access, struct agent_device_rule *rule);
 
-/* Which devices its processes may make and open: the last rule that fits decides, and what fits none is
- * denied. No rules: all.
+/* A program for cgroup_attach that decides which devices may be made and opened: the last rule that fits
+ * does, and what fits none is denied. Returns a descriptor, or -errno. Loading it costs most of a rule's
+ * way into a cgroup.
  */
-int cgroup_devices(int group, const struct agent_device_rule *rules, size_t n);
+int cgroup_devices(const struct agent_device_rule *rules, size_t n);
+
+/* Has the program decide for a cgroup's processes, after those of the cgroups that it is in. The program
+ * stays the caller's. Returns 0 or -errno.
+ */
+int cgroup_attach(int group, int program);
 
 #endif

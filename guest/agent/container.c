@@ -127,6 +127,8 @@ int container_begin(struct agent *a, struct session *s, void *payload, uint32_t 
 				.oom = -1,
 				.lower = -1,
 				.upper = -1,
+				.program = -1,
+				.mounts = -1,
 				.limited_caps = create.process.exec.flags & AGENT_EXEC_CAPS,
 				.caps = create.process.exec.caps,
 				.session = s,
@@ -218,6 +220,9 @@ static bool take_prepared(struct agent *a, struct container *c, const struct spa
 	if (c->pid) {
 		c->group = p->group;
 		c->pidfd = p->pidfd;
+		c->program = p->program;
+		c->mounts = p->mounts;
+		c->prepared = true;
 		return true;
 	}
 	if (p->pid && !strcmp(p->create.head.name, c->name.name))
@@ -313,18 +318,58 @@ void container_event(struct agent *a, struct container *c)
 		session_notice(a, c->session, &m);
 }
 
-int container_ready(struct agent *a, struct container *c, const char **why)
+int container_program(struct agent *a, const struct create *c, int *program, const char **why)
 {
 	struct agent_device_rule rules[REQUEST_DEVICE_RULES];
-	int n = take_rules(a, &c->create, rules, why);
+	int n = take_rules(a, c, rules, why);
 
-	watch_memory(a, c);
+	*program = -1;
+	if (n <= 0)
+		return n;
+	*why = "cannot set the rules about devices";
+	n = cgroup_devices(rules, (size_t)n);
 	if (n < 0)
 		return n;
+	*program = n;
+	return 0;
+}
+
+int container_mounts(pid_t pid)
+{
+	char path[64], number[NUMBER_SIZE];
+
+	compose(path, sizeof(path), "/proc/", number_text(number, (uint64_t)pid), "/ns/mnt", NULL);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+int container_ready(struct agent *a, struct container *c, const char **why)
+{
+	int r = 0;
+
+	watch_memory(a, c);
+	if (!c->prepared) {
+		r = container_program(a, &c->create, &c->program, why);
+		c->mounts = container_mounts(c->pid);
+	}
+	if (r)
+		return r;
 	c->create = (struct create){0}; /* its memory may be given back */
 	c->state = AGENT_CONTAINER_CREATED;
+	if (c->program < 0)
+		return 0;
 	*why = "cannot set the rules about devices";
-	return cgroup_devices(c->group, rules, (size_t)n);
+	r = cgroup_attach(c->group, c->program);
+	close(c->program);
+	c->program = -1;
+	return r;
+}
+
+void container_over(struct container *c)
+{
+	c->session = NULL;
+	if (c->mounts >= 0)
+		close(c->mounts);
+	c->mounts = -1;
 }
 
 void container_layer(struct container *c, int fd)
@@ -380,6 +425,10 @@ int container_free(struct agent *a, struct container *c)
 		close(c->lower);
 	if (c->upper >= 0)
 		close(c->upper);
+	if (c->program >= 0)
+		close(c->program);
+	if (c->mounts >= 0)
+		close(c->mounts);
 	*c = (struct container){0};
 	return r == -EBUSY ? r : 0;
 }

@@ -29,6 +29,7 @@ struct container {
 	struct agent_name name;
 	bool start;	   /* does not wait for START */
 	bool tied;	   /* ends with its client */
+	bool prepared;	   /* its process was, before it was asked for (prepare.h) */
 	bool begun;	   /* its program has run */
 	uint32_t own;	   /* namespaces (enum agent_namespace) that are not the guest's */
 	pid_t pid;	   /* of its first process */
@@ -36,6 +37,8 @@ struct container {
 	int group;	   /* its cgroup, or -1 */
 	int oom;	   /* its memory.events, or -1 */
 	int lower, upper;  /* what its root is made of, or -1 */
+	int program;	   /* of its rules about devices, until it is set up, or -1 */
+	int mounts;	   /* its namespace of mounts, so that nobody waits for their end, or -1 */
 	uint64_t oom_kills; /* that were told of */
 	bool limited_caps; /* its process had caps: */
 	struct agent_caps caps;
@@ -65,6 +68,19 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 
 /* Whether a process can begin in it now: 0 or -errno with *why. */
 int container_check(struct agent *a, const char *name, const char **why);
+
+/* Sets *program to the program of its rules about devices, or to -1 if it has none. Returns 0 or -errno
+ * with *why.
+ */
+int container_program(struct agent *a, const struct create *c, int *program, const char **why);
+
+/* The namespace of mounts of a process, as a descriptor, or -1. Whoever holds it takes the mounts down, and
+ * not the end of the last process in it, for which its parent waits.
+ */
+int container_mounts(pid_t pid);
+
+/* Its session is done with, and its client knows how it ended: nobody waits for the rest. */
+void container_over(struct container *c);
 
 /* Its process is set up. Returns 0 or -errno with *why. */
 int container_ready(struct agent *a, struct container *c, const char **why);

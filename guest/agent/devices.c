@@ -109,16 +109,13 @@ int cgroup_device_rule(const char *path, uint32_t access, struct agent_device_ru
 	return 0;
 }
 
-int cgroup_devices(int group, const struct agent_device_rule *rules, size_t n)
+int cgroup_devices(const struct agent_device_rule *rules, size_t n)
 {
 	static const char license[] = "Apache-2.0";
 	struct program p;
 	union bpf_attr attr;
 	long fd;
-	int r;
 
-	if (!n)
-		return 0;
 	compile(&p, rules, n);
 	memset(&attr, 0, sizeof(attr));
 	attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
@@ -126,14 +123,17 @@ int cgroup_devices(int group, const struct agent_device_rule *rules, size_t n)
 	attr.insn_cnt = (uint32_t)p.n;
 	attr.license = (uint64_t)(uintptr_t)license;
 	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
-	if (fd < 0)
-		return -errno;
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int cgroup_attach(int group, int program)
+{
+	union bpf_attr attr;
+
 	memset(&attr, 0, sizeof(attr));
 	attr.target_fd = (uint32_t)group;
-	attr.attach_bpf_fd = (uint32_t)fd;
+	attr.attach_bpf_fd = (uint32_t)program;
 	attr.attach_type = BPF_CGROUP_DEVICE;
 	attr.attach_flags = BPF_F_ALLOW_MULTI;
-	r = syscall(SYS_bpf, BPF_PROG_ATTACH, &attr, sizeof(attr)) ? -errno : 0;
-	close((int)fd);
-	return r;
+	return syscall(SYS_bpf, BPF_PROG_ATTACH, &attr, sizeof(attr)) ? -errno : 0;
 }

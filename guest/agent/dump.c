@@ -86,6 +86,7 @@ static void put_containers(struct text *t, const struct agent *a)
 		put(t, states[c->state]);
 		put_number(t, " pid ", (uint64_t)c->pid);
 		put_number(t, " oom_kills ", c->oom_kills);
+		put(t, c->prepared ? " prepared" : "");
 		put(t, "\n");
 	}
 }

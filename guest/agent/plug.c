@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest/agent/net.h"
@@ -26,21 +27,29 @@ static void device_name(char name[DEVICE_NAME], uint32_t slot)
 	compose(name, DEVICE_NAME, "LNRO0005:", number, NULL);
 }
 
-/* The first entry of a directory, but those that begin with a dot, that begins with prefix. */
+/* The first entry of a directory, but those that begin with a dot, that begins with prefix. No opendir: it
+ * takes memory from the heap.
+ */
 static bool first_entry(const char *path, const char *prefix, char *name, size_t size)
 {
-	DIR *d = opendir(path);
-	struct dirent *entry;
+	_Alignas(struct dirent) char entries[2048];
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool found = false;
+	long n;
 
-	while (d && !found && (entry = readdir(d))) {
-		found = *entry->d_name != '.' && !strncmp(entry->d_name, prefix, strlen(prefix)) &&
-			strlen(entry->d_name) < size;
-		if (found)
-			strcpy(name, entry->d_name);
+	while (dir >= 0 && !found && (n = syscall(SYS_getdents64, dir, entries, sizeof(entries))) > 0) {
+		for (long at = 0; at < n && !found;) {
+			const struct dirent *d = (const void *)(entries + at);
+
+			at += d->d_reclen;
+			found = d->d_name[0] != '.' && !strncmp(d->d_name, prefix, strlen(prefix)) &&
+				strlen(d->d_name) < size;
+			if (found)
+				strcpy(name, d->d_name);
+		}
 	}
-	if (d)
-		closedir(d);
+	if (dir >= 0)
+		close(dir);
 	return found;
 }
 

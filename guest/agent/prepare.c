@@ -124,7 +124,8 @@ bool prepare_fits(const struct prepared *p, const struct create *c)
 	return p->pid && !strcmp(own->head.name, c->head.name) && !*c->head.pod &&
 	       own->head.new_namespaces == c->head.new_namespaces && mounts_fit(own, c) &&
 	       same(own, c, AGENT_R_DEVICE) && same(own, c, AGENT_R_DEVICE_RULE) &&
-	       same(own, c, AGENT_R_MASKED) && same(own, c, AGENT_R_READONLY);
+	       same(own, c, AGENT_R_GUEST_DEVICE) && same(own, c, AGENT_R_MASKED) &&
+	       same(own, c, AGENT_R_READONLY);
 }
 
 /* --- the process --- */
@@ -200,6 +201,10 @@ void prepare_drop(struct agent *a)
 		cgroup_remove(a->cgroups, p->create.head.name);
 	close(p->pidfd);
 	close(p->group);
+	if (p->program >= 0)
+		close(p->program);
+	if (p->mounts >= 0)
+		close(p->mounts);
 	forget(p);
 }
 
@@ -235,7 +240,7 @@ static int begin(struct agent *a, const char **why)
 	if (group < 0)
 		return group;
 	p->group = group;
-	p->pid = p->pidfd = p->order = -1;
+	p->pid = p->pidfd = p->order = p->program = p->mounts = -1;
 	*why = "cannot make a process to be prepared";
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, order))
 		return -errno;
@@ -270,6 +275,10 @@ int prepare_make(struct agent *a, const void *payload, uint32_t length, const ch
 	r = begin(a, why);
 	if (!r)
 		r = await_ready(a, why);
+	if (!r)
+		r = container_program(a, &p->create, &p->program, why);
+	if (!r)
+		p->mounts = container_mounts(p->pid);
 	if (r)
 		prepare_drop(a);
 	return r;

@@ -27,6 +27,7 @@ struct prepared {
 	int pidfd;
 	int group;
 	int order; /* the socket on which it waits */
+	int program, mounts; /* as a container has them, or -1 */
 	struct create create; /* what it is prepared for, in request */
 	_Alignas(8) uint8_t request[AGENT_PREPARE_MAX];
 };

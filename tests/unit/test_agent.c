@@ -727,6 +727,8 @@ START_TEST(random_messages)
 			buf[6] = 0;
 		write_all(fd, buf, n);
 		close(fd);
+		if (i % 100 == 99)
+			info(); /* it has answered all of them, however busy this machine is */
 	}
 }
 END_TEST
