@@ -233,9 +233,19 @@ static int hand_over(struct pod_member *m, struct err *e)
 
 	if (!r)
 		r = graft_add(&m->sandbox.vm, m->pidfd, m->tree, rootfs->copy, e);
-	if (!r)
-		close(rootfs->copy);
-	return r;
+	if (r)
+		return r;
+	close(rootfs->copy);
+	close(m->pidfd);
+	return 0;
+}
+
+/* Of a session that has failed, when the container was made. */
+static int status_of(int failed, int status)
+{
+	if (failed == -ECONNRESET)
+		return STATUS_KILLED;
+	return status == EXEC_NOT_FOUND || status == EXEC_NOT_EXECUTABLE ? status : RUN_FAILED;
 }
 
 static void be_member(struct oci_child *child)
@@ -256,8 +266,8 @@ static void be_member(struct oci_child *child)
 	rq->ctx = m;
 	if (!r) {
 		r = exec_run(rq, client_dial_agent, &m->sandbox.vm, &status, &e);
-		if (r && child->said < 0) /* it was one */
-			status = r == -ECONNRESET ? STATUS_KILLED : RUN_FAILED;
+		if (r && child->said < 0)
+			status = status_of(r, status);
 		else if (r)
 			r = oci_explain(status, rq, &e);
 	}

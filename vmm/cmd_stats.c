@@ -1,260 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What VMs use and do: stats for people, metrics for Prometheus.
- *
- * The monitor counts what only it sees (exits, requests of disks, bytes of sockets) and tells it
- * over the control socket; the kernel knows of the monitor's process; and the agent tells what the
- * guest and its container use, if it answers soon.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "vmm/agent.h"
 #include "vmm/client.h"
 #include "vmm/cmd.h"
-#include "vmm/control.h"
 #include "vmm/json.h"
-#include "vmm/record.h"
 #include "vmm/util.h"
-
-/* --- what there is to know of a VM --- */
-
-struct vm_stats {
-	char id[RUNDIR_ID_MAX + 1];
-	char status[CONTROL_ANSWER], stats[CONTROL_ANSWER];
-	uint64_t cpu_ms;		 /* of the monitor's process: guest, devices, kernel */
-	uint64_t resident, proportional; /* bytes, guest memory included */
-	unsigned int threads;
-	bool has_guest, has_container; /* their figures are known, as the guest tells them */
-	struct agent_properties guest, container;
-};
-
-/* The agent's figures. Times are microseconds there, and seconds in metrics. */
-static const struct figure {
-	const char *name; /* in JSON */
-	const char *metric, *type, *help;
-	size_t at; /* in struct agent_properties */
-} figures[] = {
-#define FIGURE(name, metric, type, member, help)                                                   \
-	{name, metric, type, help, offsetof(struct agent_properties, member)}
-	FIGURE("cpu_us", "cpu_seconds_total", "counter", cpu_us, "CPU time"),
-	FIGURE("user_us", "cpu_user_seconds_total", "counter", user_us, "CPU time of programs"),
-	FIGURE("system_us", "cpu_system_seconds_total", "counter", system_us, "CPU time of the kernel"),
-	FIGURE("periods", "cpu_periods_total", "counter", periods, "Periods of its CPU limit"),
-	FIGURE("throttled", "cpu_throttled_periods_total", "counter", throttled,
-	       "Periods in which it reached its CPU limit"),
-	FIGURE("throttled_us", "cpu_throttled_seconds_total", "counter", throttled_us,
-	       "Time that it waited for its CPU limit"),
-	FIGURE("memory_bytes", "memory_used_bytes", "gauge", memory, "Memory in use"),
-	FIGURE("memory_peak_bytes", "memory_peak_bytes", "gauge", memory_peak, "The most memory in use"),
-	FIGURE("memory_limit_bytes", "memory_limit_bytes", "gauge", memory_max, "The limit of memory"),
-	FIGURE("swap_bytes", "swap_bytes", "gauge", swap, "Swap in use"),
-	FIGURE("anonymous_bytes", "memory_anonymous_bytes", "gauge", anon, "Memory of no file"),
-	FIGURE("file_bytes", "memory_file_bytes", "gauge", file, "Memory of files"),
-	FIGURE("kernel_bytes", "memory_kernel_bytes", "gauge", kernel, "Memory of the kernel"),
-	FIGURE("faults", "page_faults_total", "counter", faults, "Page faults"),
-	FIGURE("major_faults", "major_page_faults_total", "counter", major_faults,
-	       "Page faults that waited for a disk"),
-	FIGURE("oom", "oom_events_total", "counter", oom, "Times that its memory limit was hit"),
-	FIGURE("oom_kills", "oom_kills_total", "counter", oom_kill,
-	       "Processes killed for its memory limit"),
-	FIGURE("processes", "processes", "gauge", pids, "Processes and threads"),
-	FIGURE("processes_limit", "processes_limit", "gauge", pids_max, "The limit of those"),
-	FIGURE("read_bytes", "read_bytes_total", "counter", read_bytes, "Bytes read from disks"),
-	FIGURE("written_bytes", "written_bytes_total", "counter", write_bytes, "Bytes written to disks"),
-	FIGURE("reads", "reads_total", "counter", reads, "Reads from disks"),
-	FIGURE("writes", "writes_total", "counter", writes, "Writes to disks"),
-	FIGURE("cpu_some_us", "cpu_pressure_some_seconds_total", "counter", cpu_pressure.some_us,
-	       "Time in which something waited for a CPU"),
-	FIGURE("cpu_full_us", "cpu_pressure_full_seconds_total", "counter", cpu_pressure.full_us,
-	       "Time in which all waited for a CPU"),
-	FIGURE("memory_some_us", "memory_pressure_some_seconds_total", "counter",
-	       memory_pressure.some_us, "Time in which something waited for memory"),
-	FIGURE("memory_full_us", "memory_pressure_full_seconds_total", "counter",
-	       memory_pressure.full_us, "Time in which all waited for memory"),
-	FIGURE("io_some_us", "io_pressure_some_seconds_total", "counter", io_pressure.some_us,
-	       "Time in which something waited for a disk"),
-	FIGURE("io_full_us", "io_pressure_full_seconds_total", "counter", io_pressure.full_us,
-	       "Time in which all waited for a disk"),
-};
-
-/* The balloon, and what the guest's kernel tells by it of its memory. */
-static const struct {
-	const char *name; /* in JSON and in metrics */
-	const char *key;  /* in the VM's stats */
-	const char *type, *help;
-} balloon[] = {
-	{"target_bytes", "balloon_target", "gauge", "Memory that the guest is to give back"},
-	{"size_bytes", "balloon_size", "gauge", "Memory that the guest has given back"},
-	{"age_ms", "balloon_age_ms", "gauge", "Milliseconds since the guest told the figures below"},
-	{"total_bytes", "balloon_total", "gauge", "Memory of the guest's kernel"},
-	{"free_bytes", "balloon_free", "gauge", "Memory that is free"},
-	{"available_bytes", "balloon_available", "gauge", "Memory that can be had without swapping"},
-	{"caches_bytes", "balloon_caches", "gauge", "Memory of files, some of which can be had"},
-	{"swap_in_bytes", "balloon_swap_in", "counter", "Bytes read from swap"},
-	{"swap_out_bytes", "balloon_swap_out", "counter", "Bytes written to swap"},
-	{"major_faults", "balloon_major_faults", "counter", "Page faults that waited for a disk"},
-	{"minor_faults", "balloon_minor_faults", "counter", "All other page faults"},
-	{"huge_pages", "balloon_huge_pages", "counter", "Huge pages that programs reserved"},
-	{"huge_failures", "balloon_huge_failures", "counter", "Huge pages that they did not get"},
-};
-
-#define FRESH_TRIES 20u /* for those figures, every FRESH_US */
-#define FRESH_US    5000u
-
-/* What nobody knows, or no limit. */
-#define UNKNOWN UINT64_MAX
-
-static uint64_t figure_of(const struct figure *f, const struct agent_properties *p)
-{
-	uint64_t v;
-
-	memcpy(&v, (const char *)p + f->at, sizeof(v));
-	return v;
-}
-
-static uint64_t value_of(const char *answer, const char *key)
-{
-	char text[24];
-
-	client_value(answer, key, text, sizeof(text));
-	return strtoull(text, NULL, 10);
-}
-
-static bool has_key(const struct vm_stats *s, const char *key)
-{
-	char text[24];
-
-	client_value(s->stats, key, text, sizeof(text));
-	return *text;
-}
-
-static uint64_t value_at(const struct vm_stats *s, const char *key, unsigned int n)
-{
-	char name[40];
-
-	snprintf(name, sizeof(name), "%s.%u", key, n);
-	return value_of(s->stats, name);
-}
-
-static bool has_value(const struct vm_stats *s, const char *key, unsigned int n)
-{
-	char name[40];
-
-	snprintf(name, sizeof(name), "%s.%u", key, n);
-	return has_key(s, name);
-}
-
-static FILE *open_proc(uint64_t pid, const char *file)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/%s", pid, file);
-	return fopen(path, "re");
-}
-
-static void read_process(struct vm_stats *s, uint64_t pid)
-{
-	unsigned long long user = 0, system = 0, kib;
-	unsigned int threads = 0;
-	char line[1024], *at = NULL;
-	FILE *f = open_proc(pid, "stat");
-
-	/* The name, in brackets, may hold anything. */
-	if (f && fgets(line, sizeof(line), f))
-		at = strrchr(line, ')');
-	if (at && sscanf(at + 1, "%*s%*d%*d%*d%*d%*d%*u%*u%*u%*u%*u%llu%llu%*d%*d%*d%*d%u", &user,
-			 &system, &threads) == 3) {
-		s->cpu_ms = (user + system) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
-		s->threads = threads;
-	}
-	if (f)
-		fclose(f);
-	f = open_proc(pid, "smaps_rollup");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "Rss: %llu", &kib) == 1)
-			s->resident = kib << 10;
-		if (sscanf(line, "Pss: %llu", &kib) == 1)
-			s->proportional = kib << 10;
-	}
-	if (f)
-		fclose(f);
-}
-
-static bool fetch(const struct rundir *vm, const char *container, struct agent_properties *p)
-{
-	struct err ignored;
-
-	return !agent_stats(client_dial_agent_soon, (void *)(uintptr_t)vm, container,
-			    now_ns() + CLIENT_SOON_MS * UINT64_C(1000000), p, &ignored);
-}
-
-static bool has_status(const struct vm_stats *s, const char *key, const char *value)
-{
-	char text[16];
-
-	client_value(s->status, key, text, sizeof(text));
-	return !strcmp(text, value);
-}
-
-/* Of an agent that could answer. */
-static void read_guest(struct vm_stats *s, const struct rundir *vm)
-{
-	if (!has_status(s, "state", "running") || !has_status(s, "agent", "ready"))
-		return;
-	s->has_guest = fetch(vm, "", &s->guest);
-	if (s->has_guest && record_is_container(vm))
-		s->has_container = fetch(vm, RECORD_CONTAINER, &s->container);
-}
-
-/* By the first request for stats the guest's kernel was asked for its own; they are in the answers from
- * a moment after that, if it runs. The agent's were waited for meanwhile, so mostly the moment is over.
- */
-static int read_again(struct vm_stats *s, int fd, uint64_t asked_ns, struct err *e)
-{
-	unsigned int tries = has_status(s, "state", "running") ? FRESH_TRIES : 0;
-	int r;
-
-	for (unsigned int i = 0;; i++) {
-		uint64_t since_ms = (now_ns() - asked_ns) / 1000000u;
-
-		r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
-		if (r || !has_key(s, "balloon_age_ms") || i == tries ||
-		    value_of(s->stats, "balloon_age_ms") <= since_ms)
-			return r;
-		usleep(FRESH_US);
-	}
-}
-
-static int read_vm(struct vm_stats *s, const char *id, struct err *e)
-{
-	uint64_t asked_ns = now_ns();
-	struct rundir vm;
-	int fd, r = rundir_open(&vm, id, e);
-
-	if (r)
-		return r;
-	*s = (struct vm_stats){0};
-	memcpy(s->id, vm.id, sizeof(s->id));
-	fd = r = client_control(&vm, e);
-	if (fd >= 0) {
-		r = client_request(fd, "status", s->status, sizeof(s->status), e);
-		if (!r)
-			r = client_request(fd, "stats", s->stats, sizeof(s->stats), e);
-	}
-	if (!r) {
-		read_process(s, value_of(s->status, "pid"));
-		read_guest(s, &vm);
-		r = read_again(s, fd, asked_ns, e);
-	}
-	if (fd >= 0)
-		close(fd);
-	rundir_close(&vm);
-	return r;
-}
+#include "vmm/vm_stats.h"
 
 /* --- which VMs --- */
 
@@ -270,7 +27,7 @@ static int visit(void *ctx, const char *id)
 	struct vm_stats s;
 	struct err e;
 
-	if (!read_vm(&s, id, &e)) { /* else it is gone, or does not answer: uvm ps tells */
+	if (!vm_stats_read(&s, id, &e)) { /* else it is gone, or does not answer: uvm ps tells */
 		c->print(c, &s);
 	}
 	return 0;
@@ -283,7 +40,7 @@ static int each_vm(struct stats_config *c, int argc, char **argv, struct err *e)
 	for (int i = 0; i < argc; i++) {
 		struct vm_stats s;
 
-		if (read_vm(&s, argv[i], e))
+		if (vm_stats_read(&s, argv[i], e))
 			return EXIT_FAIL;
 		c->print(c, &s);
 	}
@@ -301,8 +58,8 @@ static uint64_t sum(const struct vm_stats *s, const char *key)
 {
 	uint64_t all = 0;
 
-	for (unsigned int i = 0; has_value(s, key, i); i++)
-		all += value_at(s, key, i);
+	for (unsigned int i = 0; vm_stats_has_part(s, key, i); i++)
+		all += vm_stats_part(s, key, i);
 	return all;
 }
 
@@ -314,10 +71,10 @@ static void put_figures(struct json_writer *w, const char *key, bool known,
 		return;
 	}
 	json_put_open(w, key, '{');
-	for (const struct figure *f = figures; f < figures + ARRAY_SIZE(figures); f++) {
-		uint64_t v = figure_of(f, p);
+	for (const struct vm_figure *f = vm_figures; f->name; f++) {
+		uint64_t v = vm_stats_figure(f, p);
 
-		if (v == UNKNOWN)
+		if (v == VM_STATS_UNKNOWN)
 			json_put_string(w, f->name, NULL);
 		else
 			json_put_uint(w, f->name, v);
@@ -327,16 +84,16 @@ static void put_figures(struct json_writer *w, const char *key, bool known,
 
 static void put_balloon(struct json_writer *w, const struct vm_stats *s)
 {
-	if (!has_key(s, balloon[0].key)) {
+	if (!vm_stats_has(s, vm_balloon[0].key)) {
 		json_put_string(w, "balloon", NULL);
 		return;
 	}
 	json_put_open(w, "balloon", '{');
-	for (size_t i = 0; i < ARRAY_SIZE(balloon); i++)
-		if (has_key(s, balloon[i].key))
-			json_put_uint(w, balloon[i].name, value_of(s->stats, balloon[i].key));
+	for (size_t i = 0; vm_balloon[i].name; i++)
+		if (vm_stats_has(s, vm_balloon[i].key))
+			json_put_uint(w, vm_balloon[i].name, vm_stats_value(s->stats, vm_balloon[i].key));
 		else
-			json_put_string(w, balloon[i].name, NULL);
+			json_put_string(w, vm_balloon[i].name, NULL);
 	json_put_close(w);
 }
 
@@ -345,11 +102,11 @@ static void print_inside(const struct vm_stats *s)
 {
 	const struct agent_properties *p = s->has_container ? &s->container : &s->guest;
 
-	if (!s->has_guest || p->memory == UNKNOWN)
+	if (!s->has_guest || p->memory == VM_STATS_UNKNOWN)
 		printf(" %9s", "-");
 	else
 		printf(" %8.1fM", (double)p->memory / 0x1p20);
-	if (!s->has_guest || p->pids == UNKNOWN)
+	if (!s->has_guest || p->pids == VM_STATS_UNKNOWN)
 		printf(" %6s\n", "-");
 	else
 		printf(" %6" PRIu64 "\n", p->pids);
@@ -364,7 +121,7 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 		{"cpu_ms", s->cpu_ms},
 		{"resident_bytes", s->resident},
 		{"proportional_bytes", s->proportional},
-		{"memory_bytes", value_of(s->status, "memory")},
+		{"memory_bytes", vm_stats_value(s->status, "memory")},
 		{"threads", s->threads},
 		{"exits", sum(s, "exits")},
 		{"disk_read_bytes", sum(s, "read_bytes")},
@@ -373,8 +130,8 @@ static void print_row(struct stats_config *c, const struct vm_stats *s)
 		{"disk_zeroed_bytes", sum(s, "zeroed_bytes")},
 		{"net_received_bytes", sum(s, "rx_bytes")},
 		{"net_sent_bytes", sum(s, "tx_bytes")},
-		{"vsock_received_bytes", value_of(s->stats, "vsock_received_bytes")},
-		{"vsock_sent_bytes", value_of(s->stats, "vsock_sent_bytes")},
+		{"vsock_received_bytes", vm_stats_value(s->stats, "vsock_received_bytes")},
+		{"vsock_sent_bytes", vm_stats_value(s->stats, "vsock_sent_bytes")},
 	};
 	char state[16];
 
@@ -512,15 +269,15 @@ static const struct {
 /* The agent's figures, of guests or of containers. */
 static void print_figures(const struct metrics *m, bool container)
 {
-	for (const struct figure *f = figures; f < figures + ARRAY_SIZE(figures); f++) {
+	for (const struct vm_figure *f = vm_figures; f->name; f++) {
 		size_t len = strlen(f->name);
 		bool us = !strcmp(f->name + len - 3, "_us"), any = false;
 		const char *what = container ? "container" : "guest";
 
 		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++) {
-			uint64_t v = figure_of(f, container ? &s->container : &s->guest);
+			uint64_t v = vm_stats_figure(f, container ? &s->container : &s->guest);
 
-			if (!(container ? s->has_container : s->has_guest) || v == UNKNOWN)
+			if (!(container ? s->has_container : s->has_guest) || v == VM_STATS_UNKNOWN)
 				continue;
 			if (!any)
 				printf("# HELP uvm_%s_%s %s, as the guest tells it.\n"
@@ -539,20 +296,20 @@ static void print_figures(const struct metrics *m, bool container)
 
 static void print_balloons(const struct metrics *m)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(balloon); i++) {
-		const char *total = *balloon[i].type == 'c' ? "_total" : "";
+	for (size_t i = 0; vm_balloon[i].name; i++) {
+		const char *total = *vm_balloon[i].type == 'c' ? "_total" : "";
 		bool any = false;
 
 		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++) {
-			if (!has_key(s, balloon[i].key))
+			if (!vm_stats_has(s, vm_balloon[i].key))
 				continue;
 			if (!any)
 				printf("# HELP uvm_balloon_%s%s %s.\n# TYPE uvm_balloon_%s%s %s\n",
-				       balloon[i].name, total, balloon[i].help, balloon[i].name,
-				       total, balloon[i].type);
+				       vm_balloon[i].name, total, vm_balloon[i].help, vm_balloon[i].name,
+				       total, vm_balloon[i].type);
 			any = true;
-			printf("uvm_balloon_%s%s{id=\"%s\"} %" PRIu64 "\n", balloon[i].name, total,
-			       s->id, value_of(s->stats, balloon[i].key));
+			printf("uvm_balloon_%s%s{id=\"%s\"} %" PRIu64 "\n", vm_balloon[i].name, total,
+			       s->id, vm_stats_value(s->stats, vm_balloon[i].key));
 		}
 	}
 }
@@ -572,8 +329,8 @@ static void print_metrics(const struct metrics *m)
 			const char *key = vm_metrics[i].key;
 			uint64_t v = !key ? *(const uint64_t *)(const void *)((const char *)s +
 									      vm_metrics[i].own)
-				     : !strncmp(key, "vsock", 5) ? value_of(s->stats, key)
-								 : value_of(s->status, key);
+				     : !strncmp(key, "vsock", 5) ? vm_stats_value(s->stats, key)
+								 : vm_stats_value(s->status, key);
 
 			printf("uvm_%s{id=\"%s\"} %.*f\n", vm_metrics[i].name, s->id,
 			       vm_metrics[i].scale < 1 ? 3 : 0, (double)v * vm_metrics[i].scale);
@@ -583,15 +340,15 @@ static void print_metrics(const struct metrics *m)
 		bool any = false;
 
 		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms && !any; s++)
-			any = has_value(s, part_metrics[i].key, 0);
+			any = vm_stats_has_part(s, part_metrics[i].key, 0);
 		if (!any)
 			continue;
 		metric(part_metrics[i].name, "counter", part_metrics[i].help);
 		for (const struct vm_stats *s = m->vm; s < m->vm + m->vms; s++)
-			for (unsigned int n = 0; has_value(s, part_metrics[i].key, n); n++)
+			for (unsigned int n = 0; vm_stats_has_part(s, part_metrics[i].key, n); n++)
 				printf("uvm_%s{id=\"%s\",%s=\"%u\"} %" PRIu64 "\n",
 				       part_metrics[i].name, s->id, part_metrics[i].label, n,
-				       value_at(s, part_metrics[i].key, n));
+				       vm_stats_part(s, part_metrics[i].key, n));
 	}
 	print_balloons(m);
 	print_figures(m, false);

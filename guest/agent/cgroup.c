@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -265,25 +264,22 @@ int cgroup_freeze(int group, bool on)
 
 bool cgroup_await_empty(int group, int ms)
 {
-	struct pollfd p = {.fd = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC),
-			   .events = POLLPRI};
-	uint64_t deadline = now_ms() + (uint64_t)ms, now;
+	int events = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	uint64_t deadline = now_ms() + (uint64_t)ms, us = 0;
 	bool empty = false;
 	char text[128];
 
-	while (p.fd >= 0 && !empty) {
-		ssize_t n = pread(p.fd, text, sizeof(text) - 1, 0);
+	while (events >= 0 && !empty) {
+		ssize_t n = pread(events, text, sizeof(text) - 1, 0);
 
 		if (n < 0)
 			break;
 		text[n] = '\0';
 		empty = find_text(text, "populated 0");
-		now = now_ms();
-		if (empty || now >= deadline)
+		if (!empty && !freezer_wait(events, deadline, &us))
 			break;
-		poll(&p, 1, (int)(deadline - now));
 	}
-	if (p.fd >= 0)
-		close(p.fd);
+	if (events >= 0)
+		close(events);
 	return empty;
 }

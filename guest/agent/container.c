@@ -364,11 +364,40 @@ int container_ready(struct agent *a, struct container *c, const char **why)
 	return r;
 }
 
-void container_over(struct container *c)
+/* In a process of its own: until the agent has let go of what it holds, whose end is then this process's. */
+static _Noreturn void outlast(int mounts, int hold)
+{
+	unsigned int low = (unsigned int)(mounts < hold ? mounts : hold);
+	unsigned int high = (unsigned int)(mounts < hold ? hold : mounts);
+	char byte;
+
+	/* Connections, above all, whose ends somebody waits for. */
+	if (low > 0)
+		syscall(SYS_close_range, 0, low - 1, 0u);
+	if (high > low + 1)
+		syscall(SYS_close_range, low + 1, high - 1, 0u);
+	syscall(SYS_close_range, high + 1, ~0u, 0u);
+	(void)!read(hold, &byte, 1);
+	_exit(0);
+}
+
+/* Taking mounts down can mean writing back all that they have, which may not keep the agent. */
+static void let_go_of_mounts(struct agent *a, int mounts)
+{
+	int hold[2] = {-1, -1};
+
+	if (!pipe2(hold, O_CLOEXEC) && !freezer_fork(a->config->freezer))
+		outlast(mounts, hold[0]);
+	close(mounts); /* for good, if there is no such process */
+	close(hold[0]);
+	close(hold[1]);
+}
+
+void container_over(struct agent *a, struct container *c)
 {
 	c->session = NULL;
 	if (c->mounts >= 0)
-		close(c->mounts);
+		let_go_of_mounts(a, c->mounts);
 	c->mounts = -1;
 }
 

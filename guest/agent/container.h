@@ -80,7 +80,7 @@ int container_program(struct agent *a, const struct create *c, int *program, con
 int container_mounts(pid_t pid);
 
 /* Its session is done with, and its client knows how it ended: nobody waits for the rest. */
-void container_over(struct container *c);
+void container_over(struct agent *a, struct container *c);
 
 /* Its process is set up. Returns 0 or -errno with *why. */
 int container_ready(struct agent *a, struct container *c, const char **why);

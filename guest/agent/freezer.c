@@ -167,17 +167,29 @@ static bool is_frozen(int events)
 	return find_text(text, "frozen 1");
 }
 
-bool freezer_await(int events, uint64_t deadline_ms)
+bool freezer_wait(int events, uint64_t deadline_ms, uint64_t *us)
 {
 	struct pollfd p = {.fd = events, .events = POLLPRI};
+	uint64_t now = now_ms(), wait = *us ? *us : 100;
+	struct timespec ts;
 
-	while (!is_frozen(events)) {
-		uint64_t now = now_ms();
+	if (now >= deadline_ms)
+		return false;
+	*us = 2 * wait;
+	if (wait > (deadline_ms - now) * 1000)
+		wait = (deadline_ms - now) * 1000;
+	ts = (struct timespec){.tv_sec = (time_t)(wait / 1000000), .tv_nsec = (long)(wait % 1000000) * 1000};
+	ppoll(&p, 1, &ts, NULL);
+	return true;
+}
 
-		if (now >= deadline_ms)
+bool freezer_await(int events, uint64_t deadline_ms)
+{
+	uint64_t us = 0;
+
+	while (!is_frozen(events))
+		if (!freezer_wait(events, deadline_ms, &us))
 			return false;
-		poll(&p, 1, (int)(deadline_ms - now));
-	}
 	return true;
 }
 

@@ -44,6 +44,12 @@ pid_t freezer_fork(struct freezer *f);
  */
 pid_t freezer_fork_into(int cgroup, uint64_t namespaces, int *pidfd);
 
+/* Waits until a cgroup's events (the descriptor of its cgroup.events) may have changed. The kernel holds the
+ * word of a second change back for two of its ticks, 20 ms, so whoever waits looks himself: after 0.1 ms,
+ * where *us is 0, and then each time after twice as long. Returns whether there was time left.
+ */
+bool freezer_wait(int events, uint64_t deadline_ms, uint64_t *us);
+
 /* Waits until a cgroup whose cgroup.events is open is frozen. Returns whether it was by then. */
 bool freezer_await(int events, uint64_t deadline_ms);
 

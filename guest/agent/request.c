@@ -49,11 +49,11 @@ static bool are_strings(const char *at, const char *end, uint64_t n)
 {
 	uint64_t counted = 0;
 
-	if (at == end)
-		return !n;
-	for (const char *p = at; p < end; p++)
-		counted += !*p;
-	return counted == n && !end[-1];
+	if (at == end || end[-1])
+		return at == end && !n;
+	for (; at < end; at += strlen(at) + 1)
+		counted++;
+	return counted == n;
 }
 
 /* Absolute, short enough, and never up: what follows it component by component stays below. */

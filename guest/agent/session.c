@@ -117,7 +117,7 @@ static void session_free(struct agent *a, struct session *s)
 	s->pid = 0;
 	if (!c)
 		return;
-	container_over(c);
+	container_over(a, c);
 	if (c->state == AGENT_CONTAINER_CREATING)
 		container_free(a, c);
 }

@@ -154,6 +154,21 @@ test_net_attach()
 	calm a
 }
 
+# passt is the client's child, and stays; what reads the client's output does not wait for its end.
+test_net_attach_passt()
+{
+	tap ext 7 || return
+	command -v passt >/dev/null || { reason="skip: passt is not installed"; return 1; }
+	ip route add default via 10.7.0.2 || { reason="no route"; return 1; }
+	boot a --rootfs "$rootfs,ro" --slots 1 || return
+	same "network" eth0 "$(timeout 60 "$uvm" attach net a passt,ip=10.9.0.2/24 2>&1)" || return
+	same "address" 10.9.0.2/24 "$(in_vm ip -4 -o addr show dev eth0 | awk '{ print $4 }')" || return
+	want "no passt runs" pgrep -f "[p]asst .*--address 10.9.0.2" >/dev/null || return
+	same "detached" eth0 "$(detach net a eth0)" || return
+	want "passt outlives its device" until_true 10 sh -c '! pgrep -f "[p]asst .*--address 10.9.0.2"' || return
+	calm a
+}
+
 test_run_attach_to_a_container()
 {
 	image one || return

@@ -221,6 +221,18 @@ test_container_dump()
 	drop k
 }
 
+# The agent keeps a container's mounts until its end is told, and no longer.
+test_container_mounts_are_let_go()
+{
+	container_vm || return
+	keep k || return
+	same "namespaces of mounts held" 1 "$(in_vm sh -c 'ls -l /proc/1/fd' | grep -c 'mnt:')" || return
+	ends 0 order kill k 9 || return
+	ends 137 order wait k || return
+	same "namespaces held after its end" 0 "$(in_vm sh -c 'ls -l /proc/1/fd' | grep -c 'mnt:')" || return
+	ends 0 order delete k
+}
+
 test_container_root()
 {
 	image=$(root)

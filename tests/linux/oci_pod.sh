@@ -265,7 +265,12 @@ test_oci_pod_fields()
 	same "output" "begins 1000" "$(xargs <"$dir/small.out")" || return
 	want "a line: $(cat "$UVM_RUN/small/log")" grep -q 'memory limit has killed' "$UVM_RUN/small/log" || return
 	same "the sandbox" running "$(status_of box)" || return
-	deleted small box && no_pod_left
+	# A program that has gone when it is to begin; the guest remembers a name for a second.
+	pod_member box late '["/prog"]' && cp "$dir/root.late/bin/busybox" "$dir/root.late/prog" && create late || return
+	rm "$dir/root.late/prog"
+	sleep 2
+	ends 1 oci start late 2>/dev/null && ends 127 wait $waiter && same "status" stopped "$(status_of late)" || return
+	deleted late small box && no_pod_left
 }
 
 # pod_refused TEXT: the create of "bad" fails with this message, and nothing of it is left.
