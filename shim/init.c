@@ -78,6 +78,7 @@ static void created(struct run *r)
 	struct err e;
 	int error = oci_rootfs_enter(&vm->child.rootfs, &e);
 
+	confine_settle(&r->clone.machine->confine);
 	if (!error)
 		error = oci_state_made(&r->clone.rundir, &e);
 	/* It fails when "create" is gone before it could tell anybody. */

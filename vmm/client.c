@@ -202,6 +202,7 @@ void client_value(const char *text, const char *key, char *value, size_t size)
 		if (!strncmp(line, key, len) && line[len] == ' ') {
 			snprintf(value, size, "%.*s", (int)strcspn(line + len + 1, "\n"),
 				 line + len + 1);
+			text_plain(value);
 			return;
 		}
 	}

@@ -39,7 +39,9 @@ int client_request_long(int fd, const char *request, int pass,
  */
 int client_place(int fd, int at, struct err *e);
 
-/* The value of key in an answer of "<key> <value>" lines, cut to size; empty if it is not there. */
+/* The value of key in an answer of "<key> <value>" lines, cut to size and fit for a terminal;
+ * empty if it is not there.
+ */
 void client_value(const char *text, const char *key, char *value, size_t size);
 
 /* Waits until the VM's process has ended, which closes fd; at most timeout_ms. Returns whether it

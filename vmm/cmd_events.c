@@ -60,8 +60,17 @@ static const struct opt events_options[] = {
 
 /* --- printing --- */
 
-/* "time id event key=value ...". Strings of a journal are ours, but for an exit's reason, which may
- * quote the guest.
+static void print_text(const char *text)
+{
+	char plain[1024];
+
+	snprintf(plain, sizeof(plain), "%s", text);
+	text_plain(plain);
+	fputs(plain, stdout);
+}
+
+/* "time id event key=value ...". An exit's reason may quote the guest, and all of it may be a monitor's that has
+ * been taken over.
  */
 static void print_line(const struct json *root)
 {
@@ -71,18 +80,24 @@ static void print_line(const struct json *root)
 	json_string(root, "time", &time, &ignored);
 	json_string(root, "id", &id, &ignored);
 	json_string(root, "event", &event, &ignored);
-	printf("%s %s %s", time, id, event);
+	print_text(time);
+	putchar(' ');
+	print_text(id);
+	putchar(' ');
+	print_text(event);
 	json_each(v, root) {
 		if (!strncmp(v->key, "time", 4) || !strcmp(v->key, "id") || !strcmp(v->key, "event"))
 			continue;
-		if (v->type == JSON_INTEGER)
-			printf(" %s=%s%" PRIu64, v->key, v->negative ? "-" : "", v->magnitude);
-		if (v->type != JSON_STRING)
+		if (v->type != JSON_INTEGER && v->type != JSON_STRING)
 			continue;
-		printf(" %s=\"", v->key);
-		for (size_t i = 0; i < v->len; i++)
-			putchar((unsigned char)v->text[i] < 0x20 || v->text[i] == 0x7f ? '?'
-											: v->text[i]);
+		putchar(' ');
+		print_text(v->key);
+		if (v->type == JSON_INTEGER) {
+			printf("=%s%" PRIu64, v->negative ? "-" : "", v->magnitude);
+			continue;
+		}
+		fputs("=\"", stdout);
+		print_text(v->text);
 		putchar('"');
 	}
 	putchar('\n');

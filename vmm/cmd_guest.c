@@ -48,9 +48,7 @@ static void clean(struct agent_process *p)
 	if (p->state < 'A' || p->state > 'z')
 		p->state = '?';
 	p->command[sizeof(p->command) - 1] = 0;
-	for (char *c = p->command; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = '?';
+	text_plain(p->command);
 }
 
 static void print_process(struct json_writer *w, const struct agent_process *p, uint32_t parent)

@@ -148,9 +148,7 @@ static void command_text(const struct json *command, char *text, size_t size)
 		if (v->type == JSON_STRING && n < size)
 			n += (size_t)snprintf(text + n, size - n, "%s%s", n ? " " : "", v->text);
 	}
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	text_plain(text);
 }
 
 static void print_vm(struct ps_config *c, const char *id, const char *answer,
@@ -166,13 +164,15 @@ static void print_vm(struct ps_config *c, const char *id, const char *answer,
 	client_value(answer, "uptime_ms", uptime, sizeof(uptime));
 	client_value(answer, "kernel", kernel, sizeof(kernel));
 	if (!c->json) {
-		char command[128];
+		char command[128], image[sizeof(kernel)];
 
+		snprintf(image, sizeof(image), "%s", rec->container ? rec->image : kernel);
+		text_plain(image);
 		if (rec->container)
 			command_text(rec->command, command, sizeof(command));
 		printf("%-20s %-8s %-12s %-6s %4s %6lluM %9.1fs  %s%s%s\n", id, pid, state, agent,
 		       cpus, strtoull(memory, NULL, 10) >> 20, strtod(uptime, NULL) / 1000,
-		       rec->container ? rec->image : kernel, rec->container ? ": " : "",
+		       image, rec->container ? ": " : "",
 		       rec->container ? command : "");
 		return;
 	}

@@ -37,23 +37,32 @@ static int set_limits(struct err *e)
 
 /* --- privileges --- */
 
-/* The bounding set may stay: after no_new_privs, and without execve, nothing is gained by it. */
-static int drop_privileges(const struct confine_needs *n, struct err *e)
+/* Gives up all but those, of the calling thread. The bounding set may stay: after no_new_privs, and without
+ * execve, nothing is gained by it.
+ */
+static int keep_caps(uint64_t keep)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2];
-	uint64_t keep = n->runtime ? ~0ull : n->shares ? FILE_CAPS : 0;
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return err_sys(e, "cannot set no_new_privs");
 	if (syscall(SYS_capget, &h, d))
-		return err_sys(e, "cannot read capabilities");
+		return -errno;
 	for (unsigned int i = 0; i < 2; i++) {
 		d[i].effective &= (uint32_t)(keep >> 32 * i);
 		d[i].permitted &= (uint32_t)(keep >> 32 * i);
 		d[i].inheritable = 0;
 	}
-	return syscall(SYS_capset, &h, d) ? err_sys(e, "cannot give up capabilities") : 0;
+	return syscall(SYS_capset, &h, d) ? -errno : 0;
+}
+
+static int drop_privileges(const struct confine_needs *n, struct err *e)
+{
+	int r;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return err_sys(e, "cannot set no_new_privs");
+	r = keep_caps(n->runtime ? ~0ull : n->shares ? FILE_CAPS : 0);
+	return r ? err_set(e, -r, "cannot give up capabilities: %s", strerror(-r)) : 0;
 }
 
 /* --- reach --- */
@@ -155,6 +164,7 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 	if (c->on)
 		return scope(n, e);
 	c->on = true;
+	c->keeps = n->runtime;
 	r = set_limits(e);
 	if (!r)
 		r = drop_privileges(n, e);
@@ -163,18 +173,32 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 	return r ? r : filter_calls(n, e);
 }
 
+static _Noreturn void give_up(int r)
+{
+	log_line("a thread cannot be confined: %s", strerror(-r));
+	_exit(1);
+}
+
 void confine_thread(const struct confine *c, enum confine_role role)
 {
 	const struct filter *f = role == CONFINE_VCPU	? &filter_vcpu
 				 : role == CONFINE_DISK ? &filter_disk
 				 : role == CONFINE_NET	? &filter_net
 							: &filter_share;
-	int r = c->on ? install(f) : 0;
+	int r = c->keeps ? keep_caps(role == CONFINE_SHARE ? FILE_CAPS : 0) : 0;
 
-	if (!r)
-		return;
-	log_line("a thread cannot be confined: %s", strerror(-r));
-	_exit(1);
+	if (!r && c->on)
+		r = install(f);
+	if (r)
+		give_up(r);
+}
+
+void confine_settle(const struct confine *c)
+{
+	int r = c->keeps ? keep_caps(FILE_CAPS) : 0;
+
+	if (r)
+		give_up(r);
 }
 
 int confine_set(void *to, const char *value, struct err *e)

@@ -3,7 +3,8 @@
  * confine: what a VM's process gives up before its guest runs.
  *
  * The guest is hostile; so is, once it has found a bug in the monitor, the monitor. All that a VM needs
- * is opened while it is made. Then, in this order, each in a function of its own:
+ * is opened while it is made. Then it goes into a jail, if it may (jail.h), and then, in this order, each in a
+ * function of its own:
  *
  *   limits        no core dumps, no message queues; those that stand cannot be raised
  *   privileges    none can be gained by a program (no_new_privs); every capability goes, but those for
@@ -46,6 +47,7 @@ struct confine_needs {
 
 struct confine {
 	bool on;
+	bool keeps; /* an OCI runtime's: capabilities stay, until confine_settle */
 };
 
 /* Confines the process, which has one thread. c is zeroed before; or, of a live fork, its parent's: then
@@ -58,6 +60,11 @@ int confine(struct confine *c, const struct confine_needs *needs, struct err *e)
  * answer of a thread that begins.
  */
 void confine_thread(const struct confine *c, enum confine_role role);
+
+/* Of an OCI runtime's: the calling thread gives up the capabilities that it had for the way to the container's
+ * root, and keeps those for files. Each thread has its own. For any other VM it does nothing.
+ */
+void confine_settle(const struct confine *c);
 
 /* An option's setter (vmm/opt.h): "on" or "none" [bool, true for none]. */
 int confine_set(void *to, const char *value, struct err *e);

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/util.h"
+
 static void set_text(struct err *e, const char *fmt, va_list ap)
 {
 	vsnprintf(e->text, sizeof(e->text), fmt, ap);
-	for (char *p = e->text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	text_plain(e->text);
 }
 
 int err_set(struct err *e, int code, const char *fmt, ...)

@@ -6,13 +6,13 @@
  * then the vCPUs and disks are stopped, the state is taken, and the process forks (fork(2)): the
  * child has the guest's memory as it was at that instant, copy-on-write, so the parent goes on at
  * once, whatever the memory's size. For a snapshot the child writes memory and state to files and
- * ends. For a fork it becomes the new VM: it opens /dev/kvm anew, since KVM's descriptors belong to
+ * ends. For a fork it becomes the new VM: it makes another by /dev/kvm, since VMs belong to
  * the parent's address space, and puts the state into a VM of its own over the memory that it has
  * inherited.
  *
  * The child has one thread and a copy of everything; it closes what is the parent's (locks, sockets,
- * streams) before it does anything else. It reports through a socket, on which a fork is also told whether it may stay: if one
- * of several cannot be made, none is. One operation at a time.
+ * streams) before it does anything else. It reports through a socket, on which a fork is also told whether it
+ * may stay: if one of several cannot be made, none is. One operation at a time.
  */
 #ifndef UVM_VMM_FREEZE_H
 #define UVM_VMM_FREEZE_H

@@ -17,9 +17,8 @@ void log_line(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	va_end(ap);
-	for (; line[n]; n++)
-		if ((unsigned char)line[n] < 0x20 || line[n] == 0x7f)
-			line[n] = '?';
+	text_plain(line);
+	n = strlen(line);
 	line[n] = '\n';
 	write_all(STDERR_FILENO, line, n + 1);
 }

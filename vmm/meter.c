@@ -36,9 +36,7 @@ void meter_set(struct meter *m, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(m->text, sizeof(m->text), fmt, ap);
 	va_end(ap);
-	for (char *p = m->text; *p; p++) /* a file's name may hold anything */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	text_plain(m->text); /* a file's name may hold anything */
 	meter_tick(m);
 }
 

@@ -160,6 +160,7 @@ static void ready(void *ctx)
 	int error = pthread_create(&r->thread, NULL, session, r);
 
 	r->running = !error;
+	confine_settle(&r->clone.machine->confine); /* the session's thread is the one that needs more */
 	if (error)
 		end_set(&r->clone.machine->end, END_FAULT, "cannot start a thread: %s",
 			strerror(error));

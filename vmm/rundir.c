@@ -376,7 +376,7 @@ static int each_of(int root, struct dirent **names, int n, bool with_kept,
 	int r = 0;
 
 	for (int i = 0; i < n && !r; i++) {
-		struct rundir vm = {.root = root};
+		struct rundir vm = {.root = root, .keeper = -1};
 		int error;
 
 		if (!rundir_id_valid(names[i]->d_name))

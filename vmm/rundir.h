@@ -14,7 +14,8 @@
  *   journal       vmm/journal.h
  *   output        what a detached container has written; output.1: what it wrote before that
  *   keep          if it is there: the directory stays after the VM's end
- * A directory whose lock nobody holds is a dead VM's; whoever comes upon it removes it, unless it is to
+ * A VM in a jail has a keeper (keeper.h), which removes its directory also when it was killed. A directory whose
+ * lock nobody holds is a dead VM's; whoever comes upon it removes it, unless it is to
  * be kept: then it holds what is known of a container that has ended, until that is removed.
  */
 #ifndef UVM_VMM_RUNDIR_H

@@ -83,3 +83,13 @@ void fds_close_others(int from, int *keep, size_t n)
 	}
 	syscall(SYS_close_range, from, ~0u, 0);
 }
+
+void text_plain(char *text)
+{
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (*p < 0x20 || *p == 0x7f)
+			*p = '?';
+		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+			p[0] = p[1] = '?';
+	}
+}

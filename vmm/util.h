@@ -45,6 +45,12 @@ int write_all(int fd, const void *buf, size_t len);
  */
 void fds_close_others(int from, int *keep, size_t n);
 
+/* Makes a text fit for a terminal, in place: control characters become '?', also those of UTF-8 from U+0080 to
+ * U+009F, which begin a terminal's orders as ESC does. For what a guest, a file or a monitor that has been
+ * taken over says.
+ */
+void text_plain(char *text);
+
 /* Puts more at the end of a text of *len bytes, and adds to *len what there would be with room for it: with
  * *len >= size it is cut.
  */

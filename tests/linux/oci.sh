@@ -83,6 +83,16 @@ gone()
 	same "processes" "" "$(pgrep -f "create --bundle $dir/$1 " | xargs)"
 }
 
+# Capabilities of any thread of the process, but those for files.
+rights()
+{
+	local status caps
+	for status in /proc/"$1"/task/*/status; do
+		caps=$(sed -n 's/^CapPrm:\t//p' "$status")
+		[ $((0x$caps & ~0x880001df)) = 0 ] || echo "$caps"
+	done
+}
+
 test_oci_lifecycle()
 {
 	local id=one pid
@@ -102,6 +112,7 @@ test_oci_lifecycle()
 	same "pid" "$pid" "$(oci state one | sed 's/.*"pid":\([0-9]*\).*/\1/')" || return
 	same "output before start" "" "$(cat "$dir/one.out")" || return
 	want "the process sees the host's" [ "$(readlink "/proc/$pid/ns/pid")" != "$(readlink /proc/self/ns/pid)" ] || return
+	same "rights" "" "$(rights "$pid")" || return
 	same "its files" configured "$(nsenter -t "$pid" -m cat /etc/conf)" || return
 	same "its processes" "1" "$(nsenter -t "$pid" -m -p sh -c 'ls /proc | grep "^[0-9]" | head -n 1')" || return
 	ends 1 oci create --bundle "$dir/one" one 2>/dev/null || return

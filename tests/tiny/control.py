@@ -49,6 +49,7 @@ class Vm:
         parent, name = os.path.split(os.path.abspath(path))
         at = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            self.request("place " + parent)
             return self.request("snapshot " + name, [at])
         finally:
             os.close(at)

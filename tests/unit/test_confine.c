@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
 #include <linux/audit.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
@@ -281,6 +282,27 @@ static int has_new_privs(void)
 	return !strstr(text, "NoNewPrivs:\t1\n") || !strstr(text, "Seccomp:\t2\n");
 }
 
+static int keeps_caps_until_settled(void)
+{
+	const struct confine c = {.on = true, .keeps = true};
+
+	if (!(caps_in_proc() & 1u << CAP_SYS_ADMIN))
+		return 1;
+	confine_settle(&c);
+	return has_file_caps_only();
+}
+
+START_TEST(runtime_gives_up_later)
+{
+	const struct confine_needs needs = {.runtime = true};
+
+	if (!(caps_in_proc() & 1u << CAP_SYS_ADMIN))
+		ck_skip("this user has no capabilities");
+	ck_assert_int_eq(confined(&needs, 0, keeps_caps_until_settled), 0);
+	ck_assert_int_eq(confined(&needs, CONFINE_SHARE, has_file_caps_only), 0);
+}
+END_TEST
+
 START_TEST(privileges_are_gone)
 {
 	const struct confine_needs none = {.shares = false}, shares = {.shares = true};
@@ -345,7 +367,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {forbidden_things, abstract_sockets_are_out_of_reach,
-				      neighbours_memory_is_out_of_reach, privileges_are_gone, sandbox_none_is_said,
+				      neighbours_memory_is_out_of_reach, privileges_are_gone, runtime_gives_up_later, sandbox_none_is_said,
 				      each_call_has_its_reason, filters_have_a_size};
 
 	return run_tests("confine", tests, ARRAY_SIZE(tests), NULL, NULL);

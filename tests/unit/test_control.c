@@ -733,7 +733,7 @@ END_TEST
 /* --- streams to the agent --- */
 
 static int listener;
-static struct rundir vm = {.id = "vm"};
+static struct rundir vm = {.keeper = -1, .id = "vm"};
 static unsigned int streams;
 
 /* A monitor that answers each CONNECT. */
