@@ -95,7 +95,8 @@ docker_start()
 
 use_docker()
 {
-	command -v dockerd >/dev/null && command -v docker >/dev/null || { line skip "dockerd is not installed"; return; }
+	[ -z "${UVM_TEST_DOCKER-}" ] || local PATH=$PATH:$UVM_TEST_DOCKER/usr/sbin:$UVM_TEST_DOCKER/usr/bin
+	command -v dockerd >/dev/null && command -v docker >/dev/null || { line skip "there is no dockerd (tools/debian-docker)"; return; }
 	docker_start || { line docker "does not start"; return; }
 	local run="run --network none"
 	[ $runtime != uvm ] || run="$run --runtime uvm"
