@@ -144,7 +144,7 @@ static int change(int pidfd, int number, const char *name, int tree)
 
 static int change_apart(const struct rundir *vm, int pidfd, const char *name, int tree)
 {
-	int number, held = lock(vm, &number), status;
+	int number = -1, held = lock(vm, &number), status;
 	pid_t pid;
 
 	if (held < 0)

@@ -157,6 +157,12 @@ static const struct opt kill_options[] = {
 	{0},
 };
 
+/* By the pid file: there is no control socket before the guest runs, and never one of a pod's container. */
+static int kill_process(struct oci_state *s, struct err *e)
+{
+	return cmd_kill_process(&s->vm, rundir_pid(&s->vm, e), e);
+}
+
 static int send_signal(struct oci_state *s, int signo, bool all, struct err *e)
 {
 	int r;
@@ -169,7 +175,7 @@ static int send_signal(struct oci_state *s, int signo, bool all, struct err *e)
 		return err_set(e, ESRCH, "container not running");
 	/* What does not answer is killed as a whole; one in another's VM is, when that finds its client gone. */
 	if (r && signo == SIGKILL)
-		return cmd_kill_vm(&s->vm, e) == EXIT_OK ? 0 : -EIO;
+		return kill_process(s, e) == EXIT_OK ? 0 : -EIO;
 	return r;
 }
 
@@ -233,7 +239,7 @@ static int kill_vm(struct oci_state *s, struct err *e)
 {
 	struct err none;
 
-	for (unsigned int i = 0; cmd_kill_vm(&s->vm, e) != EXIT_OK; i++) {
+	for (unsigned int i = 0; kill_process(s, e) != EXIT_OK; i++) {
 		if (rundir_pid(&s->vm, &none) >= 0)
 			return -EIO;
 		if (i == DELETE_TRIES)

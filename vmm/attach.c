@@ -43,12 +43,6 @@ static int put_in(struct machine *m, struct virtio_dev *d, unsigned int slot, st
 
 /* --- disks --- */
 
-static void confine_worker(struct machine *m, struct worker *w, enum confine_role role)
-{
-	w->confine = &m->confine;
-	w->role = role;
-}
-
 static int add_disk(struct machine *m, const struct disk_config *cfg, int fd, unsigned int slot,
 		    struct err *e)
 {
@@ -74,7 +68,7 @@ static int add_disk(struct machine *m, const struct disk_config *cfg, int fd, un
 		free(d);
 		return r;
 	}
-	confine_worker(m, &d->worker, CONFINE_DISK);
+	worker_confine(&d->worker, &m->confine, CONFINE_DISK, &m->end);
 	r = put_in(m, &d->blk.dev, slot, e);
 	if (r) {
 		disk_close(d);
@@ -137,7 +131,7 @@ static int add_net(struct machine *m, struct net *n, unsigned int slot, struct e
 		net_close_backend(n);
 		return r;
 	}
-	confine_worker(m, &n->worker, CONFINE_NET);
+	worker_confine(&n->worker, &m->confine, CONFINE_NET, &m->end);
 	r = net_connect(n, e);
 	if (!r)
 		r = put_in(m, &n->dev.dev, slot, e);

@@ -6,6 +6,7 @@
 #define UVM_VMM_CMD_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "vmm/err.h"
 #include "vmm/opt.h"
@@ -52,8 +53,11 @@ struct rundir;
 /* Prints the processes of a container of this name in a guest as "top" does. Returns 0 or -errno. */
 int cmd_print_top(struct rundir *vm, const char *container, struct err *e);
 
-/* Kills the VM's process, and waits for its end. Returns an exit status. */
+/* Kills the VM's process, and waits for its end and its directory's. Returns an exit status. */
 int cmd_kill_vm(struct rundir *vm, struct err *e);
+
+/* The same with the process that the caller has found; an error, with its message set, if it is below 0. */
+int cmd_kill_process(struct rundir *vm, pid_t pid, struct err *e);
 
 /* "COMMAND X -- CMD" and "COMMAND X CMD" are the same: takes a "--" behind the first operand away. Returns
  * the number of operands; argv ends in NULL then.

@@ -908,13 +908,6 @@ static void stop_threads(struct machine *m)
 		worker_stop(&m->share[i].worker);
 }
 
-static void confine_worker(struct machine *m, struct worker *w, enum confine_role role)
-{
-	w->confine = &m->confine;
-	w->role = role;
-	w->end = &m->end;
-}
-
 static int start_threads(struct machine *m, struct err *e)
 {
 	int r = 0;
@@ -938,12 +931,12 @@ static int give_up(struct machine *m, struct err *e)
 	for (unsigned int i = 0; i < m->config.disks; i++) {
 		if (!m->confine.on && !m->config.confine.none)
 			disk_prepare(m->disk[i]);
-		confine_worker(m, &m->disk[i]->worker, CONFINE_DISK);
+		worker_confine(&m->disk[i]->worker, &m->confine, CONFINE_DISK, &m->end);
 	}
 	for (unsigned int i = 0; i < m->config.nets; i++)
-		confine_worker(m, &m->net[i]->worker, CONFINE_NET);
+		worker_confine(&m->net[i]->worker, &m->confine, CONFINE_NET, &m->end);
 	for (unsigned int i = 0; i < m->config.shares; i++)
-		confine_worker(m, &m->share[i].worker, CONFINE_SHARE);
+		worker_confine(&m->share[i].worker, &m->confine, CONFINE_SHARE, &m->end);
 	m->config.confine.shares = m->config.shares;
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);

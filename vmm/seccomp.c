@@ -197,8 +197,8 @@ static unsigned int leaf(struct compiler *c, const struct segment *s)
 
 	while (r && r < end && r->nr == s->from)
 		r++;
-	while (r-- > s->rule)
-		rule(p, r, &b);
+	while (r != s->rule)
+		rule(p, --r, &b);
 	return begin(p, &b);
 }
 

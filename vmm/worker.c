@@ -14,6 +14,13 @@ int worker_init(struct worker *w, struct err *e)
 	return loop_init(&w->loop, e);
 }
 
+void worker_confine(struct worker *w, const struct confine *c, enum confine_role role, struct end *end)
+{
+	w->confine = c;
+	w->role = role;
+	w->end = end;
+}
+
 static void *run(void *arg)
 {
 	struct worker *w = arg;

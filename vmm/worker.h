@@ -22,13 +22,17 @@ struct worker {
 	struct loop_source needed;
 	/* Called on the thread, as the last that it does. NULL after worker_init. */
 	void (*last)(struct worker *w);
-	const struct confine *confine; /* what it confines itself by, or NULL; set before it starts */
+	const struct confine *confine; /* what it confines itself by, or NULL */
 	enum confine_role role;
-	struct end *end; /* told when there can be no thread for what is to be done; set before, too */
+	struct end *end;
 };
 
-/* Sources are added to w->loop between the two. */
+/* Sources are added to w->loop between worker_init and a start. */
 int worker_init(struct worker *w, struct err *e);
+
+/* What it confines itself by, and whom it tells when there can be no thread for what is to be done. */
+void worker_confine(struct worker *w, const struct confine *c, enum confine_role role, struct end *end);
+
 int worker_start(struct worker *w, struct err *e);
 
 /* The same once there is something to do, as main finds; on the thread that runs main. */

@@ -66,7 +66,7 @@ START_TEST(a_thread_when_it_is_needed)
 
 	ck_ok(loop_init(&main, &e));
 	ck_ok(worker_init(&w, &e));
-	w.end = &end;
+	worker_confine(&w, NULL, CONFINE_DISK, &end);
 	n.source = (struct loop_source){.fd = event_new(&e), .ready = do_it};
 	ck_ok(loop_add(&w.loop, &n.source, EPOLLIN));
 	for (unsigned int i = 0; i < ROUNDS; i++) {
