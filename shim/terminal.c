@@ -27,7 +27,7 @@ static int give_master(const char *path, int master, struct err *e)
 		return err_sys(e, "console socket %s", path);
 	sock = sock_connect(at, slash ? slash + 1 : path, 0);
 	close(at);
-	r = sock < 0 ? sock : sock_send(sock, name, strlen(name), master);
+	r = sock < 0 ? sock : sock_send(sock, name, strlen(name), &master, 1);
 	if (sock >= 0)
 		close(sock);
 	return r ? err_set(e, -r, "console socket %s: %s", path, strerror(-r)) : 0;

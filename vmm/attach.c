@@ -10,9 +10,9 @@
 
 static int can_change(const struct machine *m, struct err *e)
 {
-	if (m->freeze.busy)
-		return err_set(e, EBUSY, "a snapshot or fork of this VM is under way");
-	return m->paused ? err_set(e, EBUSY, "the VM is paused") : 0;
+	int r = freeze_idle(&m->freeze, e);
+
+	return !r && m->paused ? err_set(e, EBUSY, "the VM is paused") : r;
 }
 
 /* The first empty slot, or -errno. */

@@ -172,7 +172,7 @@ int client_request_long(int fd, const char *request, int pass,
 
 	if (n > CONTROL_LINE)
 		return err_set(e, ENAMETOOLONG, "'%s' is too long", request);
-	got = sock_send(fd, line, n, pass);
+	got = sock_send(fd, line, n, &pass, pass >= 0);
 	if (!got)
 		got = read_slowly(fd, progress, ctx, text, size);
 	return take_status(request, text, got, e);

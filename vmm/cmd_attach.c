@@ -287,22 +287,29 @@ static bool take_operands(int argc, char **argv, struct device *d)
 	return d->disk || (argc == 3 && !strcmp(argv[0], "net"));
 }
 
-static int run_attach(void *cfg, int argc, char **argv, struct err *e)
+/* Does what a command is for with what its operands name. */
+static int run(const struct cmd *cmd,
+	       int (*change)(struct target *t, struct attach_config *c, struct device *d, char *what, struct err *e),
+	       struct attach_config *c, int argc, char **argv, struct err *e)
 {
-	struct attach_config *c = cfg;
 	struct device d = {0};
 	struct target t;
 	int r;
 
 	if (!take_operands(argc, argv, &d) || (c->path && !d.disk))
-		return cmd_usage(&cmd_attach, e);
+		return cmd_usage(cmd, e);
 	if (open_target(&t, argv[1], e))
 		return EXIT_FAIL;
-	r = attach(&t, c, &d, argv[2], e);
+	r = change(&t, c, &d, argv[2], e);
 	if (!r)
 		print(c, &d);
 	close_target(&t);
 	return r ? EXIT_FAIL : EXIT_OK;
+}
+
+static int run_attach(void *cfg, int argc, char **argv, struct err *e)
+{
+	return run(&cmd_attach, attach, cfg, argc, argv, e);
 }
 
 #define JSON_OPTION                                                                                \
@@ -354,8 +361,7 @@ static bool find_slots(const struct target *t, const struct device *d, const cha
 	return true;
 }
 
-static int detach(struct target *t, const struct attach_config *c, struct device *d, const char *name,
-		  struct err *e)
+static int detach(struct target *t, struct attach_config *c, struct device *d, char *name, struct err *e)
 {
 	uint32_t slots = 0;
 	bool ask_guest = find_slots(t, d, name, &slots);
@@ -386,20 +392,7 @@ static int detach(struct target *t, const struct attach_config *c, struct device
 
 static int run_detach(void *cfg, int argc, char **argv, struct err *e)
 {
-	const struct attach_config *c = cfg;
-	struct device d = {0};
-	struct target t;
-	int r;
-
-	if (!take_operands(argc, argv, &d) || (c->path && !d.disk))
-		return cmd_usage(&cmd_detach, e);
-	if (open_target(&t, argv[1], e))
-		return EXIT_FAIL;
-	r = detach(&t, c, &d, argv[2], e);
-	if (!r)
-		print(c, &d);
-	close_target(&t);
-	return r ? EXIT_FAIL : EXIT_OK;
+	return run(&cmd_detach, detach, cfg, argc, argv, e);
 }
 
 static const struct opt detach_options[] = {

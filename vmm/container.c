@@ -309,16 +309,27 @@ int container_encode(const struct container_spec *s, const struct exec_request *
 	return 0;
 }
 
+/* Begins a message about a container. m's data is the caller's to free, also after an error. */
+static int begin_named(struct message *m, const char *name, struct err *e)
+{
+	struct agent_name head = {{0}};
+	int r;
+
+	*m = (struct message){.data = malloc(AGENT_EXEC_MAX)};
+	r = m->data ? copy_name(head.name, AGENT_NAME_MAX, name, "name", e)
+		    : err_set(e, ENOMEM, "out of memory");
+	if (!r)
+		put(m, &head, sizeof(head));
+	return r;
+}
+
 int container_encode_update(const char *name, const struct container_value *cgroup, size_t n,
 			    uint8_t **payload, size_t *size, struct err *e)
 {
-	struct message m = {.data = malloc(AGENT_EXEC_MAX)};
-	struct agent_name head = {{0}};
-	int r = m.data ? copy_name(head.name, AGENT_NAME_MAX, name, "name", e)
-		       : err_set(e, ENOMEM, "out of memory");
+	struct message m;
+	int r = begin_named(&m, name, e);
 
 	if (!r) {
-		put(&m, &head, sizeof(head));
 		for (size_t i = 0; i < n; i++)
 			put_value(&m, AGENT_R_CGROUP, &cgroup[i]);
 		if (m.len > AGENT_UPDATE_MAX)
@@ -352,13 +363,10 @@ int container_update(agent_dial_fn *dial, void *ctx, const char *name,
 static int order(agent_dial_fn *dial, void *ctx, enum agent_type type, const char *name,
 		 const struct container_mount *mount, const char *path, struct err *e)
 {
-	struct message m = {.data = malloc(AGENT_EXEC_MAX)};
-	struct agent_name head = {{0}};
-	int r = m.data ? copy_name(head.name, AGENT_NAME_MAX, name, "name", e)
-		       : err_set(e, ENOMEM, "out of memory");
+	struct message m;
+	int r = begin_named(&m, name, e);
 
 	if (!r) {
-		put(&m, &head, sizeof(head));
 		if (mount)
 			put_mount(&m, mount);
 		else

@@ -340,16 +340,18 @@ static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 	return warmup_container(&f->warmup, &m->link, !m->config.shares, prepared, f, e);
 }
 
-static int busy(struct err *e)
+int freeze_idle(const struct freeze *f, struct err *e)
 {
-	return err_set(e, EBUSY, "a snapshot or fork of this VM is under way");
+	return f->busy ? err_set(e, EBUSY, "a snapshot or fork of this VM is under way") : 0;
 }
 
 int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, const char *place,
 		    const char *name, enum control_snapshot how, struct err *e)
 {
-	int r = f->busy ? busy(e) : keeper_replaceable(f->m->rundir, at, name, e);
+	int r = freeze_idle(f, e);
 
+	if (!r)
+		r = keeper_replaceable(f->m->rundir, at, name, e);
 	if (!r)
 		r = snapshot_draft(&f->draft, at, place, name, e);
 	if (r) {
@@ -374,10 +376,10 @@ int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, cons
 int freeze_fork(struct freeze *f, struct control_ticket ticket, const char *name, unsigned int n,
 		struct err *e)
 {
-	int r;
+	int r = freeze_idle(f, e);
 
-	if (f->busy)
-		return busy(e);
+	if (r)
+		return r;
 	if (n < 1 || n > FREEZE_FORKS || (*name && n > 1))
 		return err_set(e, EINVAL, "1 to %u forks, and a name for one only", FREEZE_FORKS);
 	f->snapshot = f->stop = f->prepare = false;

@@ -58,6 +58,9 @@ struct freeze {
 
 void freeze_init(struct freeze *f, struct machine *m);
 
+/* 0, or -EBUSY with a message: a snapshot or fork is being made, so the machine must stay as it is. */
+int freeze_idle(const struct freeze *f, struct err *e);
+
 /* Begins; the answer goes to the ticket's client. at: the directory in which the snapshot is to be
  * called name, taken over; place: its path, or empty. Returns 0, or -errno with a message if it was not begun.
  */

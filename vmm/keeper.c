@@ -12,8 +12,9 @@
 #include <unistd.h>
 
 #include "vmm/jail.h"
+#include "vmm/sock.h"
 
-#define FDS 3 /* that an answer brings at most */
+#define FDS SOCK_PASS_MAX /* that an answer brings at most */
 
 enum { REMOVE, MAKE, PAGEMAP, PARENTS, REPLACE };
 
@@ -34,22 +35,6 @@ union fds {
 	struct cmsghdr head;
 	char space[CMSG_SPACE(FDS * sizeof(int))];
 };
-
-static int put(int to, const void *data, size_t len, const int *fd, size_t n)
-{
-	union fds control = {.head = {.cmsg_len = CMSG_LEN(n * sizeof(*fd)),
-				      .cmsg_level = SOL_SOCKET,
-				      .cmsg_type = SCM_RIGHTS}};
-	struct iovec iov = {(void *)(uintptr_t)data, len};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (n) {
-		memcpy(CMSG_DATA(&control.head), fd, n * sizeof(*fd));
-		m.msg_control = &control;
-		m.msg_controllen = CMSG_SPACE(n * sizeof(*fd));
-	}
-	return sendmsg(to, &m, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -errno;
-}
 
 /* fd gets what came along, -1 for those that did not. Returns the length, 0 at the end, or -errno. */
 static ssize_t get(int from, void *data, size_t len, int fd[FDS])
@@ -100,13 +85,13 @@ static void answer_make(struct keeper *k, int to, const char *id)
 
 	a.result = rundir_create(&its.vm, *id ? id : NULL, &a.e);
 	if (a.result) {
-		put(to, &a, sizeof(a), NULL, 0);
+		sock_send(to, &a, sizeof(a), NULL, 0);
 		return;
 	}
 	memcpy(a.id, its.vm.id, sizeof(a.id));
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
 		a.result = err_sys(&a.e, "cannot make a socket");
-		put(to, &a, sizeof(a), NULL, 0);
+		sock_send(to, &a, sizeof(a), NULL, 0);
 		rundir_remove(&its.vm);
 		return;
 	}
@@ -127,7 +112,7 @@ static void answer_make(struct keeper *k, int to, const char *id)
 				   strerror(-pass[0]));
 	}
 	/* If it is not taken its own keeper removes it, as of any VM that has gone. */
-	put(to, &a, sizeof(a), pass, a.result ? 0 : FDS);
+	sock_send(to, &a, sizeof(a), pass, a.result ? 0 : FDS);
 	if (pass[0] >= 0)
 		close(pass[0]);
 	close(ends[0]);
@@ -149,7 +134,7 @@ static void answer_pagemap(int to)
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)peer.pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	a.result = fd < 0 ? -errno : 0;
-	put(to, &a, sizeof(a), &fd, fd >= 0);
+	sock_send(to, &a, sizeof(a), &fd, fd >= 0);
 	if (fd >= 0)
 		close(fd);
 }
@@ -180,11 +165,11 @@ static bool serve(struct keeper *k, const struct request *rq, const int fd[FDS])
 	case PAGEMAP: answer_pagemap(to); break;
 	case PARENTS:
 		a.result = are_there(k->from) ? 0 : -ENOENT;
-		put(to, &a, sizeof(a), NULL, 0);
+		sock_send(to, &a, sizeof(a), NULL, 0);
 		break;
 	case REPLACE:
 		a.result = snapshot_removable(fd[1], rq->name, &a.e);
-		put(to, &a, sizeof(a), NULL, 0);
+		sock_send(to, &a, sizeof(a), NULL, 0);
 		break;
 	}
 	return true;
@@ -262,7 +247,7 @@ static int ask(int keeper, int what, const char *name, int dir, struct answer *a
 	snprintf(rq.name, sizeof(rq.name), "%s", name ? name : "");
 	pass[0] = ends[1];
 	pass[1] = dir;
-	r = put(keeper, &rq, sizeof(rq), pass, 1u + (dir >= 0));
+	r = sock_send(keeper, &rq, sizeof(rq), pass, 1u + (dir >= 0));
 	close(ends[1]);
 	if (!r)
 		r = get(ends[0], a, sizeof(*a), fd) == sizeof(*a) ? a->result : -ESRCH;

@@ -543,11 +543,10 @@ static size_t stats(void *ctx, char *text, size_t size)
 static int set_paused(void *ctx, bool on, struct err *e)
 {
 	struct machine *m = ctx;
+	int r = freeze_idle(&m->freeze, e);
 
-	if (m->freeze.busy)
-		return err_set(e, EBUSY, "a snapshot or fork of this VM is under way");
-	if (on == m->paused)
-		return 0;
+	if (r || on == m->paused)
+		return r;
 	if (on && !machine_pause(m)) /* its end comes next on the loop */
 		return err_set(e, ESRCH, "the VM has ended");
 	if (!on)

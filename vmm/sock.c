@@ -80,25 +80,25 @@ int sock_connect(int dir, const char *name, int nonblock)
 	return fd;
 }
 
-int sock_send(int fd, const void *data, size_t len, int pass)
+int sock_send(int fd, const void *data, size_t len, const int *pass, size_t n)
 {
 	union {
 		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
+		char space[CMSG_SPACE(SOCK_PASS_MAX * sizeof(int))];
+	} control = {.head = {.cmsg_len = CMSG_LEN(n * sizeof(int)),
 			      .cmsg_level = SOL_SOCKET,
 			      .cmsg_type = SCM_RIGHTS}};
 	struct iovec iov = {(void *)(uintptr_t)data, len};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-	ssize_t n;
+	ssize_t sent;
 
-	if (pass >= 0) {
-		memcpy(CMSG_DATA(&control.head), &pass, sizeof(pass));
+	if (n) {
+		memcpy(CMSG_DATA(&control.head), pass, n * sizeof(*pass));
 		m.msg_control = &control;
-		m.msg_controllen = sizeof(control);
+		m.msg_controllen = CMSG_SPACE(n * sizeof(*pass));
 	}
-	n = sendmsg(fd, &m, MSG_NOSIGNAL);
-	if (n < 0)
+	sent = sendmsg(fd, &m, MSG_NOSIGNAL);
+	if (sent < 0)
 		return -errno;
-	return n == (ssize_t)len ? 0 : -EIO;
+	return sent == (ssize_t)len ? 0 : -EIO;
 }

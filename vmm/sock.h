@@ -30,9 +30,11 @@ int sock_accept(int listener);
  */
 int sock_connect(int dir, const char *name, int nonblock);
 
-/* Sends len bytes in one piece, and the descriptor pass along with them (unix(7), SCM_RIGHTS) unless
- * that is -1; it stays the caller's. Returns 0 or -errno, without a message.
+#define SOCK_PASS_MAX 3
+
+/* Sends len bytes in one piece, and n descriptors, SOCK_PASS_MAX at the most, along with them (unix(7),
+ * SCM_RIGHTS); they stay the caller's. Returns 0 or -errno, without a message.
  */
-int sock_send(int fd, const void *data, size_t len, int pass);
+int sock_send(int fd, const void *data, size_t len, const int *pass, size_t n);
 
 #endif

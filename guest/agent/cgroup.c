@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/agent/cgroup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "guest/agent/agent.h"
+#include "guest/agent/entries.h"
 #include "guest/agent/freezer.h"
 #include "guest/agent/text.h"
 
@@ -156,31 +155,26 @@ int cgroup_make(int home, const char *name)
 	return open_group(home, name);
 }
 
-/* Calls fn for every group below this one, the deepest first, with its parent and its name. No opendir:
- * it takes memory from the heap.
- */
+/* Calls fn for every group below this one, the deepest first, with its parent and its name. */
 static void walk(int group, int depth, void (*fn)(int parent, const char *name, void *ctx),
 		 void *ctx)
 {
-	_Alignas(struct dirent) char entries[1024];
-	long n;
+	const struct dirent *d;
+	struct entries in;
 
 	lseek(group, 0, SEEK_SET);
-	while ((n = syscall(SYS_getdents64, group, entries, sizeof(entries))) > 0) {
-		for (long at = 0; at < n;) {
-			const struct dirent *d = (const void *)(entries + at);
-			int below;
+	entries_begin(&in, group);
+	while ((d = entries_next(&in))) {
+		int below;
 
-			at += d->d_reclen;
-			if (d->d_type != DT_DIR || d->d_name[0] == '.')
-				continue;
-			below = depth ? open_group(group, d->d_name) : -1;
-			if (below >= 0) {
-				walk(below, depth - 1, fn, ctx);
-				close(below);
-			}
-			fn(group, d->d_name, ctx);
+		if (d->d_type != DT_DIR || d->d_name[0] == '.')
+			continue;
+		below = depth ? open_group(group, d->d_name) : -1;
+		if (below >= 0) {
+			walk(below, depth - 1, fn, ctx);
+			close(below);
 		}
+		fn(group, d->d_name, ctx);
 	}
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/agent/freezer.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +16,7 @@
 #include <linux/sched.h>
 
 #include "guest/agent/agent.h"
+#include "guest/agent/entries.h"
 #include "guest/agent/text.h"
 
 #define HOME "exec"
@@ -136,23 +136,18 @@ static int freeze_group(struct freezer *f, const char *name)
 	return pwrite(freeze, "1", 1, 0) == 1 ? 0 : -errno;
 }
 
-/* Every cgroup directly below the root. No opendir: it takes memory from the heap. */
+/* Every cgroup directly below the root. */
 static int freeze_groups(struct freezer *f)
 {
-	_Alignas(struct dirent) char entries[4096];
-	long n;
+	const struct dirent *d;
+	struct entries in;
 	int r = 0;
 
 	lseek(f->root, 0, SEEK_SET);
-	while (!r && (n = syscall(SYS_getdents64, f->root, entries, sizeof(entries))) > 0) {
-		for (long at = 0; at < n && !r;) {
-			const struct dirent *d = (const void *)(entries + at);
-
-			if (d->d_type == DT_DIR && d->d_name[0] != '.')
-				r = freeze_group(f, d->d_name);
-			at += d->d_reclen;
-		}
-	}
+	entries_begin(&in, f->root);
+	while (!r && (d = entries_next(&in)))
+		if (d->d_type == DT_DIR && d->d_name[0] != '.')
+			r = freeze_group(f, d->d_name);
 	return r;
 }
 

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/agent/own.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guest/agent/entries.h"
 #include "guest/agent/text.h"
 
 void own_complain(struct own *o, const char *what)
@@ -67,25 +66,22 @@ bool own_enter(struct own *o, const char *name, unsigned int depth)
 void own_list(int dir, void (*fn)(struct own *o, int dir, const char *name, unsigned int depth),
 	      struct own *o, unsigned int depth)
 {
-	_Alignas(struct dirent) char entries[2048];
 	size_t len = strlen(o->path);
-	long n;
+	const struct dirent *d;
+	struct entries in;
 
-	while ((n = syscall(SYS_getdents64, dir, entries, sizeof(entries))) > 0) {
-		for (long at = 0; at < n;) {
-			const struct dirent *d = (const void *)(entries + at);
-			const char *s = d->d_name;
+	entries_begin(&in, dir);
+	while ((d = entries_next(&in))) {
+		const char *s = d->d_name;
 
-			at += d->d_reclen;
-			if (s[0] == '.' && (!s[1] || (s[1] == '.' && !s[2])))
-				continue;
-			if (!own_enter(o, s, depth))
-				continue;
-			fn(o, dir, s, depth);
-			o->path[len] = '\0';
-		}
+		if (s[0] == '.' && (!s[1] || (s[1] == '.' && !s[2])))
+			continue;
+		if (!own_enter(o, s, depth))
+			continue;
+		fn(o, dir, s, depth);
+		o->path[len] = '\0';
 	}
-	if (n < 0)
+	if (in.n < 0)
 		own_complain(o, "cannot read the directory");
 }
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/agent/plug.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guest/agent/entries.h"
 #include "guest/agent/net.h"
 #include "guest/agent/text.h"
 
@@ -27,29 +26,24 @@ static void device_name(char name[DEVICE_NAME], uint32_t slot)
 	compose(name, DEVICE_NAME, "LNRO0005:", number, NULL);
 }
 
-/* The first entry of a directory, but those that begin with a dot, that begins with prefix. No opendir: it
- * takes memory from the heap.
- */
+/* The first entry of a directory, but those that begin with a dot, that begins with prefix. */
 static bool first_entry(const char *path, const char *prefix, char *name, size_t size)
 {
-	_Alignas(struct dirent) char entries[2048];
 	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const struct dirent *d;
+	struct entries in;
 	bool found = false;
-	long n;
 
-	while (dir >= 0 && !found && (n = syscall(SYS_getdents64, dir, entries, sizeof(entries))) > 0) {
-		for (long at = 0; at < n && !found;) {
-			const struct dirent *d = (const void *)(entries + at);
-
-			at += d->d_reclen;
-			found = d->d_name[0] != '.' && !strncmp(d->d_name, prefix, strlen(prefix)) &&
-				strlen(d->d_name) < size;
-			if (found)
-				strcpy(name, d->d_name);
-		}
+	if (dir < 0)
+		return false;
+	entries_begin(&in, dir);
+	while (!found && (d = entries_next(&in))) {
+		found = d->d_name[0] != '.' && !strncmp(d->d_name, prefix, strlen(prefix)) &&
+			strlen(d->d_name) < size;
+		if (found)
+			strcpy(name, d->d_name);
 	}
-	if (dir >= 0)
-		close(dir);
+	close(dir);
 	return found;
 }
 

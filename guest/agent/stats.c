@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/agent/stats.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest/agent/cgroup.h"
+#include "guest/agent/entries.h"
 #include "guest/agent/text.h"
 
 #define UNKNOWN UINT64_MAX
@@ -267,19 +266,14 @@ static uint32_t of_group(int group, int proc, struct agent_process *list)
 
 static uint32_t of_guest(int proc, struct agent_process *list)
 {
-	_Alignas(struct dirent) char entries[2048];
 	uint32_t count = 0;
-	long n;
+	const struct dirent *d;
+	struct entries in;
 
-	while ((n = syscall(SYS_getdents64, proc, entries, sizeof(entries))) > 0) {
-		for (long at = 0; at < n;) {
-			const struct dirent *d = (const void *)(entries + at);
-
-			if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && count < AGENT_PROCESSES_MAX)
-				count += take_process(&list[count], proc, d->d_name);
-			at += d->d_reclen;
-		}
-	}
+	entries_begin(&in, proc);
+	while ((d = entries_next(&in)))
+		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && count < AGENT_PROCESSES_MAX)
+			count += take_process(&list[count], proc, d->d_name);
 	return count;
 }
 

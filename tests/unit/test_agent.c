@@ -538,6 +538,26 @@ START_TEST(kept_commands)
 }
 END_TEST
 
+struct bad_order {
+	uint16_t type;
+	const void *payload;
+	size_t size;
+	uint32_t code; /* of the agent's answer */
+};
+
+static void expect_errors(const struct bad_order *all, size_t n)
+{
+	struct err e;
+
+	for (size_t i = 0; i < n; i++) {
+		int fd = connect_agent();
+
+		ck_assert(!agent_send(fd, all[i].type, all[i].payload, all[i].size,
+				      agent_deadline(), &e));
+		expect_error(fd, all[i].code);
+	}
+}
+
 /* Where there are no cgroups there are no containers, and all that is said about them is refused. */
 START_TEST(no_containers)
 {
@@ -553,12 +573,7 @@ START_TEST(no_containers)
 	struct agent_name name = {"c"};
 	struct agent_kill kill = {.container = name, .signo = 9};
 	struct agent_wait wait = {.container = name};
-	const struct {
-		uint16_t type;
-		const void *payload;
-		size_t size;
-		uint32_t code;
-	} all[] = {
+	const struct bad_order all[] = {
 		{AGENT_CREATE, &create, sizeof(create), ENOTSUP},
 		{AGENT_CREATE, &create, sizeof(create) - 8, EINVAL},
 		{AGENT_CREATE, &create, 100, EMSGSIZE},
@@ -576,15 +591,8 @@ START_TEST(no_containers)
 		{AGENT_PROCESSES, &name, sizeof(name), ENOENT},
 		{AGENT_DUMP, &name, sizeof(name), EMSGSIZE},
 	};
-	struct err e;
 
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-		int fd = connect_agent();
-
-		ck_assert(!agent_send(fd, all[i].type, all[i].payload, all[i].size,
-				      agent_deadline(), &e));
-		expect_error(fd, all[i].code);
-	}
+	expect_errors(all, ARRAY_SIZE(all));
 }
 END_TEST
 
@@ -594,12 +602,7 @@ START_TEST(devices)
 	struct agent_plug beyond = {.slot = 32}, odd = {.zero = 1}, endless = {.slot = 31};
 	struct agent_unplug none = {.name = "vdb"}, absent = {.slots = 1u << 31, .name = "no-such-disk"},
 			    uneven = {.slots = 1u << 31, .zero = 1}, unnamed = {.slots = 1u << 31};
-	const struct {
-		uint16_t type;
-		const void *payload;
-		size_t size;
-		uint32_t code;
-	} all[] = {
+	const struct bad_order all[] = {
 		{AGENT_PLUG, &beyond, sizeof(beyond), EINVAL},
 		{AGENT_PLUG, &odd, sizeof(odd), EINVAL},
 		{AGENT_PLUG, &endless, sizeof(endless), EINVAL},
@@ -616,12 +619,7 @@ START_TEST(devices)
 
 	memset(endless.words, 'x', sizeof(endless.words));
 	memset(unnamed.name, 'x', sizeof(unnamed.name));
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-		int fd = connect_agent();
-
-		ck_assert(!agent_send(fd, all[i].type, all[i].payload, all[i].size, agent_deadline(), &e));
-		expect_error(fd, all[i].code);
-	}
+	expect_errors(all, ARRAY_SIZE(all));
 	memset(words, 'x', sizeof(words));
 	words[AGENT_PLUG_WORDS] = 0;
 	ck_assert_int_eq(agent_plug(dial_agent, NULL, 0, words, &to, &e), -E2BIG);

@@ -503,7 +503,7 @@ START_TEST(devices)
 	int fd = connect_control(), pass = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	memset(&changed, 0, sizeof(changed));
-	ck_ok(sock_send(fd, "attach disk /a b,ro\n", 20, pass));
+	ck_ok(sock_send(fd, "attach disk /a b,ro\n", 20, &pass, pass >= 0));
 	ck_assert_str_eq(get(fd), "ok\nslot 7\nserial x\n\n");
 	ck_assert_str_eq(changed.text, "disk /a b,ro");
 	ck_that(changed.had_fd);
@@ -522,7 +522,7 @@ START_TEST(devices)
 	ck_assert_str_eq(get(fd), "error unknown request\n\n");
 	ck_assert_uint_eq(changed.calls, 3);
 	changed.result = -EBUSY;
-	ck_ok(sock_send(fd, "attach disk x\n", 14, pass));
+	ck_ok(sock_send(fd, "attach disk x\n", 14, &pass, pass >= 0));
 	ck_assert_str_eq(get(fd), "error not today\n\n");
 	put(fd, "detach 1\n");
 	ck_assert_str_eq(get(fd), "error not today\n\n");
