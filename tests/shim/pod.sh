@@ -25,7 +25,7 @@ use_pod()
 	line processes "$(podman_ top first pid | head -n 2 | xargs)"
 	outcome cp podman_ cp "$top/README.md" first:/copied
 	outcome copied podman_ exec first ls /copied /detached
-	outcome diff podman_ diff first
+	outcome_in_any_order diff podman_ diff first
 	outcome pause podman_ pause third
 	outcome unpause podman_ unpause third
 	outcome ps podman_ pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}'
