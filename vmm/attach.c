@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/machine_devices.h"
+
 static int can_change(const struct machine *m, struct err *e)
 {
 	int r = freeze_idle(&m->freeze, e);

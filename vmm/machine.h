@@ -219,15 +219,6 @@ static inline unsigned int machine_spare_slot(const struct machine *m)
 	return machine_share_slot(m, m->config.shares);
 }
 
-/* --- for attach.c --- */
-
-/* The line of a spare slot, made when it is first wanted. Returns 0 or -errno. */
-int machine_spare_line(struct machine *m, unsigned int slot, struct irq *irq, struct err *e);
-
-/* Puts a device into a spare slot that is empty, or takes it out; while no vCPU runs. Returns 0 or -errno. */
-int machine_plug(struct machine *m, struct virtio_dev *d, unsigned int slot, struct err *e);
-int machine_unplug(struct machine *m, unsigned int slot, struct err *e);
-
 /* Prints when each mark was reached and what came between, as lines. */
 void machine_print_marks(const struct machine *m, FILE *out);
 
