@@ -21,6 +21,12 @@ HARDEN   = -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protecti
 CFLAGS  ?= -O2 -g
 LDHARDEN = -Wl,-z,relro,-z,now,-z,noexecstack
 
+# As many at once as there are CPUs, unless the command line says otherwise; set by the first make only.
+ifndef UVM_MAKE
+export UVM_MAKE = 1
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 BOTH_SRC = guest/netlink.c
 VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c) $(BOTH_SRC)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
@@ -152,7 +158,6 @@ demo: setup-demo
 	@tools/demo
 
 test: setup-test
-	@$(MAKE) --no-print-directory all unit tiny $(LINUX_PROGS) $B/san/uvm
 	@tests/run all
 
 soak: setup-test
@@ -160,7 +165,6 @@ soak: setup-test
 	@tests/soak $(if $(SECONDS),--seconds $(SECONDS))
 
 test-shim: setup-test
-	@$(MAKE) --no-print-directory all
 	@tests/run shim
 
 bench-boot: setup-bench

@@ -55,7 +55,9 @@ $B/san/uvm: $B/san/vmm/main.o $B/san/libuvm.a $B/guest/image.o
 	$(Q)gcc $(SAN) -o $@ $^ -lutil
 
 # What the Linux suite runs: probe and load inside guests, and order, a client of the agent's.
-LINUX_PROGS = $(patsubst %.c,$B/%,$(wildcard tests/linux/*.c))
+.PHONY: linux
+linux: $(patsubst %.c,$B/%,$(wildcard tests/linux/*.c))
+
 $B/tests/linux/%: tests/linux/%.c guest/protocol.h
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && musl-gcc -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -O1 -static -s -o $@ $<
