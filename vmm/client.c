@@ -15,6 +15,19 @@
 #include "vmm/sock.h"
 #include "vmm/util.h"
 
+/* Root connects as the VM's user: to a monitor in a user namespace (vmm/jail.h) it would be nobody. */
+static int connect_as(uid_t owner, const char *path)
+{
+	int fd;
+
+	if (geteuid() || !owner)
+		return sock_connect(AT_FDCWD, path, 0);
+	if (seteuid(owner))
+		return -errno;
+	fd = sock_connect(AT_FDCWD, path, 0);
+	return seteuid(0) ? -errno : fd;
+}
+
 /* A socket of the VM's. A monitor that has been taken over can put anything into its run directory: a link
  * to a neighbour's socket, through which a client's request would reach that.
  */
@@ -30,7 +43,7 @@ static int dial_socket(const struct rundir *vm, const char *name)
 	if (fd < 0)
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	r = fstat(fd, &st) || !S_ISSOCK(st.st_mode) ? -ENOTSOCK : sock_connect(AT_FDCWD, path, 0);
+	r = fstat(fd, &st) || !S_ISSOCK(st.st_mode) ? -ENOTSOCK : connect_as(st.st_uid, path);
 	close(fd);
 	return r;
 }

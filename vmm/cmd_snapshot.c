@@ -110,7 +110,7 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 		fd = client_control(&vm, e);
 		r = fd < 0 ? fd : client_place(fd, at, e);
 		/* So that the monitor gets that directory and no way out of it. */
-		pass = jail_possible() ? jail_detach_readable(at) : -1;
+		pass = jail_detach_readable(at);
 		meter_begin(&meter);
 		if (!r)
 			r = client_request_long(fd, request, pass < 0 ? at : pass, show_progress, &meter, answer,

@@ -57,11 +57,12 @@ static int keep_caps(uint64_t keep)
 
 static int drop_privileges(const struct confine_needs *n, struct err *e)
 {
+	const bool is_root = !geteuid(); /* an ordinary user's process may have been root in its jail */
 	int r;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return err_sys(e, "cannot set no_new_privs");
-	r = keep_caps(n->runtime ? ~0ull : n->shares ? FILE_CAPS : 0);
+	r = keep_caps(n->runtime ? ~0ull : n->shares && is_root ? FILE_CAPS : 0);
 	return r ? err_set(e, -r, "cannot give up capabilities: %s", strerror(-r)) : 0;
 }
 

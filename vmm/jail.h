@@ -8,6 +8,10 @@
  * the root of a mount of its own (open_tree), so that ".." does not lead out of it, as it would from any
  * other descriptor. What goes by path is the keeper's to do (vmm/keeper.h).
  *
+ * Root has the rights for this. An ordinary user's process gets them by a user namespace, where the host lets
+ * users make these (user.max_user_namespaces, and no security module is against it). In there it is its user and
+ * knows no other: a client that is root takes the user's place to reach it (client.c).
+ *
  * A mount namespace of its own would add nothing: no call that could use one is in the process's table
  * (confine_calls.c), and it would cost a start more than all of this.
  */
@@ -19,9 +23,6 @@
 #include "snapshot/snapshot.h"
 #include "vmm/rundir.h"
 
-/* Whether this process can make itself one: as root, it has the rights. */
-bool jail_possible(void);
-
 /* Another descriptor (O_PATH) of a directory, from which ".." does not lead. Returns it or -errno. */
 int jail_detach(int dir);
 
@@ -29,9 +30,10 @@ int jail_detach(int dir);
 int jail_detach_readable(int dir);
 
 /* Goes in. vm's directory and those of the snapshots are replaced, under the same numbers. Before
- * confine(), which takes away the rights that this needs. Returns 0 or -errno.
+ * confine(), which takes away the rights that this needs, and while there is one thread. Returns 0 or -errno; in
+ * tells whether it is in: not, without an error, where the host refuses namespaces to its users.
  */
-int jail_enter(const struct rundir *vm, const struct snapshot *from, struct err *e);
+int jail_enter(const struct rundir *vm, const struct snapshot *from, bool *in, struct err *e);
 
 /* In a live fork of a process that is in one: its own directory takes the place of its parent's. */
 int jail_move(const struct rundir *vm, struct err *e);

@@ -234,7 +234,7 @@ static bool wants_jail(const struct machine_config *cfg)
 {
 	const struct confine_needs *c = &cfg->confine;
 
-	return !c->none && !c->runtime && !c->paths && !cfg->shares && jail_possible();
+	return !c->none && !c->runtime && !c->paths && !cfg->shares;
 }
 
 /* What comes before the memory has its content; so the keeper is small. A fork has one already. */
@@ -407,7 +407,8 @@ static int give_up(struct machine *m, struct err *e)
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);
 	if (!r && m->jailed)
-		r = m->confine.on ? jail_move(m->rundir, e) : jail_enter(m->rundir, m->snapshot, e);
+		r = m->confine.on ? jail_move(m->rundir, e)
+				  : jail_enter(m->rundir, m->snapshot, &m->jailed, e);
 	return r ? r : confine(&m->confine, &m->config.confine, e);
 }
 
