@@ -92,8 +92,8 @@ static int set_mode(const struct fuse_server *s, const struct fuse_op *op, uint3
 
 	if (S_ISLNK(op->type))
 		return -EOPNOTSUPP;
-	snprintf(path, sizeof(path), "self/fd/%d", op->fd);
-	return result(fchmodat(s->proc, path, mode & 07777, 0));
+	snprintf(path, sizeof(path), "%d", op->fd);
+	return result(fchmodat(s->own_fds, path, mode & 07777, 0));
 }
 
 static int set_size(struct fuse_server *s, const struct fuse_op *op,
@@ -194,8 +194,8 @@ int fuse_reopen(const struct fuse_server *s, int fd, int flags)
 	char path[32];
 	int r;
 
-	snprintf(path, sizeof(path), "self/fd/%d", fd);
-	r = openat(s->proc, path, flags | O_CLOEXEC | O_NOCTTY);
+	snprintf(path, sizeof(path), "%d", fd);
+	r = openat(s->own_fds, path, flags | O_CLOEXEC | O_NOCTTY);
 	return r < 0 ? -errno : r;
 }
 
@@ -475,8 +475,8 @@ int64_t fuse_link(struct fuse_server *s, struct fuse_op *op)
 	if (!i)
 		return -ESTALE;
 	/* Follows the link in /proc, but not one that it leads to. */
-	snprintf(path, sizeof(path), "self/fd/%d", i->fd);
-	if (linkat(s->proc, path, op->fd, op->name[0], AT_SYMLINK_FOLLOW))
+	snprintf(path, sizeof(path), "%d", i->fd);
+	if (linkat(s->own_fds, path, op->fd, op->name[0], AT_SYMLINK_FOLLOW))
 		return -errno;
 	return answer_entry(s, op, true);
 }

@@ -22,7 +22,7 @@
 
 struct fuse_server {
 	struct fs_backend backend;
-	int root, proc; /* O_PATH: the directory; /proc */
+	int root, own_fds; /* O_PATH: the directory; /proc/self/fd */
 	bool read_only;
 	enum fuse_cache cache;
 	bool able; /* to make files of others' */

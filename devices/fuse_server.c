@@ -291,8 +291,8 @@ int fuse_server_open(struct fuse_server **to, const char *path, bool read_only,
 	s->gid = getegid();
 	s->fds_max = fds_max;
 	s->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	s->proc = s->root < 0 ? -1 : open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (s->proc < 0) {
+	s->own_fds = s->root < 0 ? -1 : open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (s->own_fds < 0) {
 		err_sys(e, "cannot share %s", s->root < 0 ? path : "anything without /proc");
 		fuse_server_close(s);
 		return -EINVAL;
@@ -306,8 +306,8 @@ void fuse_server_close(struct fuse_server *s)
 	end_session(s);
 	if (s->root >= 0)
 		close(s->root);
-	if (s->proc >= 0)
-		close(s->proc);
+	if (s->own_fds >= 0)
+		close(s->own_fds);
 	free(s);
 }
 
@@ -333,7 +333,7 @@ size_t fuse_server_fds(const struct fuse_server *s, int *fd)
 	const struct fuse_table *t = &s->table;
 	size_t n = put_fd(fd, 0, s->root);
 
-	n = put_fd(fd, n, s->proc);
+	n = put_fd(fd, n, s->own_fds);
 	for (uint32_t i = 1; i < t->inodes; i++)
 		n = put_fd(fd, n, t->inode[i].fd);
 	for (uint32_t i = 0; i < t->handles; i++)
@@ -341,8 +341,16 @@ size_t fuse_server_fds(const struct fuse_server *s, int *fd)
 	return n;
 }
 
-int fuse_server_forked(struct fuse_server *s, struct err *e)
+void fuse_server_roots(const struct fuse_server *s, int *root, int *own_fds)
 {
+	*root = s->root;
+	*own_fds = s->own_fds;
+}
+
+int fuse_server_forked(struct fuse_server *s, int own_fds, struct err *e)
+{
+	close(s->own_fds);
+	s->own_fds = own_fds;
 	for (uint32_t i = 0; i < s->table.handles; i++) {
 		struct fuse_handle *h = &s->table.handle[i];
 		int fd;

@@ -53,10 +53,16 @@ struct fs_backend *fuse_server_backend(struct fuse_server *s);
 bool fuse_server_mounted(const struct fuse_server *s);
 
 /* For a fork(2), whose child serves the same session on: the descriptors that have to be kept, into fd
- * (NULL: only counted). Returns how many. In the child fuse_server_forked then makes open directories
- * its own, whose position it would share with the parent. Returns 0 or -errno.
+ * (NULL: only counted). Returns how many. In the child fuse_server_forked then takes over a
+ * descriptor (O_PATH) of its own /proc/self/fd, and makes open directories its own, whose position it would share
+ * with the parent. Returns 0 or -errno.
  */
 size_t fuse_server_fds(const struct fuse_server *s, int *fd);
-int fuse_server_forked(struct fuse_server *s, struct err *e);
+int fuse_server_forked(struct fuse_server *s, int own_fds, struct err *e);
+
+/* The descriptors of the two directories that it goes from, for whoever puts others behind them before a guest
+ * has a session: the shared one, and the process's own descriptors in /proc.
+ */
+void fuse_server_roots(const struct fuse_server *s, int *root, int *own_fds);
 
 #endif

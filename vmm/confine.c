@@ -80,16 +80,22 @@ struct landlock_attr {
 /* Links and renames from one directory to another are denied in every domain that has rules for files, unless
  * one allows them (version 2, Linux 5.19); a share's guest makes them.
  */
-static int allow_links(int ruleset)
+static int allow_links_in(int ruleset, int dir)
 {
-	struct landlock_path_beneath_attr all = {.allowed_access = LANDLOCK_ACCESS_FS_REFER,
-						 .parent_fd = open("/", O_PATH | O_CLOEXEC)};
-	int r = all.parent_fd < 0 ? -1
-				  : (int)syscall(SYS_landlock_add_rule, ruleset,
-						 LANDLOCK_RULE_PATH_BENEATH, &all, 0);
+	struct landlock_path_beneath_attr a = {.allowed_access = LANDLOCK_ACCESS_FS_REFER, .parent_fd = dir};
 
-	if (all.parent_fd >= 0)
-		close(all.parent_fd);
+	return dir < 0 ? -1 : (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &a, 0);
+}
+
+/* The root directory is enough without a jail; in one it is not above the shares. */
+static int allow_links(int ruleset, const struct confine_needs *n)
+{
+	int root = open("/", O_PATH | O_CLOEXEC), r = allow_links_in(ruleset, root);
+
+	for (unsigned int i = 0; i < n->root_count && !r; i++)
+		r = allow_links_in(ruleset, n->roots[i]);
+	if (root >= 0)
+		close(root);
 	return r;
 }
 
@@ -114,7 +120,7 @@ static int scope(const struct confine_needs *needs, struct err *e)
 	if (version < 1 || !(attr.fs | attr.scoped))
 		return 0;
 	fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-	if (fd >= 0 && attr.fs & LANDLOCK_ACCESS_FS_REFER && allow_links(fd))
+	if (fd >= 0 && attr.fs & LANDLOCK_ACCESS_FS_REFER && allow_links(fd, needs))
 		r = err_sys(e, "cannot make a Landlock rule");
 	/* E2BIG: a fork of a fork of many, which is in enough domains. */
 	if (!r && (fd < 0 || (syscall(SYS_landlock_restrict_self, fd, 0) && errno != E2BIG)))

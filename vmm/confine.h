@@ -41,6 +41,8 @@ enum confine_role {
 struct confine_needs {
 	bool none;    /* --sandbox none: nothing is given up */
 	bool shares;  /* directories are shared with the guest */
+	const int *roots; /* of the shares, in which links are made; for the call of confine() */
+	unsigned int root_count;
 	bool runtime; /* it is an OCI runtime's container */
 	bool paths;   /* it opens files by path at its end: no jail */
 };

@@ -21,6 +21,9 @@
 #ifndef AT_EMPTY_PATH
 #define AT_EMPTY_PATH 0x1000
 #endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
 
 #define ROOT "root" /* in the run directory, for a moment */
 
@@ -155,10 +158,9 @@ static int get_rights(void)
 	return r ? r : put("/proc/self/gid_map", groups);
 }
 
-/* The descriptor keeps its number. */
-static int replace(int dir, const char *what, struct err *e)
+int jail_replace(int dir, bool mounts, const char *what, struct err *e)
 {
-	int fd = detach(dir, 0), r = 0;
+	int fd = detach(dir, mounts ? AT_RECURSIVE : 0), r = 0;
 
 	if (fd < 0)
 		return err_set(e, -fd, "cannot detach %s: %s", what, strerror(-fd));
@@ -191,21 +193,20 @@ int jail_move(const struct rundir *vm, struct err *e)
 	return fchdir(vm->dir) ? err_sys(e, "cannot go to the run directory") : 0;
 }
 
-/* Whether the host does not let its users make namespaces: by a limit, a security module, or its build. */
-static bool is_refused(int r)
+bool jail_refused(int r)
 {
 	return !has_rights() && (r == -EPERM || r == -ENOSPC || r == -EUSERS || r == -EINVAL || r == -EACCES);
 }
 
 int jail_enter(const struct rundir *vm, const struct snapshot *from, bool *in, struct err *e)
 {
-	int r = replace(vm->dir, "the run directory", e);
+	int r = jail_replace(vm->dir, false, "the run directory", e);
 
 	*in = false;
-	if (is_refused(r))
+	if (jail_refused(r))
 		return 0;
 	for (; from && !r; from = from->parent)
-		r = replace(from->dir, "a snapshot's directory", e);
+		r = jail_replace(from->dir, false, "a snapshot's directory", e);
 	if (!r)
 		r = leave_root(vm, e);
 	*in = !r;

@@ -29,6 +29,16 @@ int jail_detach(int dir);
 /* The same, for reading (not O_PATH). */
 int jail_detach_readable(int dir);
 
+/* Puts such a one behind the descriptor dir, which keeps its number; mounts: with all that is mounted beneath.
+ * Returns 0, or -errno with a message that says what it is.
+ */
+int jail_replace(int dir, bool mounts, const char *what, struct err *e);
+
+/* Whether r, of one of these, says that the host does not let this process's user make namespaces: by a limit, a
+ * security module, or its build.
+ */
+bool jail_refused(int r);
+
 /* Goes in. vm's directory and those of the snapshots are replaced, under the same numbers. Before
  * confine(), which takes away the rights that this needs, and while there is one thread. Returns 0 or -errno; in
  * tells whether it is in: not, without an error, where the host refuses namespaces to its users.

@@ -16,7 +16,7 @@
 
 #define FDS SOCK_PASS_MAX /* that an answer brings at most */
 
-enum { REMOVE, MAKE, PAGEMAP, PARENTS, REPLACE };
+enum { REMOVE, MAKE, PAGEMAP, OWN_FDS, PARENTS, REPLACE };
 
 struct request {
 	int what;
@@ -121,7 +121,7 @@ static void answer_make(struct keeper *k, int to, const char *id)
 }
 
 /* Of whoever asks, and of nobody else: the kernel says who has made the socket. */
-static void answer_pagemap(int to)
+static void answer_proc(int to, const char *name, int flags)
 {
 	struct answer a = {0};
 	struct ucred peer;
@@ -131,10 +131,13 @@ static void answer_pagemap(int to)
 
 	if (getsockopt(to, SOL_SOCKET, SO_PEERCRED, &peer, &len))
 		return;
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)peer.pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	a.result = fd < 0 ? -errno : 0;
-	sock_send(to, &a, sizeof(a), &fd, fd >= 0);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)peer.pid, name);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		a.result = -errno;
+	else if (flags & O_DIRECTORY)
+		a.result = jail_replace(fd, false, path, &a.e);
+	sock_send(to, &a, sizeof(a), &fd, !a.result);
 	if (fd >= 0)
 		close(fd);
 }
@@ -162,7 +165,8 @@ static bool serve(struct keeper *k, const struct request *rq, const int fd[FDS])
 	switch (rq->what) {
 	case REMOVE: return false;
 	case MAKE: answer_make(k, to, rq->name); break;
-	case PAGEMAP: answer_pagemap(to); break;
+	case PAGEMAP: answer_proc(to, "pagemap", O_RDONLY); break;
+	case OWN_FDS: answer_proc(to, "fd", O_PATH | O_DIRECTORY); break;
 	case PARENTS:
 		a.result = are_there(k->from) ? 0 : -ENOENT;
 		sock_send(to, &a, sizeof(a), NULL, 0);
@@ -287,15 +291,27 @@ int keeper_make(const struct rundir *parent, struct rundir *vm, const char *id, 
 	return 0;
 }
 
-int keeper_pagemap(const struct rundir *vm)
+static int ask_for(const struct rundir *vm, int what)
 {
 	struct answer a;
-	int fd[FDS], r;
+	int fd[FDS], r = ask(vm->keeper, what, NULL, -1, &a, fd);
 
-	if (vm->keeper < 0)
-		return -1;
-	r = ask(vm->keeper, PAGEMAP, NULL, -1, &a, fd);
 	return r ? r : fd[0];
+}
+
+int keeper_pagemap(const struct rundir *vm)
+{
+	return vm->keeper < 0 ? -1 : ask_for(vm, PAGEMAP);
+}
+
+int keeper_own_fds(const struct rundir *vm)
+{
+	int fd;
+
+	if (vm->keeper >= 0)
+		return ask_for(vm, OWN_FDS);
+	fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 bool keeper_parents(const struct rundir *vm, const struct snapshot *from)

@@ -34,8 +34,13 @@ void keeper_remove(struct rundir *vm);
  */
 int keeper_make(const struct rundir *parent, struct rundir *vm, const char *id, struct err *e);
 
-/* Opens /proc/self/pagemap of the calling process. Returns a descriptor or -errno. */
+/* Opens /proc/self/pagemap of the calling process. Returns a descriptor, or -errno; -1 without a keeper. */
 int keeper_pagemap(const struct rundir *vm);
+
+/* Opens (O_PATH) /proc/self/fd of the calling process; with a keeper, from there ".." does not lead. Returns a
+ * descriptor or -errno.
+ */
+int keeper_own_fds(const struct rundir *vm);
 
 /* Whether the snapshot that the VM is a clone of, and its parents, are where they were. */
 bool keeper_parents(const struct rundir *vm, const struct snapshot *from);

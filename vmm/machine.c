@@ -227,14 +227,14 @@ static int add_doors(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch a timer: %s", strerror(-r)) : 0;
 }
 
-/* Whether the VM's process is to be in a jail. Not where its parts go by path yet: a share, an OCI runtime's
- * root, a template that completes itself.
+/* Whether the VM's process is to be in a jail. Not where its parts go by path yet: an OCI runtime's root, a template
+ * that completes itself.
  */
 static bool wants_jail(const struct machine_config *cfg)
 {
 	const struct confine_needs *c = &cfg->confine;
 
-	return !c->none && !c->runtime && !c->paths && !cfg->shares;
+	return !c->none && !c->runtime && !c->paths;
 }
 
 /* What comes before the memory has its content; so the keeper is small. A fork has one already. */
@@ -389,6 +389,32 @@ static int start_threads(struct machine *m, struct err *e)
 	return r;
 }
 
+/* Where the host refuses it to its user, the VM does without. */
+static int go_to_jail(struct machine *m, struct err *e)
+{
+	int root, r = 0;
+
+	for (unsigned int i = 0; i < m->config.shares && r >= 0; i++)
+		r = share_detach(&m->share[i], &root, e);
+	if (r >= 0)
+		return jail_enter(m->rundir, m->snapshot, &m->jailed, e);
+	m->jailed = false;
+	return jail_refused(r) ? 0 : r;
+}
+
+static int confine_with_shares(struct machine *m, struct err *e)
+{
+	struct confine_needs needs = m->config.confine;
+	int roots[SHARE_MAX], fds;
+
+	for (unsigned int i = 0; i < m->config.shares; i++)
+		if (m->share[i].server)
+			fuse_server_roots(m->share[i].server, &roots[needs.root_count++], &fds);
+	needs.shares = m->config.shares;
+	needs.roots = roots;
+	return confine(&m->confine, &needs, e);
+}
+
 /* The last that is done before the guest runs. */
 static int give_up(struct machine *m, struct err *e)
 {
@@ -403,13 +429,11 @@ static int give_up(struct machine *m, struct err *e)
 		worker_confine(&m->net[i]->worker, &m->confine, CONFINE_NET, &m->end);
 	for (unsigned int i = 0; i < m->config.shares; i++)
 		worker_confine(&m->share[i].worker, &m->confine, CONFINE_SHARE, &m->end);
-	m->config.confine.shares = m->config.shares;
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);
 	if (!r && m->jailed)
-		r = m->confine.on ? jail_move(m->rundir, e)
-				  : jail_enter(m->rundir, m->snapshot, &m->jailed, e);
-	return r ? r : confine(&m->confine, &m->config.confine, e);
+		r = m->confine.on ? jail_move(m->rundir, e) : go_to_jail(m, e);
+	return r ? r : confine_with_shares(m, e);
 }
 
 bool machine_pause(struct machine *m)

@@ -119,7 +119,7 @@ static int open_shares(struct machine *m, const struct machine_source *src, stru
 		if (!src)
 			r = share_open(&m->share[i], &cfg->share[i], cfg->shares, e);
 		else if (src->parent)
-			r = share_adopt(&m->share[i], &src->parent->share[i], e);
+			r = share_adopt(&m->share[i], &src->parent->share[i], m->rundir, e);
 	}
 	return r;
 }

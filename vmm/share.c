@@ -7,6 +7,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "vmm/jail.h"
+#include "vmm/keeper.h"
+
 /* Descriptors that are left for everything else, whatever guests have open in shares. */
 #define FDS_KEPT  512u
 #define FDS_MAX	  (1u << 20)
@@ -95,10 +98,27 @@ int share_open(struct share *s, const struct share_config *cfg, unsigned int n, 
 	return fuse_server_open(&s->server, cfg->path, cfg->read_only, cfg->cache, fds, e);
 }
 
-int share_adopt(struct share *s, const struct share *parent, struct err *e)
+int share_adopt(struct share *s, const struct share *parent, const struct rundir *vm, struct err *e)
 {
+	int fds;
+
 	s->server = parent->server;
-	return s->server ? fuse_server_forked(s->server, e) : 0;
+	if (!s->server)
+		return 0;
+	fds = keeper_own_fds(vm);
+	return fds < 0 ? err_set(e, -fds, "a share cannot be served on: %s", strerror(-fds))
+		       : fuse_server_forked(s->server, fds, e);
+}
+
+int share_detach(const struct share *s, int *root, struct err *e)
+{
+	int own_fds, r;
+
+	if (!s->server)
+		return 1;
+	fuse_server_roots(s->server, root, &own_fds);
+	r = jail_replace(*root, true, "a shared directory", e); /* with what is mounted in it */
+	return r ? r : jail_replace(own_fds, false, "/proc/self/fd", e);
 }
 
 int share_fill(struct share *s, unsigned int n, const struct share_config *cfg, struct err *e)

@@ -12,6 +12,7 @@
 
 #include "devices/fuse_server.h"
 #include "devices/virtio_fs.h"
+#include "vmm/rundir.h"
 #include "vmm/worker.h"
 
 #define SHARE_MAX	  8u
@@ -37,8 +38,13 @@ int share_parse(struct share_config *cfg, const char *value, struct err *e);
 /* Opens the directory, for one of n shares. The message names the path. */
 int share_open(struct share *s, const struct share_config *cfg, unsigned int n, struct err *e);
 
-/* In a forked process: goes on with what its parent had. */
-int share_adopt(struct share *s, const struct share *parent, struct err *e);
+/* In a forked process, whose VM is vm: goes on with what its parent had. */
+int share_adopt(struct share *s, const struct share *parent, const struct rundir *vm, struct err *e);
+
+/* Before a guest runs, for the jail: from what it goes from, ".." leads nowhere any more. root gets the shared
+ * directory. Returns 0; 1 if there is nothing behind it; or -errno, with a message.
+ */
+int share_detach(const struct share *s, int *root, struct err *e);
 
 /* Gives the placeholder of that tag among n shares, which stand still, its directory. */
 int share_fill(struct share *s, unsigned int n, const struct share_config *cfg, struct err *e);

@@ -1421,7 +1421,7 @@ START_TEST(a_fork_goes_on)
 	ck_assert_int_eq(call(FUSE_READDIR, dir, ARG(in), NOTHING, NOTHING), 0);
 	pid = fork();
 	if (!pid) {
-		ck_ok(fuse_server_forked(server, &e));
+		ck_ok(fuse_server_forked(server, open("/proc/self/fd", O_PATH | O_CLOEXEC), &e));
 		ck_assert_uint_eq(list(dir, FUSE_READDIR, 4096, NULL), 303);
 		in.offset = 0;
 		in.size = 65536;
