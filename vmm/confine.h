@@ -44,7 +44,6 @@ struct confine_needs {
 	const int *roots; /* of the shares, in which links are made; for the call of confine() */
 	unsigned int root_count;
 	bool runtime; /* it is an OCI runtime's container */
-	bool paths;   /* it opens files by path at its end: no jail */
 };
 
 struct confine {

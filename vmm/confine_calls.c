@@ -241,7 +241,7 @@ const struct confine_call confine_calls[] = {
 	/* --- shares: what a guest asks of a directory --- */
 	CALL(linkat, S, "the guest's link"),
 	CALL(symlinkat, M | S, "a snapshot tells its parent of it; the guest's symlink"),
-	CALL(mknodat, S, "the guest's mknod"),
+	CALL(mknodat, S, "the guest's mknod, of no device", IS(3, 0)),
 	CALL(fchownat, S, "the guest's chown"),
 	CALL(fchmodat, S, "the guest's chmod"),
 	CALL(utimensat, S, "the guest's utimes"),
@@ -270,7 +270,7 @@ const struct confine_call confine_calls[] = {
 	CALL(fchdir, R, "the container's root"),
 	CALL(chdir, R, "the container's root"),
 	CALL(openat2, R, "a place for /proc, and no link is followed out of the root"),
-	CALL(mknodat, R, "a place for /proc"),
+	CALL(mknodat, R, "a place for /proc", IS(3, 0)),
 
 	/* --- what the sanitizers of the tests' build do at any time; in no other build's filters --- */
 	CALL(sigaltstack, A, "a thread's stack for reports"),

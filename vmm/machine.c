@@ -227,14 +227,12 @@ static int add_doors(struct machine *m, struct err *e)
 	return r ? err_set(e, -r, "cannot watch a timer: %s", strerror(-r)) : 0;
 }
 
-/* Whether the VM's process is to be in a jail. Not where its parts go by path yet: an OCI runtime's root, a template
- * that completes itself.
- */
+/* Whether the VM's process is to be in a jail. An OCI runtime's has its container's root instead. */
 static bool wants_jail(const struct machine_config *cfg)
 {
 	const struct confine_needs *c = &cfg->confine;
 
-	return !c->none && !c->runtime && !c->paths;
+	return !c->none && !c->runtime;
 }
 
 /* What comes before the memory has its content; so the keeper is small. A fork has one already. */

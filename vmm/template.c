@@ -198,6 +198,7 @@ struct vm {
 	struct rundir rundir;
 	const char *path; /* the template's */
 	int lock;
+	int saved; /* a pipe, on which its process says that there is something to complete */
 };
 
 static void ready(void *ctx)
@@ -207,8 +208,8 @@ static void ready(void *ctx)
 	launch_ready(&vm->launch, &vm->rundir);
 }
 
-/* What nobody waits for, but who wants the same template and waits for the lock, which has lasted in this
- * process: a template that has not come to this is made anew.
+/* What nobody waits for, but who wants the same template and waits for the lock, which lasts as long as this:
+ * a template that has not come to this is made anew.
  */
 static void complete(const struct vm *vm)
 {
@@ -219,6 +220,32 @@ static void complete(const struct vm *vm)
 	if (s && !snapshot_open(s, vm->path, SNAPSHOT_JUST_SAVED, &e))
 		(void)snapshot_complete(s, &e);
 	close(vm->lock);
+}
+
+/* It goes by path, and the VM's process is in a jail by then: so another process waits to do it. */
+static int start_completer(struct vm *vm, struct err *e)
+{
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return err_sys(e, "cannot make a pipe");
+	pid = fork();
+	if (pid < 0)
+		return err_sys(e, "cannot start a process");
+	if (!pid) {
+		int own[] = {ends[0], vm->lock};
+
+		fds_close_others(0, own, ARRAY_SIZE(own)); /* others wait for the ends of the rest */
+		if (read(ends[0], &byte, 1) == 1)
+			complete(vm);
+		_exit(0);
+	}
+	close(ends[0]);
+	close(vm->lock);
+	vm->saved = ends[1];
+	return 0;
 }
 
 /* What else its starter has open must not last as long as this process, which outlives it: locks, and pipes
@@ -244,7 +271,6 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 				     .memory = t->memory,
 				     .cpus = t->cpus,
 				     .sum_later = true,
-				     .confine = {.paths = true}, /* complete() */
 				     .cpu_template = t->cpu,
 				     .console = {.mode = CONSOLE_LOG, .dir = vm->rundir.dir}};
 	struct err e = {{0}};
@@ -262,7 +288,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 		cfg.share[cfg.shares++] = (struct share_config){.path = SHARE_PLACEHOLDER,
 								.tag = TEMPLATE_SHARE};
 	cfg.spares = MIN(MACHINE_SPARES, MACHINE_MAX_DISKS - machine_slots(&cfg));
-	if (m) {
+	if (m && !start_completer(vm, &e)) {
 		m->ready = ready;
 		m->ready_ctx = vm;
 		status = launch_run(&vm->launch, m, machine_init(m, &cfg, &vm->rundir, &e), false,
@@ -271,7 +297,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 	if (*e.text)
 		log_line("%s", e.text);
 	if (!status)
-		complete(vm);
+		(void)write_all(vm->saved, "s", 1);
 	_exit(status);
 }
 
