@@ -37,6 +37,20 @@ endef
 $(eval $(call sanitized,san,$(SAN)))
 $(eval $(call sanitized,tsan,$(TSAN)))
 
+# The monitor with glibc's static libc and the filters that every build has, without the sanitizers' calls:
+# make build/glibc/uvm; UVM=build/glibc/uvm tests/tiny/run
+GLIBC_OBJ = $(VMM_SRC:%.c=$B/glibc/%.o)
+$(GLIBC_OBJ): $B/glibc/%.o: %.c tests/tests.mk
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D) && gcc $(COMMON) $(HARDEN) -Wno-unused-result -O1 -c -o $@ $<
+$B/glibc/vmm/confine.o: $B/filters.inc
+$B/glibc/vmm/seccomp.o: $B/syscalls.inc
+-include $(GLIBC_OBJ:.o=.d)
+
+$B/glibc/uvm: $(GLIBC_OBJ) $B/guest/image.o
+	$(call say,LD,$@)
+	$(Q)gcc -static-pie $(LDHARDEN) -o $@ $^
+
 # It parses command lines, by the tables of all commands, which are the whole monitor.
 $B/tests/unit/test_corpus: $B/guest/image.o
 $(UNIT_SRC:%.c=$B/%): $B/%: $B/san/%.o $(LIBS:%=$B/san/%)

@@ -293,6 +293,31 @@ START_TEST(messages_without_control_characters)
 }
 END_TEST
 
+/* U+0080 to U+009F are control characters too, in two bytes; what only looks like one of them stays. */
+START_TEST(text_without_control_characters)
+{
+	static const struct {
+		const char *text, *plain;
+	} cases[] = {
+		{"", ""},
+		{"a\033]0;x\007b\177", "a?]0;x?b?"},
+		{"\xc2\x80 \xc2\x9b" "2J \xc2\x9f", "?? ??2J ??"},
+		{"\xc2\xa0 \xc3\x9b \xe2\x80\x9b", "\xc2\xa0 \xc3\x9b \xe2\x80\x9b"},
+		{"cut \xc2", "cut \xc2"},
+		{"\xc2\xc2\x9b", "\xc2??"},
+		{"\xc2\033", "\xc2?"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "%s", cases[i].text);
+		text_plain(text);
+		ck_assert_str_eq(text, cases[i].plain);
+	}
+}
+END_TEST
+
 START_TEST(messages_that_are_too_long)
 {
 	char text[2 * sizeof(e.text)];
@@ -398,6 +423,7 @@ int main(void)
 		help,
 		messages,
 		messages_without_control_characters,
+		text_without_control_characters,
 		messages_that_are_too_long,
 		log_lines,
 		macros,
