@@ -247,18 +247,29 @@ static int ask_stream(const struct rundir *vm)
 	return r ? r : fd;
 }
 
-/* Reads the answer, a byte at a time: behind the line the stream is the agent's. */
+/* Reads the answer, and not what is behind its line: there the stream is the agent's. */
 static int await_stream(int fd, uint64_t deadline)
 {
 	char line[32];
+	size_t n = 0;
 
-	for (size_t n = 0; n < sizeof(line); n++) {
+	while (n < sizeof(line)) {
+		ssize_t got;
+		char *end;
+
 		if (!readable(fd, deadline))
 			return -ETIMEDOUT;
-		if (read(fd, line + n, 1) != 1)
+		got = recv(fd, line + n, sizeof(line) - n, MSG_PEEK);
+		if (got < 1)
 			return -ECONNREFUSED;
-		if (line[n] == '\n')
-			return n > 3 && !memcmp(line, "OK ", 3) ? 0 : -EPROTO;
+		end = memchr(line + n, '\n', (size_t)got);
+		if (end)
+			got = end + 1 - (line + n);
+		if (recv(fd, line + n, (size_t)got, 0) != got)
+			return -ECONNREFUSED;
+		n += (size_t)got;
+		if (end)
+			return n > 4 && !memcmp(line, "OK ", 3) ? 0 : -EPROTO;
 	}
 	return -EPROTO;
 }

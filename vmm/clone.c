@@ -134,6 +134,29 @@ static int send_orders(struct machine *m, const char *cmdline, struct err *e)
 	return r;
 }
 
+static int tell_guest(struct clone *c, struct machine *m, struct err *e)
+{
+	int r;
+
+	if (m->config.agent) {
+		r = compose_words(c, m, e);
+		return r ? r : send_orders(m, *c->words ? c->words : NULL, e);
+	}
+	vmgenid_notify(&m->vmgenid); /* taken before its first instruction */
+	return 0;
+}
+
+/* What was set when the VM was made is of that instant: its time has gone on. */
+static int hold(void *ctx, struct err *e)
+{
+	struct clone *c = ctx;
+	int r = c->hold(c, e);
+
+	if (!r)
+		r = machine_load_clocks(c->machine, c->source.state, e);
+	return r ? r : tell_guest(c, c->machine, e);
+}
+
 static int start(struct clone *c, struct machine *m, struct err *e)
 {
 	int r = machine_restore(m, &c->config, &c->source, &c->rundir, e);
@@ -142,12 +165,7 @@ static int start(struct clone *c, struct machine *m, struct err *e)
 		return r;
 	if (c->source.snapshot && !c->source.parent && c->source.check)
 		snapshot_seal(c->source.snapshot);
-	if (m->config.agent) {
-		r = compose_words(c, m, e);
-		return r ? r : send_orders(m, *c->words ? c->words : NULL, e);
-	}
-	vmgenid_notify(&m->vmgenid); /* taken before its first instruction */
-	return 0;
+	return c->hold ? 0 : tell_guest(c, m, e);
 }
 
 int clone_prepare(struct clone *c, const struct snapshot *s, struct err *e)
@@ -176,6 +194,7 @@ int clone_run(struct clone *c, struct err *e)
 	}
 	m->mark[MARK_START] = c->started;
 	m->ready = ready;
+	m->hold = c->hold ? hold : NULL;
 	m->ready_ctx = c;
 	c->machine = m;
 	return launch_run(&c->launch, m, start(c, m, e), c->timing, e);

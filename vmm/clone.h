@@ -27,6 +27,10 @@ struct clone {
 	uint64_t started; /* when the command began */
 	/* On the main thread, when the guest has its new identity; NULL: launch_ready, clone_record. */
 	void (*ready)(void *ctx);
+	/* Called when the VM is made and confined, and before its guest runs: returns 0 when it is to, from
+	 * this instant on, or -errno with a message. NULL: at once.
+	 */
+	int (*hold)(struct clone *c, struct err *e);
 	void *ctx;
 	struct machine *machine; /* clone_run's, for that call */
 };

@@ -38,7 +38,7 @@ struct cmd {
 extern const struct cmd cmd_attach, cmd_boot, cmd_check, cmd_clone, cmd_console, cmd_cp, cmd_detach, cmd_diff,
 	cmd_dump,
 	cmd_events, cmd_exec, cmd_fork, cmd_image, cmd_inspect, cmd_kill, cmd_logs, cmd_metrics,
-	cmd_pause, cmd_ps, cmd_resume, cmd_rm, cmd_run, cmd_snapshot, cmd_stats, cmd_stop,
+	cmd_pause, cmd_pool, cmd_ps, cmd_resume, cmd_rm, cmd_run, cmd_snapshot, cmd_stats, cmd_stop,
 	cmd_template, cmd_top, cmd_trace, cmd_update, cmd_wait;
 
 /* A time (seconds since 1970, UTC) as commands print it, "2026-01-31T12:00:00Z". */

@@ -17,6 +17,7 @@
 #include "vmm/exec.h"
 #include "vmm/json.h"
 #include "vmm/machine_state.h"
+#include "vmm/pool.h"
 #include "vmm/util.h"
 
 #define CLONES_MAX 1024u
@@ -96,6 +97,58 @@ static int take_id(struct clone_config *c, struct err *e)
 	return r;
 }
 
+/* --- from a pool (vmm/pool.h) --- */
+
+/* Returns the connection of one that was taken, or -errno: one is to be made. */
+static int take(const struct clone_config *c, const char *path, bool held, struct rundir *vm)
+{
+	const struct machine_config *m = &c->clone.config;
+	struct pool_request rq = {
+		.id = c->id, .words = c->clone.cmdline, .held = held, .agent = held, .disks = m->fills};
+
+	if (c->clone.timing || !pool_fits(m))
+		return -EINVAL;
+	memcpy(rq.disk, m->fill, rq.disks * sizeof(rq.disk[0]));
+	return pool_take(path, &rq, vm, NULL);
+}
+
+/* Of the clones that are wanted. Returns how many. */
+static uint32_t take_detached(const struct clone_config *c, const char *path)
+{
+	struct rundir vm;
+	uint32_t n = 0;
+
+	for (; n < c->count; n++) {
+		int conn = take(c, path, false, &vm);
+
+		if (conn < 0)
+			break;
+		close(conn);
+		rundir_close(&vm);
+		printf("%s\n", vm.id);
+	}
+	return n;
+}
+
+static char *no_env[] = {NULL};
+
+/* Returns false if there is none. */
+static bool take_for_command(const struct clone_config *c, const char *path, char **argv, int *status,
+			     struct err *e)
+{
+	struct exec_request rq = {.argv = argv, .envp = no_env, .tty = c->tty};
+	struct rundir vm;
+	int conn = take(c, path, true, &vm);
+
+	if (conn < 0)
+		return false;
+	rq.cancel = conn;
+	exec_run(&rq, client_dial_agent, &vm, status, e);
+	pool_end(conn);
+	rundir_close(&vm);
+	return true;
+}
+
 /* --- in the foreground, and for a command --- */
 
 static int run_here(struct clone_config *c, struct err *e)
@@ -112,7 +165,6 @@ static int run_here(struct clone_config *c, struct err *e)
  */
 static int run_command(struct clone_config *c, char **argv, struct err *e)
 {
-	static char *no_env[] = {NULL};
 	struct exec_request rq = {.argv = argv, .envp = no_env, .tty = c->tty};
 	int r, status;
 
@@ -202,6 +254,7 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct clone_config *c = cfg;
 	bool command;
+	int status;
 
 	c->clone.started = now_ns();
 	argc = cmd_drop_dashes(argc, argv);
@@ -221,6 +274,12 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 		err_set(e, EINVAL, "--cmdline: more than %u bytes", AGENT_CMDLINE_MAX);
 		return EXIT_USAGE;
 	}
+	if (command && take_for_command(c, argv[0], argv + 1, &status, e))
+		return status;
+	if (c->detach)
+		c->count -= take_detached(c, argv[0]);
+	if (!c->count)
+		return EXIT_OK;
 	if (snapshot_open(&c->snapshot, argv[0], SNAPSHOT_UNLESS_SEALED, e) || clone_prepare(&c->clone, &c->snapshot, e))
 		return EXIT_FAIL;
 	if (c->clone.cmdline && !c->clone.config.agent) {

@@ -617,7 +617,8 @@ static int find_image(struct run_config *c, const char *root, struct err *e)
 static int run_run(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct run_config *c = malloc(sizeof(*c)); /* stays until the process ends */
-	int r;
+	char path[PATH_MAX];
+	int r, status;
 
 	if (argc < 1) {
 		cmd_usage(&cmd_run, e);
@@ -642,6 +643,10 @@ static int run_run(void *cfg, int argc, char **argv, struct err *e)
 	if (!r)
 		r = add_process(c, argv + 1, e);
 	c->template.drives = template_drives(c->run.clone.config.fills);
+	if (!r)
+		r = template_find(&c->template, path, e);
+	if (!r && run_pooled(&c->run, path, &status, e))
+		return status;
 	if (!r)
 		r = template_open(&c->template, &c->snapshot, e);
 	if (!r)

@@ -232,16 +232,19 @@ static void do_fork(struct control_client *cl, const char *argument)
 	       &e);
 }
 
+/* These many of them also a process that is no VM takes. */
+#define REQUESTS_OF_ALL 2
+
 static const struct {
 	const char *name;
 	void (*serve)(struct control_client *cl);
 	void (*serve_argument)(struct control_client *cl, const char *argument);
 } requests[] = {
 	{"status", do_status, NULL},
+	{"poweroff", do_poweroff, NULL},
 	{"stats", do_stats, NULL},
 	{"pause", do_pause, NULL},
 	{"resume", do_resume, NULL},
-	{"poweroff", do_poweroff, NULL},
 	{"balloon", NULL, do_balloon},
 	{"console", do_console, NULL},
 	{"trace", do_trace, NULL},
@@ -262,7 +265,8 @@ static void serve_line(struct control_client *cl, const char *line)
 
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		if (strlen(requests[i].name) != len || memcmp(line, requests[i].name, len) ||
-		    !argument != !requests[i].serve_argument)
+		    !argument != !requests[i].serve_argument ||
+		    (!cl->control->console && i >= REQUESTS_OF_ALL))
 			continue;
 		if (argument)
 			requests[i].serve_argument(cl, argument);

@@ -76,7 +76,7 @@ enum control_snapshot {
 struct control {
 	struct loop *loop;
 	struct end *end;
-	struct console *console;
+	struct console *console; /* NULL: the process is no VM, and is asked for its status and its end only */
 	/* Writes the status lines, "<key> <value>\n" each, into text; returns their length. */
 	size_t (*status)(void *ctx, char *text, size_t size);
 	size_t (*stats)(void *ctx, char *text, size_t size);

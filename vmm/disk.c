@@ -357,7 +357,7 @@ int disk_fill(struct disk *d, const struct disk_config *cfg, struct disk_config 
 	if (cfg->queues)
 		return err_set(e, EINVAL, "queues= is for a VM that boots");
 	as.read_only |= d->now.read_only;
-	r = disk_open(d, &as, vm, e);
+	r = cfg->fd ? disk_open_fd(d, &as, cfg->fd, vm, e) : disk_open(d, &as, vm, e);
 	if (!r)
 		r = virtio_blk_set_backend(&d->blk, disk_backend(d), e);
 	if (!r && *cfg->serial) {

@@ -31,6 +31,7 @@ struct disk_config {
 	uint32_t queues;	     /* 0: as many as suit the VM's CPUs */
 	char serial[BLK_SERIAL + 1]; /* empty: one by its number */
 	struct blk_limits limits;
+	int fd; /* disk_fill's: the image, which another process has opened. 0: it is opened by its path */
 };
 
 struct disk {

@@ -16,11 +16,11 @@
 
 #define FDS SOCK_PASS_MAX /* that an answer brings at most */
 
-enum { REMOVE, MAKE, PAGEMAP, OWN_FDS, PARENTS, REPLACE };
+enum { REMOVE, MAKE, SHOW, PAGEMAP, OWN_FDS, PARENTS, REPLACE };
 
 struct request {
 	int what;
-	char name[NAME_MAX + 1]; /* MAKE: the id; empty: a random one. REPLACE: in the directory that came */
+	char name[NAME_MAX + 1]; /* MAKE, SHOW: the id; empty: a random one. REPLACE: in the directory that came */
 };
 
 struct answer {
@@ -28,36 +28,6 @@ struct answer {
 	char id[RUNDIR_ID_MAX + 1];
 	struct err e;
 };
-
-/* --- messages --- */
-
-union fds {
-	struct cmsghdr head;
-	char space[CMSG_SPACE(FDS * sizeof(int))];
-};
-
-/* fd gets what came along, -1 for those that did not. Returns the length, 0 at the end, or -errno. */
-static ssize_t get(int from, void *data, size_t len, int fd[FDS])
-{
-	union fds control;
-	struct iovec iov = {data, len};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = &control,
-			   .msg_controllen = sizeof(control)};
-	struct cmsghdr *h;
-	ssize_t n;
-
-	for (unsigned int i = 0; i < FDS; i++)
-		fd[i] = -1;
-	do
-		n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	h = n <= 0 ? NULL : CMSG_FIRSTHDR(&m);
-	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(h), MIN(h->cmsg_len - CMSG_LEN(0), FDS * sizeof(int)));
-	return n < 0 ? -errno : n;
-}
 
 static void close_all(const int fd[FDS])
 {
@@ -165,6 +135,11 @@ static bool serve(struct keeper *k, const struct request *rq, const int fd[FDS])
 	switch (rq->what) {
 	case REMOVE: return false;
 	case MAKE: answer_make(k, to, rq->name); break;
+	case SHOW:
+		a.result = rundir_show(&k->vm, *rq->name ? rq->name : NULL, &a.e);
+		memcpy(a.id, k->vm.id, sizeof(a.id));
+		sock_send(to, &a, sizeof(a), NULL, 0);
+		break;
 	case PAGEMAP: answer_proc(to, "pagemap", O_RDONLY); break;
 	case OWN_FDS: answer_proc(to, "fd", O_PATH | O_DIRECTORY); break;
 	case PARENTS:
@@ -197,7 +172,7 @@ static _Noreturn void keep(struct keeper *k)
 	prctl(PR_SET_NAME, "uvm-keeper");
 	close_others(k);
 	while (more) {
-		ssize_t n = get(k->requests, &rq, sizeof(rq), fd);
+		ssize_t n = sock_receive(k->requests, &rq, sizeof(rq), fd, FDS);
 
 		if (n <= 0)
 			break;
@@ -254,7 +229,7 @@ static int ask(int keeper, int what, const char *name, int dir, struct answer *a
 	r = sock_send(keeper, &rq, sizeof(rq), pass, 1u + (dir >= 0));
 	close(ends[1]);
 	if (!r)
-		r = get(ends[0], a, sizeof(*a), fd) == sizeof(*a) ? a->result : -ESRCH;
+		r = sock_receive(ends[0], a, sizeof(*a), fd, FDS) == sizeof(*a) ? a->result : -ESRCH;
 	close(ends[0]);
 	return r;
 }
@@ -287,6 +262,21 @@ int keeper_make(const struct rundir *parent, struct rundir *vm, const char *id, 
 				 : err_set(e, -r, "cannot make a run directory: the VM's keeper is gone");
 	}
 	*vm = (struct rundir){.root = -1, .dir = fd[0], .lock = fd[1], .keeper = fd[2]};
+	memcpy(vm->id, a.id, sizeof(vm->id));
+	return 0;
+}
+
+int keeper_show(struct rundir *vm, const char *id, struct err *e)
+{
+	struct answer a;
+	int none[FDS], r;
+
+	if (vm->keeper < 0)
+		return rundir_show(vm, id, e);
+	r = ask(vm->keeper, SHOW, id, -1, &a, none);
+	if (r)
+		return *a.e.text ? err_set(e, -r, "%s", a.e.text)
+				 : err_set(e, -r, "cannot name a run directory: the VM's keeper is gone");
 	memcpy(vm->id, a.id, sizeof(vm->id));
 	return 0;
 }

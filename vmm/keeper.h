@@ -34,6 +34,9 @@ void keeper_remove(struct rundir *vm);
  */
 int keeper_make(const struct rundir *parent, struct rundir *vm, const char *id, struct err *e);
 
+/* Gives a shell's directory, which is hidden, its VM's name, once. Returns as rundir_show. */
+int keeper_show(struct rundir *vm, const char *id, struct err *e);
+
 /* Opens /proc/self/pagemap of the calling process. Returns a descriptor, or -errno; -1 without a keeper. */
 int keeper_pagemap(const struct rundir *vm);
 

@@ -455,6 +455,8 @@ int machine_run(struct machine *m, struct err *e)
 	int r;
 
 	r = give_up(m, e);
+	if (!r && m->hold)
+		r = m->hold(m->ready_ctx, e);
 	mark(m, MARK_RUN);
 	timerfd_settime(m->doors.fd, 0, &(struct itimerspec){.it_value.tv_nsec = DOORS_NS}, NULL);
 	if (!r)

@@ -130,7 +130,11 @@ struct machine {
 	 * VM can be reached then. May be NULL. Set by the caller.
 	 */
 	void (*ready)(void *ctx);
-	void *ready_ctx;
+	/* Called when all is given up, before the guest runs for the first time: returns 0 when it is to
+	 * run, or -errno with a message. NULL: at once. Set by the caller.
+	 */
+	int (*hold)(void *ctx, struct err *e);
+	void *ready_ctx; /* both's */
 };
 
 /* What a VM goes on from instead of booting a kernel. */

@@ -211,6 +211,24 @@ static int load_vcpus(struct machine *m, struct state_visitor *v, bool check, st
 	return r;
 }
 
+int machine_load_clocks(struct machine *m, const struct state_reader *reader, struct err *e)
+{
+	struct state_visitor v = {.r = reader};
+	struct vcpu_state *s = m->loaded;
+	int r = 0;
+
+	m->vcpu_host.tsc_known = false;
+	for (unsigned int i = 0; i < m->vcpus && !r; i++) {
+		if (m->vcpus > 1) { /* else it is the one that was loaded last */
+			memset(s, 0, VCPU_STATE_HEAD);
+			r = state_visit(&v, &vcpu_table, i, s, e);
+		}
+		if (!r)
+			r = vcpu_restore_clocks(&m->vcpu[i], s, e);
+	}
+	return r ? r : kvm_clock_state(&m->kvm, &v, e);
+}
+
 int machine_load(struct machine *m, const struct state_reader *reader, bool check, struct err *e)
 {
 	struct state_visitor v = {.r = reader};

@@ -24,6 +24,11 @@ int machine_load_config(const struct state_reader *r, struct machine_config *cfg
  */
 int machine_load(struct machine *m, const struct state_reader *r, bool check, struct err *e);
 
+/* Sets what has gone on by itself since machine_load, with the same reader: the guest's time and timers. Before it
+ * runs for the first time. Returns 0 or -errno.
+ */
+int machine_load_clocks(struct machine *m, const struct state_reader *r, struct err *e);
+
 extern const struct state_table machine_table;
 
 #endif

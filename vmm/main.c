@@ -23,7 +23,7 @@ static const struct cmd *const commands[] = {
 	&cmd_run,    &cmd_exec,	    &cmd_ps,	&cmd_logs,    &cmd_stop,    &cmd_kill,
 	&cmd_wait,   &cmd_cp,	    &cmd_diff,	&cmd_top,     &cmd_pause,   &cmd_resume,
 	&cmd_update, &cmd_inspect,  &cmd_stats, &cmd_metrics, &cmd_events,  &cmd_rm,
-	&cmd_image,  &cmd_template, &cmd_check, &cmd_boot,    &cmd_console, &cmd_snapshot,
+	&cmd_image,  &cmd_template, &cmd_pool, &cmd_check, &cmd_boot,    &cmd_console, &cmd_snapshot,
 	&cmd_clone,  &cmd_fork,	    &cmd_trace, &cmd_dump,
 	&cmd_attach, &cmd_detach,
 };

@@ -12,6 +12,7 @@
 #include "vmm/client.h"
 #include "vmm/cmd.h"
 #include "vmm/log.h"
+#include "vmm/pool.h"
 #include "vmm/record.h"
 #include "vmm/util.h"
 
@@ -91,7 +92,10 @@ static void started(void *ctx)
 	struct run *r = ctx;
 	struct err e;
 
-	clone_record(&r->clone);
+	if (r->clone.machine)
+		clone_record(&r->clone);
+	else if (r->tell)
+		(void)!write(r->cancel, "s", 1);
 	record_started(&r->clone.rundir);
 	journal_event(&r->clone.rundir, "running");
 	if (!r->detach)
@@ -136,9 +140,9 @@ static void settle(struct run *r)
 		sleep(SETTLE_SECONDS);
 }
 
-static void *session(void *ctx)
+/* Returns exec_run's result. */
+static int run_process(struct run *r)
 {
-	struct run *r = ctx;
 	int failed = exec_run(&r->process, client_dial_agent, &r->clone.rundir, &r->status, &r->e);
 
 	if (failed && r->status != EXEC_NOT_FOUND && r->status != EXEC_NOT_EXECUTABLE)
@@ -147,6 +151,14 @@ static void *session(void *ctx)
 		*r->e.text = 0;
 	record_exited(&r->clone.rundir, r->status);
 	journal_exit(&r->clone.rundir, r->status, failed ? r->e.text : "the container has ended");
+	return failed;
+}
+
+static void *session(void *ctx)
+{
+	struct run *r = ctx;
+	int failed = run_process(r);
+
 	__atomic_store_n(&r->done, 1, __ATOMIC_RELEASE);
 	if (r->settle && failed != -ECONNRESET)
 		settle(r);
@@ -195,7 +207,7 @@ static void block_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-static int begin(struct run *r, struct err *e)
+static int prepare_session(struct run *r, struct err *e)
 {
 	struct clone *c = &r->clone;
 	int error;
@@ -209,9 +221,6 @@ static int begin(struct run *r, struct err *e)
 		error = set_streams(r, e);
 	if (error)
 		return error;
-	r->cancel = event_new(e);
-	if (r->cancel < 0)
-		return r->cancel;
 	r->spec.start = !r->created;
 	r->spec.name = RECORD_CONTAINER;
 	if (!r->spec.hostname)
@@ -222,6 +231,16 @@ static int begin(struct run *r, struct err *e)
 	r->process.started = started;
 	r->process.out_of_memory = out_of_memory;
 	r->process.ctx = r;
+	return 0;
+}
+
+static int begin(struct run *r, struct err *e)
+{
+	struct clone *c = &r->clone;
+
+	r->cancel = event_new(e);
+	if (r->cancel < 0 || prepare_session(r, e))
+		return -1;
 	c->config.no_signals = true;
 	c->config.console = (struct console_config){.mode = CONSOLE_LOG, .dir = c->rundir.dir};
 	c->ready = ready;
@@ -250,6 +269,30 @@ int run_here(struct run *r, struct err *e)
 	if (!r->fault) /* else that is why the session has ended */
 		*e = r->e;
 	return r->status;
+}
+
+/* This process is the container's session and no more; the VM is another's. */
+bool run_pooled(struct run *r, const char *template, int *status, struct err *e)
+{
+	struct clone *c = &r->clone;
+	struct pool_request rq = {
+		.id = r->id, .held = true, .agent = true, .session = true, .disks = c->config.fills};
+
+	if (r->detach || r->settle || r->created || c->timing || !pool_fits(&c->config))
+		return false;
+	memcpy(rq.disk, c->config.fill, rq.disks * sizeof(rq.disk[0]));
+	r->cancel = pool_take(template, &rq, &c->rundir, &r->tell);
+	if (r->cancel < 0)
+		return false;
+	r->status = RUN_FAILED;
+	if (!prepare_session(r, e)) {
+		run_process(r);
+		*e = r->e;
+	}
+	*status = r->status;
+	pool_end(r->cancel);
+	rundir_close(&c->rundir);
+	return true;
 }
 
 int run_container(struct run *r, struct err *e)

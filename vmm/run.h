@@ -50,7 +50,8 @@ struct run {
 	int done;	   /* atomic: status and e are final */
 	int status;
 	struct err e;
-	int cancel; /* eventfd: the VM has ended */
+	int cancel; /* eventfd, or the connection to a pool's VM: the VM has ended */
+	bool tell;  /* that VM's process wants to hear that the container runs */
 	int fds[3];
 	int output; /* descriptor of the file that output goes to; -1: none */
 	uint64_t written;
@@ -62,6 +63,11 @@ struct run {
  * ours.
  */
 int run_container(struct run *r, struct err *e);
+
+/* The same in a VM of the pool of the template in that directory (vmm/pool.h). Returns false, and nothing has
+ * happened, if there is none or it does not fit; else *status is the exit status.
+ */
+bool run_pooled(struct run *r, const char *template, int *status, struct err *e);
 
 /* The same in this process, with a run directory that is the caller's, and removed at the end. */
 int run_here(struct run *r, struct err *e);

@@ -11,7 +11,9 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
 
 #include "vmm/util.h"
 
@@ -19,6 +21,10 @@
 #define PID	    "pid"
 #define KEEP	    "keep"
 #define ROOT_SYSTEM "/run/uvm"
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1u << 0)
+#endif
 
 int rundir_sockets(const struct rundir *r)
 {
@@ -37,6 +43,11 @@ bool rundir_id_valid(const char *id)
 		if (!strchr(alnum, id[i]) && !strchr("._-", id[i]))
 			return false;
 	return true;
+}
+
+static bool is_hidden(const char *id)
+{
+	return !strncmp(id, RUNDIR_POOL, strlen(RUNDIR_POOL)) || !strncmp(id, RUNDIR_SHELL, strlen(RUNDIR_SHELL));
 }
 
 static int root_path(char path[PATH_MAX], struct err *e)
@@ -162,9 +173,11 @@ static int create_locked(struct rundir *r)
 	return error;
 }
 
-static void random_id(char id[RUNDIR_ID_MAX + 1])
+#define RANDOM_ID 12 /* characters */
+
+static void random_id(char id[RANDOM_ID + 1])
 {
-	uint8_t raw[6];
+	uint8_t raw[RANDOM_ID / 2];
 
 	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
 		memset(raw, 0, sizeof(raw));
@@ -172,26 +185,31 @@ static void random_id(char id[RUNDIR_ID_MAX + 1])
 		snprintf(id + 2 * i, 3, "%02x", raw[i]);
 }
 
-int rundir_create(struct rundir *r, const char *id, struct err *e)
+static int check_id(const char *id, struct err *e)
 {
+	return !id || rundir_id_valid(id)
+		       ? 0
+		       : err_set(e, EINVAL,
+				 "id '%s' is not valid: use 1 to %d letters, digits, '.', '_' and '-', "
+				 "beginning with a letter or digit",
+				 id, RUNDIR_ID_MAX);
+}
+
+/* id NULL: a random one behind the prefix. */
+static int create(struct rundir *r, const char *id, const char *prefix, struct err *e)
+{
+	char number[RANDOM_ID + 1];
 	int error;
 
-	if (id && !rundir_id_valid(id))
-		return err_set(
-			e, EINVAL,
-			"id '%s' is not valid: use 1 to %d letters, digits, '.', '_' and '-', "
-			"beginning with a letter or digit",
-			id, RUNDIR_ID_MAX);
 	r->keeper = -1;
 	r->root = open_root(true, e);
 	if (r->root < 0)
 		return r->root;
 	lock_root(r->root);
 	do {
-		if (id)
-			snprintf(r->id, sizeof(r->id), "%s", id);
-		else
-			random_id(r->id);
+		if (!id)
+			random_id(number);
+		snprintf(r->id, sizeof(r->id), "%s%s", prefix, id ? id : number);
 		error = create_locked(r);
 	} while ((error == -EEXIST || error == -ENOTEMPTY) && !id);
 	unlock_root(r->root);
@@ -205,6 +223,40 @@ int rundir_create(struct rundir *r, const char *id, struct err *e)
 	return error == -EEXIST ? err_set(e, EEXIST, "a VM with id '%s' is running already", r->id)
 				: err_set(e, -error, "cannot make the run directory of '%s': %s",
 					  r->id, strerror(-error));
+}
+
+int rundir_create(struct rundir *r, const char *id, struct err *e)
+{
+	int error = check_id(id, e);
+
+	return error ? error : create(r, id, "", e);
+}
+
+int rundir_create_hidden(struct rundir *r, const char *prefix, const char *id, struct err *e)
+{
+	return create(r, id, prefix, e);
+}
+
+int rundir_show(struct rundir *r, const char *id, struct err *e)
+{
+	int error = check_id(id, e);
+	char to[RUNDIR_ID_MAX + 1];
+
+	if (!error && *r->id != '.')
+		error = err_set(e, EEXIST, "it has its name already");
+	if (error)
+		return error;
+	do {
+		if (id)
+			snprintf(to, sizeof(to), "%s", id);
+		else
+			random_id(to);
+		error = syscall(SYS_renameat2, r->root, r->id, r->root, to, RENAME_NOREPLACE) ? errno : 0;
+	} while (error == EEXIST && !id);
+	if (error)
+		return err_set(e, error, "cannot name the run directory '%s': %s", to, strerror(error));
+	memcpy(r->id, to, sizeof(to));
+	return 0;
 }
 
 int rundir_write_pid(const struct rundir *r, struct err *e)
@@ -300,7 +352,7 @@ int rundir_open_any(struct rundir *r, const char *id, bool *running, struct err 
 
 	*running = false;
 	r->keeper = -1;
-	if (!rundir_id_valid(id))
+	if (!rundir_id_valid(id) && !is_hidden(id))
 		return err_set(e, EINVAL, "'%s' is not a VM's id", id);
 	snprintf(r->id, sizeof(r->id), "%s", id);
 	r->root = open_root(false, e);
@@ -370,7 +422,8 @@ pid_t rundir_pid(const struct rundir *r, struct err *e)
 		       : err_set(e, EINVAL, "VM '%s' has a pid file that makes no sense", r->id);
 }
 
-static int each_of(int root, struct dirent **names, int n, bool with_kept,
+/* prefix: those hidden ones, or NULL: those that are VMs. */
+static int each_of(int root, struct dirent **names, int n, bool with_kept, const char *prefix,
 		   int (*visit)(void *, const char *), void *ctx)
 {
 	int r = 0;
@@ -379,20 +432,22 @@ static int each_of(int root, struct dirent **names, int n, bool with_kept,
 		struct rundir vm = {.root = root, .keeper = -1};
 		int error;
 
-		if (!rundir_id_valid(names[i]->d_name))
+		if (strlen(names[i]->d_name) > RUNDIR_ID_MAX ||
+		    (!is_hidden(names[i]->d_name) && !rundir_id_valid(names[i]->d_name)))
 			continue;
 		memcpy(vm.id, names[i]->d_name, strlen(names[i]->d_name) + 1);
-		error = look_up(&vm);
+		error = look_up(&vm); /* of a hidden one, too: what the dead have left goes */
 		if (error && error != -ESRCH)
 			continue;
 		close(vm.dir);
-		if (!error || with_kept)
+		if (prefix ? !strncmp(vm.id, prefix, strlen(prefix)) : !is_hidden(vm.id) && (!error || with_kept))
 			r = visit(ctx, vm.id);
 	}
 	return r;
 }
 
-int rundir_each(bool with_kept, int (*visit)(void *ctx, const char *id), void *ctx, struct err *e)
+static int each(bool with_kept, const char *prefix, int (*visit)(void *ctx, const char *id), void *ctx,
+		struct err *e)
 {
 	struct dirent **names;
 	char path[PATH_MAX];
@@ -409,12 +464,22 @@ int rundir_each(bool with_kept, int (*visit)(void *ctx, const char *id), void *c
 		close(root);
 		return r;
 	}
-	r = each_of(root, names, n, with_kept, visit, ctx);
+	r = each_of(root, names, n, with_kept, prefix, visit, ctx);
 	while (n > 0)
 		free(names[--n]);
 	free(names);
 	close(root);
 	return r;
+}
+
+int rundir_each(bool with_kept, int (*visit)(void *ctx, const char *id), void *ctx, struct err *e)
+{
+	return each(with_kept, NULL, visit, ctx, e);
+}
+
+int rundir_each_hidden(const char *prefix, int (*visit)(void *ctx, const char *id), void *ctx, struct err *e)
+{
+	return each(false, prefix, visit, ctx, e);
 }
 
 int rundir_open_all(struct err *e)

@@ -17,6 +17,9 @@
  * A VM in a jail has a keeper (keeper.h), which removes its directory also when it was killed. A directory whose
  * lock nobody holds is a dead VM's; whoever comes upon it removes it, unless it is to
  * be kept: then it holds what is known of a container that has ended, until that is removed.
+ *
+ * Beside them are directories that are no VM's yet, or never, with hidden names: those of pools and their
+ * shells (vmm/pool.h). They live and die by the same lock.
  */
 #ifndef UVM_VMM_RUNDIR_H
 #define UVM_VMM_RUNDIR_H
@@ -34,6 +37,10 @@
 #define RUNDIR_RECORD  "container"
 #define RUNDIR_JOURNAL "journal"
 #define RUNDIR_OUTPUT  "output"
+
+/* What hidden names begin with. No VM's can. */
+#define RUNDIR_POOL  ".pool-"
+#define RUNDIR_SHELL ".shell-"
 
 struct rundir {
 	int root, dir, lock; /* descriptors: all VMs' directory, this VM's, its lock file */
@@ -56,6 +63,16 @@ bool rundir_id_valid(const char *id);
  */
 int rundir_create(struct rundir *r, const char *id, struct err *e);
 
+/* The same with a hidden name: prefix, and id or, if that is NULL, a random number behind it. id is not
+ * checked.
+ */
+int rundir_create_hidden(struct rundir *r, const char *prefix, const char *id, struct err *e);
+
+/* Gives a hidden one the name of a VM, id NULL: a free random one. Returns 0; -EEXIST if there is a
+ * directory of that name, whoever's it is or was; or another -errno.
+ */
+int rundir_show(struct rundir *r, const char *id, struct err *e);
+
 /* Writes the process id for clients, once the process is the one that stays. */
 int rundir_write_pid(const struct rundir *r, struct err *e);
 
@@ -73,7 +90,7 @@ bool rundir_kept(const struct rundir *r);
 /* Removes the directory with all in it, then the lock. */
 void rundir_remove(struct rundir *r);
 
-/* For clients: opens the directory of a running VM. Returns 0; -ENOENT if there is none, with a
+/* For clients: opens the directory of a running VM (or pool). Returns 0; -ENOENT if there is none, with a
  * message that says so; the leftovers of a dead VM are removed on the way.
  */
 int rundir_open(struct rundir *r, const char *id, struct err *e);
@@ -99,5 +116,9 @@ pid_t rundir_pid(const struct rundir *r, struct err *e);
  * 0.
  */
 int rundir_each(bool kept, int (*visit)(void *ctx, const char *id), void *ctx, struct err *e);
+
+/* The same with those whose hidden names begin with prefix. */
+int rundir_each_hidden(const char *prefix, int (*visit)(void *ctx, const char *id), void *ctx,
+		       struct err *e);
 
 #endif

@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/util.h"
+
 static int address(struct sockaddr_un *a, int dir, const char *name)
 {
 	int n;
@@ -101,4 +103,38 @@ int sock_send(int fd, const void *data, size_t len, const int *pass, size_t n)
 	if (sent < 0)
 		return -errno;
 	return sent == (ssize_t)len ? 0 : -EIO;
+}
+
+ssize_t sock_receive(int fd, void *data, size_t len, int *pass, size_t n)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(SOCK_PASS_MAX * sizeof(int))];
+	} control;
+	struct iovec iov = {data, len};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	struct cmsghdr *h;
+	size_t came = 0;
+	ssize_t got;
+
+	do
+		got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+	while (got < 0 && errno == EINTR);
+	h = got <= 0 ? NULL : CMSG_FIRSTHDR(&m);
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+		came = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); /* the space is rounded up: one more may be */
+	for (size_t i = 0; i < MAX(n, came); i++) {
+		int one = -1;
+
+		if (i < came)
+			memcpy(&one, CMSG_DATA(h) + i * sizeof(int), sizeof(int));
+		if (i < n)
+			pass[i] = one;
+		else if (one >= 0)
+			close(one);
+	}
+	return got < 0 ? -errno : got;
 }

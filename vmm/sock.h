@@ -11,6 +11,7 @@
 #define UVM_VMM_SOCK_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "vmm/err.h"
 
@@ -36,5 +37,11 @@ int sock_connect(int dir, const char *name, int nonblock);
  * SCM_RIGHTS); they stay the caller's. Returns 0 or -errno, without a message.
  */
 int sock_send(int fd, const void *data, size_t len, const int *pass, size_t n);
+
+/* Receives at most len bytes of one piece, and descriptors that came along: pass, of n <= SOCK_PASS_MAX, gets them,
+ * -1 for those that did not come; further ones are closed. Returns the length, 0 at the end, or -errno without a
+ * message.
+ */
+ssize_t sock_receive(int fd, void *data, size_t len, int *pass, size_t n);
 
 #endif

@@ -415,7 +415,9 @@ static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], st
 
 	if (at < 0)
 		return at;
-	r = template_key(t, key, e);
+	if (*t->key)
+		memcpy(key, t->key, sizeof(t->key));
+	r = *t->key ? 0 : template_key(t, key, e);
 	snprintf(path, sizeof(path), "%s/%s", dir, key);
 	if (!r && open_there(t, path, SNAPSHOT_UNLESS_SEALED, s, e)) {
 		r = lock = lock_templates(at, e);
@@ -425,6 +427,20 @@ static int open_or_make(const struct template *t, char key[TEMPLATE_KEY + 1], st
 		}
 	}
 	close(at);
+	return r;
+}
+
+int template_find(struct template *t, char path[PATH_MAX], struct err *e)
+{
+	char dir[PATH_MAX];
+	int at = cache_open_dir(TEMPLATE_DIR, dir, e), r;
+
+	if (at < 0)
+		return at;
+	close(at);
+	r = template_key(t, t->key, e);
+	if (!r && snprintf(path, PATH_MAX, "%s/%s", dir, t->key) >= PATH_MAX)
+		r = err_set(e, ENAMETOOLONG, "the cache's path is too long");
 	return r;
 }
 

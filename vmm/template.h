@@ -45,6 +45,7 @@ struct template {
 	 */
 	unsigned int nets;
 	bool offload; /* for tap devices; else frames as they are: passt and sockets */
+	char key[TEMPLATE_KEY + 1]; /* template_find's; empty: not known yet */
 };
 
 /* How many drives the template has that so many disks want. */
@@ -63,6 +64,9 @@ int template_kernel(char path[PATH_MAX], const char *asked, struct err *e);
 
 /* The key of t. Returns 0, or -errno with a message. */
 int template_key(const struct template *t, char key[TEMPLATE_KEY + 1], struct err *e);
+
+/* Where t's template is, or would be; t knows its key then. Returns 0, or -errno with a message. */
+int template_find(struct template *t, char path[PATH_MAX], struct err *e);
 
 /* Opens t's template, making it if it is not there or is damaged, which a line on standard error says.
  * The descriptors are the caller's, and snapshot_close's. Returns 0 or -errno.

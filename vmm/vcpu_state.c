@@ -12,6 +12,11 @@
 #define MSR_KVM_SYSTEM_TIME	0x12u
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
 #define MSR_TSC_DEADLINE 0x6e0u
+/* In the local APIC's page. */
+#define LAPIC_LVT_TIMER	     0x320u
+#define LAPIC_TIMER_INITIAL  0x380u
+#define LAPIC_TIMER_CURRENT  0x390u
+#define LAPIC_TIMER_DEADLINE (1u << 18) /* in the timer's entry */
 #define XSAVE_LEGACY	 sizeof(struct kvm_xsave) /* 4096, without KVM_CAP_XSAVE2 */
 
 /* --- tables --- */
@@ -142,30 +147,27 @@ static int save_msrs(const struct vcpu *v, const struct kvm_msr_list *list, stru
 	return 0;
 }
 
-/* Puts the MSRs in two goes: the timer's deadline counts from the TSC, so it comes last; one of 0, no
- * timer, is what a new vCPU has. An MSR that cannot be set back would make another machine of it.
+/* Puts the timer's deadline, or all other MSRs: the deadline counts from the TSC, so it comes last; one of 0,
+ * no timer, is what a new vCPU has. An MSR that cannot be set back would make another machine of it.
  */
-static int restore_msrs(const struct vcpu *v, const struct vcpu_state *s, struct err *e)
+static int restore_msrs(const struct vcpu *v, const struct vcpu_state *s, bool deadline, struct err *e)
 {
 	struct msr_buffer b;
-	int r = 0;
+	int r;
 
-	for (int deadline = 0; deadline < 2 && r >= 0; deadline++) {
-		b.head.nmsrs = 0;
-		for (uint32_t i = 0; i < s->msrs; i++) {
-			/* The TSC is set by its offset, see restore_tsc. */
-			if (s->msr_index[i] == MSR_TSC ||
-			    (s->msr_index[i] == MSR_TSC_DEADLINE) != deadline ||
-			    (deadline && !s->msr_value[i]))
-				continue;
-			b.entry[b.head.nmsrs++] = (struct kvm_msr_entry){
-				.index = s->msr_index[i], .data = s->msr_value[i]};
-		}
-		r = b.head.nmsrs ? CALL(v, KVM_SET_MSRS, &b, e) : 0;
-		if (r >= 0 && (uint32_t)r < b.head.nmsrs)
-			r = err_set(e, ENOTSUP, "vCPU %u: this host's KVM refuses MSR 0x%x = 0x%llx",
-				    v->id, b.entry[r].index, b.entry[r].data);
+	b.head.nmsrs = 0;
+	for (uint32_t i = 0; i < s->msrs; i++) {
+		/* The TSC is set by its offset, see restore_tsc. */
+		if (s->msr_index[i] == MSR_TSC || (s->msr_index[i] == MSR_TSC_DEADLINE) != deadline ||
+		    (deadline && !s->msr_value[i]))
+			continue;
+		b.entry[b.head.nmsrs++] =
+			(struct kvm_msr_entry){.index = s->msr_index[i], .data = s->msr_value[i]};
 	}
+	r = b.head.nmsrs ? CALL(v, KVM_SET_MSRS, &b, e) : 0;
+	if (r >= 0 && (uint32_t)r < b.head.nmsrs)
+		r = err_set(e, ENOTSUP, "vCPU %u: this host's KVM refuses MSR 0x%x = 0x%llx", v->id,
+			    b.entry[r].index, b.entry[r].data);
 	return MIN(r, 0);
 }
 
@@ -350,9 +352,44 @@ int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host,
 	if (r >= 0)
 		r = CALL(v, KVM_SET_LAPIC, &s->lapic, e);
 	if (r >= 0)
-		r = restore_msrs(v, s, e);
+		r = restore_msrs(v, s, false, e);
+	if (r >= 0)
+		r = restore_msrs(v, s, true, e);
 	if (r >= 0)
 		r = CALL(v, KVM_SET_VCPU_EVENTS, &s->events, e);
+	if (r >= 0 && has_kvmclock(s))
+		vcpu_stood_still(v);
+	return MIN(r, 0);
+}
+
+/* A timer that counts down, and not to a deadline (SDM 3, 11.5.4), has gone on, and may have fired. What
+ * devices have raised since stays.
+ */
+static int restore_countdown(const struct vcpu *v, const struct vcpu_state *s, struct err *e)
+{
+	struct kvm_lapic_state now;
+	uint32_t mode, count;
+	int r;
+
+	memcpy(&mode, s->lapic.regs + LAPIC_LVT_TIMER, sizeof(mode));
+	memcpy(&count, s->lapic.regs + LAPIC_TIMER_INITIAL, sizeof(count));
+	if (!count || mode & LAPIC_TIMER_DEADLINE)
+		return 0;
+	r = CALL(v, KVM_GET_LAPIC, &now, e);
+	if (r < 0)
+		return r;
+	memcpy(now.regs + LAPIC_TIMER_CURRENT, s->lapic.regs + LAPIC_TIMER_CURRENT, sizeof(count));
+	return CALL(v, KVM_SET_LAPIC, &now, e);
+}
+
+int vcpu_restore_clocks(struct vcpu *v, const struct vcpu_state *s, struct err *e)
+{
+	int r = restore_tsc(v, s, e);
+
+	if (r >= 0)
+		r = restore_countdown(v, s, e);
+	if (r >= 0)
+		r = restore_msrs(v, s, true, e);
 	if (r >= 0 && has_kvmclock(s))
 		vcpu_stood_still(v);
 	return MIN(r, 0);
@@ -399,7 +436,7 @@ static int ioapic_state(const struct kvm *k, struct state_visitor *v, struct err
 	return VM_CALL(k, KVM_SET_IRQCHIP, &c, e);
 }
 
-static int clock_state(const struct kvm *k, struct state_visitor *v, struct err *e)
+int kvm_clock_state(const struct kvm *k, struct state_visitor *v, struct err *e)
 {
 	struct kvm_clock_data c = {0};
 	int r = state_loading(v) ? 0 : VM_CALL(k, KVM_GET_CLOCK, &c, e);
@@ -413,7 +450,7 @@ static int clock_state(const struct kvm *k, struct state_visitor *v, struct err 
 
 int kvm_vm_state(const struct kvm *k, struct state_visitor *v, struct err *e)
 {
-	int r = clock_state(k, v, e);
+	int r = kvm_clock_state(k, v, e);
 
 	if (!r)
 		r = pic_state(k, KVM_IRQCHIP_PIC_MASTER, v, e);

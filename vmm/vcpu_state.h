@@ -52,6 +52,11 @@ int vcpu_save(const struct vcpu *v, const struct kvm_msr_list *list, struct vcpu
 int vcpu_restore(struct vcpu *v, unsigned int id, struct vcpu_host *host, struct vcpu_state *s,
 		 struct err *e);
 
+/* Sets what has gone on by itself since vcpu_restore with this state: its time, the same for all vCPUs, and its
+ * timer. host->tsc_known is false before the first. Before it runs. Returns 0 or -errno.
+ */
+int vcpu_restore_clocks(struct vcpu *v, const struct vcpu_state *s, struct err *e);
+
 /* Tells a guest that uses kvmclock that it stood still, so that its lockup detector does not bark
  * (api.rst, KVM_KVMCLOCK_CTRL). Before the vCPU runs again; of no effect on another guest.
  */
@@ -61,6 +66,9 @@ void vcpu_stood_still(const struct vcpu *v);
  * are made and before any runs. The clock goes on from where it stood.
  */
 int kvm_vm_state(const struct kvm *k, struct state_visitor *v, struct err *e);
+
+/* The clock alone. */
+int kvm_clock_state(const struct kvm *k, struct state_visitor *v, struct err *e);
 
 /* Checks that this host can run a vCPU with that CPUID: each feature that the guest was told of is
  * there. Returns 0, or -ENOTSUP with a list of what is missing.

@@ -124,9 +124,28 @@ static FILE *open_proc(uint64_t pid, const char *file)
 	return fopen(path, "re");
 }
 
+uint64_t vm_stats_memory(uint64_t pid, uint64_t *resident)
+{
+	unsigned long long kib;
+	uint64_t proportional = 0;
+	char line[256];
+	FILE *f = open_proc(pid, "smaps_rollup");
+
+	*resident = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Rss: %llu", &kib) == 1)
+			*resident = kib << 10;
+		if (sscanf(line, "Pss: %llu", &kib) == 1)
+			proportional = kib << 10;
+	}
+	if (f)
+		fclose(f);
+	return proportional;
+}
+
 static void read_process(struct vm_stats *s, uint64_t pid)
 {
-	unsigned long long user = 0, system = 0, kib;
+	unsigned long long user = 0, system = 0;
 	unsigned int threads = 0;
 	char line[1024], *at = NULL;
 	FILE *f = open_proc(pid, "stat");
@@ -141,15 +160,7 @@ static void read_process(struct vm_stats *s, uint64_t pid)
 	}
 	if (f)
 		fclose(f);
-	f = open_proc(pid, "smaps_rollup");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "Rss: %llu", &kib) == 1)
-			s->resident = kib << 10;
-		if (sscanf(line, "Pss: %llu", &kib) == 1)
-			s->proportional = kib << 10;
-	}
-	if (f)
-		fclose(f);
+	s->proportional = vm_stats_memory(pid, &s->resident);
 }
 
 static bool fetch(const struct rundir *vm, const char *container, struct agent_properties *p)

@@ -53,6 +53,11 @@ extern const struct vm_balloon vm_balloon[];
  */
 int vm_stats_read(struct vm_stats *s, const char *id, struct err *e);
 
+/* The memory of a process that is known to the kernel by this number: returns its proportional size, and sets
+ * its resident one, in bytes; 0 where they cannot be had.
+ */
+uint64_t vm_stats_memory(uint64_t pid, uint64_t *resident);
+
 /* A figure of the agent's. */
 uint64_t vm_stats_figure(const struct vm_figure *f, const struct agent_properties *p);
 

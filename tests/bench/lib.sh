@@ -79,6 +79,14 @@ measure()
 	row "$name" ms 1e6 <"$dir/times"
 }
 
+# A pool of DIR, and the command that waits until it is full again: $filled.
+make_pool()
+{
+	"$uvm" pool create --size 2 "$1"
+	filled="until $uvm pool ls | grep -q full; do sleep 0.05; done"
+	sh -c "$filled"
+}
+
 # in_memory DIR PROGRAM...: copies of programs with their libraries.
 in_memory()
 {

@@ -23,6 +23,7 @@ fuzz_fn fuzz_kernel;  /* a kernel's file */
 fuzz_fn fuzz_net;     /* a network device between a guest and another end */
 fuzz_fn fuzz_oci;     /* a container's config.json */
 fuzz_fn fuzz_options; /* command lines */
+fuzz_fn fuzz_pool;    /* a request for a VM of a pool */
 fuzz_fn fuzz_request; /* what the agent is told of containers */
 fuzz_fn fuzz_seccomp; /* the seccomp part of a container's configuration */
 fuzz_fn fuzz_share;   /* requests to a shared directory */

@@ -1,7 +1,7 @@
 # Fuzzers: tests/fuzz/run runs them. The monitor's and the agent's own sources, built a third time,
 # by clang with libFuzzer's coverage and the sanitizers.
 
-FUZZERS   = answer command control json kernel net oci options request seccomp serial share state \
+FUZZERS   = answer command control json kernel net oci options pool request seccomp serial share state \
             virtio
 FUZZ_SRC  = $(TEST_LIB_SRC) $(UVM_LIB_SRC) $(AGENT_LIB_SRC)
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE= -DUVM_VERSION='"$(VERSION)"' -I. -g -O1 -fno-omit-frame-pointer \

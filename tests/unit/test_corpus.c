@@ -57,6 +57,7 @@ REPLAY(kernel)
 REPLAY(net)
 REPLAY(oci)
 REPLAY(options)
+REPLAY(pool)
 REPLAY(request)
 REPLAY(seccomp)
 REPLAY(serial)
@@ -67,7 +68,7 @@ REPLAY(virtio)
 int main(void)
 {
 	const TTest *const tests[] = {answer,  command, control, json,	 kernel, net,	oci,
-				      options, request, seccomp, serial, share,	 state, virtio};
+				      options, pool, request, seccomp, serial, share,	 state, virtio};
 
 	return run_tests("corpus", tests, ARRAY_SIZE(tests), NULL, NULL);
 }

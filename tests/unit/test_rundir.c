@@ -409,6 +409,61 @@ START_TEST(socket_names)
 }
 END_TEST
 
+static int count_one(void *ctx, const char *id)
+{
+	(void)id;
+	++*(unsigned int *)ctx;
+	return 0;
+}
+
+/* What is hidden is no VM until it has a VM's name, which it gets once, and nobody else's. */
+START_TEST(hidden_until_it_is_shown)
+{
+	struct rundir taken, random;
+	char path[RUNDIR_ID_MAX + 8];
+	unsigned int n = 0;
+
+	ck_assert_int_eq(rundir_create_hidden(&rundir, RUNDIR_SHELL, NULL, &e), 0);
+	ck_assert_int_eq(rundir_create_hidden(&random, RUNDIR_SHELL, NULL, &e), 0);
+	ck_assert(!rundir_id_valid(rundir.id));
+	ck_assert_int_eq(rundir_each(true, count_one, &n, &e), 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_eq(rundir_each_hidden(RUNDIR_SHELL, count_one, &n, &e), 0);
+	ck_assert_uint_eq(n, 2);
+	ck_assert_int_eq(rundir_create(&taken, "taken", &e), 0);
+	ck_assert_int_eq(rundir_show(&rundir, "taken", &e), -EEXIST);
+	ck_assert_int_eq(rundir_show(&rundir, "../x", &e), -EINVAL);
+	ck_assert_int_eq(rundir_show(&rundir, ".x", &e), -EINVAL);
+	ck_assert_int_eq(rundir_show(&rundir, "shown", &e), 0);
+	ck_assert_str_eq(rundir.id, "shown");
+	ck_assert(exists("run/shown/lock"));
+	ck_assert_int_eq(rundir_show(&rundir, "again", &e), -EEXIST);
+	ck_assert_int_eq(rundir_show(&random, NULL, &e), 0);
+	ck_assert(rundir_id_valid(random.id));
+	snprintf(path, sizeof(path), "run/%s", random.id);
+	ck_assert(exists(path));
+	rundir_remove(&rundir);
+	rundir_remove(&random);
+	rundir_remove(&taken);
+	ck_assert(!exists("run/shown") && !exists(path));
+}
+END_TEST
+
+/* What the dead have left of hidden ones goes when somebody looks at VMs. */
+START_TEST(hidden_leftovers)
+{
+	unsigned int n = 0;
+
+	ck_assert_int_eq(rundir_create_hidden(&rundir, RUNDIR_POOL, "a-b", &e), 0);
+	ck_assert_int_eq(rundir_create_hidden(&rundir, RUNDIR_POOL, "a-b", &e), -EEXIST);
+	ck_that(!mkdir(tmp_path("run/.shell-1"), 0700));
+	ck_that(!mkdir(tmp_path("run/.other"), 0700)); /* nobody's */
+	ck_assert_int_eq(rundir_each(true, count_one, &n, &e), 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert(!exists("run/.shell-1") && exists("run/.pool-a-b") && exists("run/.other"));
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -429,6 +484,8 @@ int main(void)
 		sockets_in_deep_directories,
 		sockets_of_the_dead,
 		socket_names,
+		hidden_until_it_is_shown,
+		hidden_leftovers,
 	};
 
 	return run_tests("rundir", tests, ARRAY_SIZE(tests), setup, tmp_teardown);
