@@ -32,7 +32,7 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c) $(BOTH_SRC)
 VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c) $(BOTH_SRC)
 
-.PHONY: all help demo test test-shim soak bench-boot bench-clone bench-run bench-io bench-shim clean deb install
+.PHONY: all help demo test test-shim soak bench bench-quick bench-boot bench-clone bench-grow bench-run bench-io bench-shim clean deb install
 all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
 
 help:
@@ -42,6 +42,9 @@ help:
 	@echo 'make test-shim  podman and containerd with uvm as their runtime, compared with crun'
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
 	@echo 'make soak       SECONDS=n: VMs that come and go at random, and what is left of them'
+	@echo 'make bench      all of the following, in less than an hour, and docs/performance.md of them'
+	@echo 'make bench-quick  the same with few runs, in less than five minutes'
+	@echo 'make bench-grow what clones cost by their memory, their number, and the number of VMs that run'
 	@echo 'make bench-boot compare boot costs, in the lab'
 	@echo 'make bench-run  what a container in a VM of its own costs, in the lab'
 	@echo 'make bench-shim what a container costs under podman with uvm and with crun, in the lab'
@@ -167,12 +170,12 @@ soak: setup-test
 test-shim: setup-test
 	@tests/run shim
 
-bench-boot: setup-bench
-	@$(MAKE) --no-print-directory all
-	@tests/bench/boot
+bench bench-quick: setup-bench
+	@$(MAKE) --no-print-directory all bench-programs
+	@tests/bench/all $(if $(filter bench,$@),full,quick)
 
-bench-clone bench-run bench-io bench-shim: bench-%: setup-bench
-	@$(MAKE) --no-print-directory all bench
+bench-boot bench-clone bench-grow bench-run bench-io bench-shim: bench-%: setup-bench
+	@$(MAKE) --no-print-directory all bench-programs
 	@tests/bench/$*
 
 install: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux

@@ -324,8 +324,8 @@ static int map_memory(struct machine *m, const struct machine_source *src, struc
 		return 0;
 	}
 	r = memfile_map(&m->mem, m->config.memory, layer, snapshot_layers(src->snapshot, layer), e);
-	if (!r && m->config.agent)
-		m->recorded = snapshot_populate(src->snapshot, &m->mem);
+	if (!r) /* without an agent nobody says when it has started */
+		m->recorded = !m->config.agent || snapshot_populate(src->snapshot, &m->mem);
 	return r;
 }
 

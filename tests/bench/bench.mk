@@ -2,8 +2,8 @@
 
 BENCH = $B/bench
 
-.PHONY: bench
-bench: $(BENCH)/timer $(BENCH)/io_guest $(BENCH)/floor $(TINY)/guest.elf
+.PHONY: bench-programs
+bench-programs: $(BENCH)/timer $(BENCH)/io_guest $(BENCH)/floor $(TINY)/guest.elf
 
 $(BENCH)/timer $(BENCH)/io_guest: $(BENCH)/%: tests/bench/%.c
 	$(call say,CC,$@)
