@@ -33,7 +33,7 @@ VMM_OBJ  = $(VMM_SRC:%.c=$B/%.o) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c) $(BOTH_SRC)
 
 .PHONY: all help demo test test-shim soak bench bench-quick bench-boot bench-clone bench-grow bench-run bench-io bench-shim clean deb install
-all: $B/uvm $B/uvm.1 $B/vmlinux $B/rootfs.ext4
+all: $B/uvm $B/man/made $B/vmlinux $B/rootfs.ext4
 
 help:
 	@echo 'make            build uvm, the guest kernel and a root file system under $B/'
@@ -50,7 +50,7 @@ help:
 	@echo 'make bench-shim what a container costs under podman with uvm and with crun, in the lab'
 	@echo 'make bench-clone  what clones, forks and snapshots cost, here and in the lab'
 	@echo 'make bench-io   what an operation of a disk, socket, network or share costs, in the lab'
-	@echo 'make install    uvm, its manual page and completion, and the guest kernel into $$(DESTDIR)$$(PREFIX)'
+	@echo 'make install    uvm, its manual pages and completion, and the guest kernel into $$(DESTDIR)$$(PREFIX)'
 	@echo 'make deb        a Debian package of the same under build/'
 	@echo 'make clean      remove $B/ (the kernel stays in the cache)'
 
@@ -75,7 +75,7 @@ $B/syscalls.inc: Makefile | $B
 $(addsuffix /vmm/seccomp.o,$B $B/san $B/tsan): $B/syscalls.inc
 
 # The seccomp filters of a VM's process, from the table of its calls.
-$B/filters: tools/filters.c vmm/confine_calls.c vmm/seccomp.c vmm/json.c vmm/util.c vmm/err.c vmm/confine.h \
+$B/filters: tools/filters.c vmm/confine_calls.c vmm/seccomp.c vmm/json.c vmm/json_parse.c vmm/util.c vmm/err.c vmm/confine.h \
             vmm/seccomp.h $B/syscalls.inc
 	$(Q)gcc $(COMMON) -O1 -MF $@.d -o $@ $(filter %.c,$^)
 
@@ -84,10 +84,24 @@ $B/filters.inc: $B/filters
 
 $(addsuffix /vmm/confine.o,$B $B/san $B/tsan): $B/filters.inc
 
-# From the tables that parse the command line. Written beside, so that none is half there.
-$B/uvm.1: $B/uvm
-	$(Q)$B/uvm help --man >$@.new && mv $@.new $@
+# What "uvm version" and the manual pages say of the build: the same wherever one commit is built. Only
+# what includes it is compiled again when it changes.
+COMMIT = $(shell git describe --always --abbrev=12 --exclude '*' --dirty 2>/dev/null || echo unknown)
+DATE   = $(shell if [ "$$SOURCE_DATE_EPOCH" ]; then date -u -d "@$$SOURCE_DATE_EPOCH" +%F; \
+	      else git log -1 --format=%cs 2>/dev/null; fi)
+.PHONY: FORCE
+$B/facts.inc: FORCE | $B
+	$(Q)printf '#define UVM_COMMIT "%s"\n#define UVM_DATE "%s"\n' '$(COMMIT)' '$(DATE)' >$@.new && \
+	    if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
+$(foreach f,man cmd_version,$(addsuffix /vmm/$f.o,$B $B/san $B/tsan)): $B/facts.inc
+
+# From the tables that parse the command line.
+$B/man/made: $B/uvm
+	$(Q)mkdir -p $(@D) && for page in $$($B/uvm help --man --list); do \
+	    $B/uvm help --man $$page >$(@D)/$$page.1 || exit 1; done && touch $@
+
+# Written beside, so that none is half there.
 $B/uvm.bash $B/uvm.zsh $B/uvm.fish: $B/uvm
 	$(Q)$B/uvm completion $(subst .,,$(suffix $@)) >$@.new && mv $@.new $@
 
@@ -148,6 +162,7 @@ $B:
 # --- tests and the rest ---
 
 include tests/tests.mk
+include tests/static.mk
 include tests/tiny/tiny.mk
 include tests/bench/bench.mk
 include tests/fuzz/fuzz.mk
@@ -178,15 +193,16 @@ bench-boot bench-clone bench-grow bench-run bench-io bench-shim: bench-%: setup-
 	@$(MAKE) --no-print-directory all bench-programs
 	@tests/bench/$*
 
-install: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
+install: $B/uvm $B/man/made $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
 	install -D -m 755 $B/uvm $(DESTDIR)$(PREFIX)/bin/uvm
 	install -D -m 644 $B/vmlinux $(DESTDIR)$(PREFIX)/lib/uvm/vmlinux
-	install -D -m 644 $B/uvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/uvm.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $B/man/*.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/*.5
 	install -D -m 644 $B/uvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/uvm
 	install -D -m 644 $B/uvm.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_uvm
 	install -D -m 644 $B/uvm.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/uvm.fish
 
-deb: $B/uvm $B/uvm.1 $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
+deb: $B/uvm $B/man/made $B/uvm.bash $B/uvm.zsh $B/uvm.fish $B/vmlinux
 	@tools/deb $(VERSION) $B/uvm_$(VERSION)_amd64.deb
 
 clean:

@@ -238,10 +238,10 @@ struct linux_dirent { /* getdents64(2) */
 	char name[];
 };
 
-/* The next entry of the directory, which stays where it is until dir->at moves. 1, 0 at the end, or
- * -errno.
+/* The next entry of the directory, which stays where it is until dir->at moves. NULL at the end, or where
+ * *r is -errno.
  */
-static int next_entry(const struct fuse_handle *h, struct linux_dirent **entry)
+static const struct linux_dirent *next_entry(const struct fuse_handle *h, int *r)
 {
 	struct fuse_dir *d = h->dir;
 
@@ -250,11 +250,11 @@ static int next_entry(const struct fuse_handle *h, struct linux_dirent **entry)
 
 		d->at = 0;
 		d->end = (unsigned int)MAX(n, 0);
+		*r = (int)result(MIN(n, 0));
 		if (n <= 0)
-			return (int)result(n);
+			return NULL;
 	}
-	*entry = (struct linux_dirent *)(d->buf + d->at);
-	return 1;
+	return (const struct linux_dirent *)(d->buf + d->at);
 }
 
 /* Goes to a place that the guest names, which is where it stopped, mostly. */
@@ -301,7 +301,7 @@ static int64_t read_directory(struct fuse_server *s, struct fuse_op *op, bool pl
 	const struct fuse_handle *h = fuse_handle_get(&s->table, in->fh, true);
 	size_t limit = MIN(MIN(in->size, op->room), sizeof(s->out)), done = 0;
 	size_t fixed = plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
-	struct linux_dirent *entry = NULL;
+	const struct linux_dirent *entry;
 	int r;
 
 	if (!h)
@@ -309,7 +309,7 @@ static int64_t read_directory(struct fuse_server *s, struct fuse_op *op, bool pl
 	r = go_to(h, in->offset);
 	if (r)
 		return r;
-	while ((r = next_entry(h, &entry)) > 0) {
+	while ((entry = next_entry(h, &r))) {
 		size_t len = strlen(entry->name);
 
 		if (done + FUSE_REC_ALIGN(fixed + len) > limit) {

@@ -42,7 +42,7 @@ struct fuse_server;
 /* Opens the directory. fds_max: how many descriptors the guest may make it use. Returns 0, or -errno
  * with a message that names path.
  */
-int fuse_server_open(struct fuse_server **s, const char *path, bool read_only,
+int fuse_server_open(struct fuse_server **to, const char *path, bool read_only,
 		     enum fuse_cache cache, uint32_t fds_max, struct err *e);
 void fuse_server_close(struct fuse_server *s);
 

@@ -123,7 +123,7 @@ void virtio_fail(struct virtio_dev *d, const char *why)
 		return;
 	/* A driver may fail and reset for ever; the log must not grow with it. */
 	if (d->failures++ < FAILURES_TOLD)
-		log_line("virtio device type %u needs a reset: %s%s", d->ops->id, why,
+		log_warn("virtio device type %u needs a reset: %s%s", d->ops->id, why,
 			 d->failures == FAILURES_TOLD ? " (not told again)" : "");
 	d->status |= ST_NEEDS_RESET;
 	if (d->status & ST_DRIVER_OK)

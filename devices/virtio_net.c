@@ -41,7 +41,7 @@ static void set_link(struct virtio_net *n)
 
 static void lost(struct virtio_net *n)
 {
-	log_line("a network's other end is gone; the guest's link is down");
+	log_warn("a network's other end is gone; the guest's link is down");
 	drop_backend(n);
 	set_link(n);
 }

@@ -5,9 +5,16 @@
 #ifndef UVM_GUEST_IMAGE_H
 #define UVM_GUEST_IMAGE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 extern const uint8_t guest_image[], guest_image_end[];
 extern const uint64_t guest_image_sum; /* of its bytes, to tell it from others */
+
+static inline size_t guest_image_size(void)
+{
+	/* cppcheck-suppress comparePointers ; the two ends of one image */
+	return (size_t)(guest_image_end - guest_image);
+}
 
 #endif

@@ -29,7 +29,7 @@ static int put_slice(char *to, size_t size, const char *slice)
 	for (size_t i = 0; i <= len - 6; i++) {
 		int r;
 
-		if (slice[i] != '-' && i < len - 6)
+		if (i < len - 6 && slice[i] != '-')
 			continue;
 		r = snprintf(to + n, size - n, "/%.*s.slice", (int)i, slice);
 		if (r < 0 || (size_t)r >= size - n)

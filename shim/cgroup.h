@@ -19,7 +19,7 @@
 /* The directory that a "cgroupsPath" means: a path below the cgroups' root, or systemd's
  * "SLICE:PREFIX:NAME". Returns 0, or -EINVAL for what would lead elsewhere.
  */
-int oci_cgroup_path(char path[PATH_MAX], const char *cgroups_path, struct err *e);
+int oci_cgroup_path(char path[PATH_MAX], const char *text, struct err *e);
 
 /* Puts this process into it, which is made if it is missing. res: what it is to be restricted to, or
  * NULL; memory: bytes, or 0. Returns 0; -ENOTSUP where the host has no such cgroups; or another -errno.

@@ -54,6 +54,7 @@ int oci_hear(int fd, pid_t pid, struct err *e)
 			break;
 		got += (size_t)n;
 	}
+	/* cppcheck-suppress uninitvar ; all of it was read */
 	if (got == sizeof(report) && !report.failed)
 		return 0;
 	await(pid);
@@ -210,7 +211,7 @@ static int join_cgroup(struct oci_child *c, struct err *e)
 			    : 0;
 	r = oci_cgroup_join(c->cgroup, c->cpus ? res : NULL, c->memory, e);
 	if (!must && (r == -ENOTSUP || r == -EROFS || r == -EACCES)) {
-		log_line("goes without a cgroup on the host: %s", e->text);
+		log_warn("goes without a cgroup on the host: %s", e->text);
 		return 0;
 	}
 	return r;
@@ -302,5 +303,5 @@ void oci_child_discard(struct oci_child *c, pid_t pid)
 	if (c->state.network)
 		oci_network_leave(c->state.network);
 	if (pid > 0 && run_hooks(c, OCI_POSTSTOP, OCI_STOPPED, 0, &e))
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 }

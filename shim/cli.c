@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "shim/commands.h"
-#include "shim/log.h"
 #include "shim/state.h"
 #include "vmm/log.h"
 #include "vmm/util.h"
@@ -15,7 +14,7 @@
 #define AT(member)  offsetof(struct shim, member)
 #define OPTIONS_MAX 40u
 
-static const struct opt global[] = {
+const struct opt shim_options[] = {
 	{"root", 0, "DIR", "where the containers' state is (default /run/uvm)", opt_set_str, AT(root)},
 	{"log", 0, "FILE", "add messages to this file", opt_set_str, AT(log)},
 	{"log-format", 0, "text|json", "the form of these (default text)", opt_set_str,
@@ -48,7 +47,7 @@ static void merge(struct opt table[OPTIONS_MAX], const struct cmd *c)
 
 	for (const struct opt *o = c->options; o && o->name; o++)
 		table[n++] = *o;
-	for (const struct opt *o = global; o->name; o++)
+	for (const struct opt *o = shim_options; o->name; o++)
 		table[n++] = *o;
 	table[n] = (struct opt){0};
 }
@@ -59,7 +58,7 @@ static void merge(struct opt table[OPTIONS_MAX], const struct cmd *c)
 static int parse(struct shim *s, int argc, char **argv, const struct cmd **c, struct err *e)
 {
 	struct opt table[OPTIONS_MAX];
-	int at = opt_parse(global, s, argc - 1, argv + 1, 1, e) + 1, first;
+	int at = opt_parse(shim_options, s, argc - 1, argv + 1, 1, e) + 1, first;
 
 	if (at < 1)
 		return -EINVAL;
@@ -92,7 +91,7 @@ static int choose_root(const struct shim *s, struct err *e)
 
 static bool is_global(const char *arg)
 {
-	for (const struct opt *o = global; o->name; o++) {
+	for (const struct opt *o = shim_options; o->name; o++) {
 		size_t n = strlen(o->name);
 
 		if (!strncmp(arg, "--", 2) && !strncmp(arg + 2, o->name, n) &&
@@ -170,9 +169,9 @@ static bool is_json(const struct shim *s)
 
 void shim_warn(const struct shim *s, const struct err *e)
 {
-	log_line("%s", e->text);
+	log_warn("%s", e->text);
 	if (s->log)
-		shim_log(s->log, is_json(s), "warning", e->text);
+		log_add(s->log, is_json(s), LOG_WARN, e->text);
 }
 
 int shim_run(int argc, char **argv, struct err *e)
@@ -186,6 +185,6 @@ int shim_run(int argc, char **argv, struct err *e)
 		status = c->run(&s, argc - first, argv + first, e);
 	}
 	if (*e->text && s.log)
-		shim_log(s.log, is_json(&s), "error", e->text);
+		log_add(s.log, is_json(&s), LOG_ERROR, e->text);
 	return status;
 }

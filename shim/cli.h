@@ -23,6 +23,9 @@
 extern const struct cmd *const shim_commands[];
 extern const size_t shim_commands_count;
 
+/* Those that may stand anywhere on its command lines. */
+extern const struct opt shim_options[];
+
 struct shim {
 	/* Anywhere on the command line. */
 	const char *root, *log, *log_format, *cgroup_manager;

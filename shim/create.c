@@ -162,10 +162,10 @@ static int load_config(struct oci_create *c, struct err *e)
 static void make_root(void)
 {
 	const char *root = getenv("UVM_RUN");
-	char path[PATH_MAX];
+	char path[PATH_MAX], *p = path;
 
 	snprintf(path, sizeof(path), "%s", root ? root : "");
-	for (char *p = strchr(path, '/'); p && (p = strchr(p + 1, '/'));) {
+	while (*p && (p = strchr(p + 1, '/'))) {
 		*p = 0;
 		mkdir(path, 0711);
 		*p = '/';
@@ -215,6 +215,7 @@ const struct cmd shim_create = {
 	.args = "ID",
 	.summary = "OCI runtime: make a container of a bundle, in a VM of its own",
 	.options = create_options,
+	.examples = "uvm create --bundle /run/bundle job\n",
 	.run = run_create,
 	.cfg_size = sizeof(struct shim),
 };
@@ -319,6 +320,7 @@ static int run_exec(void *cfg, int argc, char **argv, struct err *e)
 	if (!r)
 		r = oci_state_open(&state, argv[0], e);
 	if (!r) {
+		/* cppcheck-suppress uninitStructMember ; oci_state_open has set it */
 		x.cgroup = state.cgroup;
 		x.vm = oci_state_guest(&state);
 		r = check_running(&state, e);
@@ -341,6 +343,7 @@ const struct cmd shim_exec = {
 	.summary = "OCI runtime: run a process in a container",
 	.options = exec_options,
 	.stop_at_operand = 1,
+	.examples = "uvm exec --process process.json --pid-file /run/job.pid job\n",
 	.run = run_exec,
 	.cfg_size = sizeof(struct shim),
 };

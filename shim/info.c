@@ -98,6 +98,7 @@ const struct cmd shim_ps = {
 	.args = "ID",
 	.summary = "OCI runtime: list the processes of a container",
 	.options = ps_options,
+	.examples = "uvm ps --format json job\n",
 	.run = run_ps,
 	.cfg_size = sizeof(struct shim),
 };
@@ -182,6 +183,7 @@ const struct cmd shim_events = {
 	.args = "ID",
 	.summary = "OCI runtime: what a container has used (with --stats)",
 	.options = events_options,
+	.examples = "uvm events --stats job\n",
 	.run = run_events,
 	.cfg_size = sizeof(struct shim),
 };
@@ -272,6 +274,7 @@ const struct cmd shim_update = {
 	.args = "ID",
 	.summary = "OCI runtime: change a container's limits",
 	.options = update_options,
+	.examples = "uvm update --resources limits.json job\n",
 	.run = run_update,
 	.cfg_size = sizeof(struct shim),
 };
@@ -335,6 +338,7 @@ const struct cmd shim_features = {
 	.name = "features",
 	.args = "",
 	.summary = "OCI runtime: print what it can do",
+	.examples = "uvm features\n",
 	.run = run_features,
 	.cfg_size = sizeof(struct shim),
 };

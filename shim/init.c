@@ -138,7 +138,7 @@ static void be_vm(struct oci_child *c)
 			error = oci_explain(status, &r->process, &e);
 		oci_child_say(c, error, &e);
 	} else if (*e.text) {
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	}
 	_exit(status);
 }

@@ -122,6 +122,7 @@ const struct cmd shim_start = {
 	.name = "start",
 	.args = "ID",
 	.summary = "OCI runtime: start the process of a container that was made",
+	.examples = "uvm start job\n",
 	.run = run_start,
 	.cfg_size = sizeof(struct shim),
 };
@@ -146,6 +147,7 @@ const struct cmd shim_state = {
 	.name = "state",
 	.args = "ID",
 	.summary = "OCI runtime: print a container's state",
+	.examples = "uvm state job\n",
 	.run = run_state,
 	.cfg_size = sizeof(struct shim),
 };
@@ -201,6 +203,7 @@ const struct cmd shim_kill = {
 	.args = "ID [SIGNAL]",
 	.summary = "OCI runtime: send a signal (default TERM) to a container's process",
 	.options = kill_options,
+	.examples = "uvm kill job TERM\n",
 	.run = run_kill,
 	.cfg_size = sizeof(struct shim),
 };
@@ -329,6 +332,7 @@ const struct cmd shim_delete = {
 	.args = "ID",
 	.summary = "OCI runtime: remove what is left of a container",
 	.options = delete_options,
+	.examples = "uvm delete --force job\n",
 	.run = run_delete,
 	.cfg_size = sizeof(struct shim),
 };
@@ -370,6 +374,7 @@ const struct cmd shim_pause = {
 	.name = "pause",
 	.args = "ID",
 	.summary = "OCI runtime: stop all processes of a container",
+	.examples = "uvm pause job\n",
 	.run = run_pause,
 	.cfg_size = sizeof(struct shim),
 };
@@ -378,6 +383,7 @@ const struct cmd shim_resume = {
 	.name = "resume",
 	.args = "ID",
 	.summary = "OCI runtime: let them go on",
+	.examples = "uvm resume job\n",
 	.run = run_resume,
 	.cfg_size = sizeof(struct shim),
 };

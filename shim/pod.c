@@ -276,7 +276,7 @@ static void be_member(struct oci_child *child)
 	if (child->said >= 0)
 		oci_child_say(child, r, &e);
 	else if (r)
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	_exit(status);
 }
 

@@ -57,7 +57,7 @@ $(UNIT_SRC:%.c=$B/%): $B/%: $B/san/%.o $(LIBS:%=$B/san/%)
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D) && gcc $(SAN) -o $@ $^ $(CHECK_LIBS) -lutil
 
-$B/tests/unit/test_oci: $B/guest/image.o # commands, and so all that they reach
+$B/tests/unit/test_help $B/tests/unit/test_oci: $B/guest/image.o # commands, and so all that they reach
 $B/tests/unit/test_template: $B/guest/image.o
 
 $(UNIT_THREADS:%.c=$B/%): $B/%: $B/tsan/%.o $(LIBS:%=$B/tsan/%)

@@ -24,7 +24,7 @@ int cgroup_set_cpu(void *to, const char *value, struct err *e)
 	double n = strtod(value, &end);
 
 	if (end == value || *end || strspn(value, "0123456789.") != strlen(value) || n < 0.01 ||
-	    n > CPU_MAX / 1000)
+	    n > (double)CPU_MAX / 1000)
 		return err_set(e, EINVAL, "'%s' is no number of CPUs like 1.5", value);
 	*(uint32_t *)to = (uint32_t)(n * 1000 + 0.5);
 	return 0;

@@ -24,6 +24,7 @@ struct cmd {
 	const char *args;    /* what follows the options, for the usage */
 	const char *summary; /* one line */
 	const char *notes;   /* more for its help, lines that end in a newline; or NULL */
+	const char *examples; /* command lines, each with its newline */
 	const struct opt *options;
 	int stop_at_operand; /* see opt_parse */
 	int usage_status;    /* of a wrong command line; 0: EXIT_USAGE */
@@ -39,7 +40,7 @@ extern const struct cmd cmd_attach, cmd_boot, cmd_check, cmd_clone, cmd_console,
 	cmd_dump,
 	cmd_events, cmd_exec, cmd_fork, cmd_image, cmd_inspect, cmd_kill, cmd_logs, cmd_metrics,
 	cmd_pause, cmd_pool, cmd_ps, cmd_resume, cmd_rm, cmd_run, cmd_snapshot, cmd_stats, cmd_stop,
-	cmd_template, cmd_top, cmd_trace, cmd_update, cmd_wait;
+	cmd_template, cmd_top, cmd_trace, cmd_update, cmd_version, cmd_wait;
 
 /* A time (seconds since 1970, UTC) as commands print it, "2026-01-31T12:00:00Z". */
 #define CMD_TIME 32

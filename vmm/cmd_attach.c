@@ -329,9 +329,9 @@ const struct cmd cmd_attach = {
 	.notes = "It prints what the guest calls the device, like vdb or eth1; 'slotN' without an agent.\n"
 		 "IMG and KIND are as boot has them for --disk and --net ('uvm help boot'); --mount is for\n"
 		 "containers of 'uvm run'. A VM has as many places for such devices as 'uvm boot --slots' said,\n"
-		 "one of 'uvm run' four. Snapshots and forks have what was attached.\n\n"
-		 "  uvm attach disk job data.img --mount /data\n"
-		 "  uvm attach net web tap=vm1,ip=10.0.1.2/24\n",
+		 "one of 'uvm run' four. Snapshots and forks have what was attached.\n",
+	.examples = "uvm attach disk job data.img --mount /data\n"
+		    "uvm attach net web tap=vm1,ip=10.0.1.2/24\n",
 	.run = run_attach,
 	.cfg_size = sizeof(struct attach_config),
 };
@@ -408,8 +408,9 @@ const struct cmd cmd_detach = {
 	.options = detach_options,
 	.notes = "NAME is what attach printed, a disk's serial number, a network's MAC address, or 'slotN'. A\n"
 		 "disk that is mounted in the guest stays, and so does a device whose driver does not let go.\n"
-		 "Whoever in the guest has opened a disk that is not mounted gets errors then.\n\n"
-		 "  uvm detach disk job vdb --unmount /data\n",
+		 "Whoever in the guest has opened a disk that is not mounted gets errors then.\n",
+	.examples = "uvm detach disk job vdb --unmount /data\n"
+		    "uvm detach net web eth1\n",
 	.run = run_detach,
 	.cfg_size = sizeof(struct attach_config),
 };

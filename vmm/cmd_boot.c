@@ -64,16 +64,6 @@ static int set_rootfs(void *to, const char *value, struct err *e)
 	return 0;
 }
 
-static int set_template(void *to, const char *value, struct err *e)
-{
-	enum cpuid_template *t = to;
-
-	*t = !strcmp(value, "baseline") ? CPUID_BASELINE : CPUID_HOST;
-	return *t == CPUID_HOST && strcmp(value, "host")
-		       ? err_set(e, EINVAL, "'%s' is neither 'host' nor 'baseline'", value)
-		       : 0;
-}
-
 static int set_net(void *to, const char *value, struct err *e)
 {
 	struct machine_config *m = to;
@@ -110,7 +100,7 @@ static const struct opt options[] = {
 	 opt_set_flag, ATM(huge_pages)},
 	{"cpus", 'c', "N", "vCPUs, 1 to 32 (default 1)", opt_set_u32, ATM(cpus)},
 	{"cpu-template", 0, "host|baseline",
-	 "CPU features: all of this host's, or those that snapshots find elsewhere too", set_template,
+	 "CPU features: all of this host's, or those that snapshots find elsewhere too", cpuid_set_template,
 	 ATM(cpu_template)},
 	{"cmdline", 0, "TEXT", "added to the kernel command line", opt_set_str, ATM(cmdline)},
 	{"id", 0, "NAME", "the VM's name (default: a random one)", opt_set_id, AT(id)},
@@ -271,9 +261,11 @@ const struct cmd cmd_boot = {
 		 "Exit status: 0 the guest switched itself off, reset itself, or was stopped; 1 it "
 		 "could\n"
 		 "not be started or not go on; 2 wrong command line; 3 the guest's kernel "
-		 "panicked.\n\n"
-		 "  uvm boot --kernel vmlinux --rootfs root.ext4 --id web --detach\n"
-		 "  uvm exec web -- uname -a\n",
+		 "panicked.\n",
+	.examples = "uvm boot --kernel vmlinux --rootfs root.ext4 --id web --detach\n"
+		    "uvm boot --kernel vmlinux --rootfs root.erofs,ro --disk data.img,iops=500 --memory 1G --cpus 4\n"
+		    "uvm boot --kernel vmlinux --rootfs root.ext4 --share /srv:srv:ro\n"
+		    "uvm boot --kernel vmlinux --rootfs root.ext4 --net tap=vm0,ip=10.0.0.2/24,gw=10.0.0.1\n",
 	.run = run,
 	.cfg_size = sizeof(struct boot_config),
 	.defaults = defaults,

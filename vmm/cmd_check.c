@@ -239,6 +239,8 @@ const struct cmd cmd_check = {
 	.options = options,
 	.notes = "Exit status: 0 Linux guests can be run, 1 only small guests that live without what\n"
 		 "this KVM lacks, 2 none.\n",
+	.examples = "uvm check\n"
+		    "uvm check --json\n",
 	.run = run,
 	.cfg_size = sizeof(struct check_config),
 };

@@ -229,6 +229,7 @@ static int run_detached(struct clone_config *c, struct err *e)
 				close(started[i].launch.fd);
 			c->clone.launch = started[n].launch;
 			c->clone.config.console.mode = CONSOLE_LOG;
+			free(started);
 			return clone_run(&c->clone, e);
 		}
 		if (r < 0) {
@@ -311,10 +312,10 @@ const struct cmd cmd_clone = {
 		 "  uvm.mount=DEVICE:PATH:TYPE[:ro] mounted before the first command runs; a disk\n"
 		 "                                  that --disk gives, too\n"
 		 "A word that is none of these is an error, and no clone comes of it.\n\n"
-		 "Exit status: CMD's, as with 'uvm exec'; else as 'uvm boot'.\n\n"
-		 "  uvm clone web.snap -- uname -n\n"
-		 "  uvm clone web.snap --detach -n 10\n",
+		 "Exit status: CMD's, as with 'uvm exec'; else as 'uvm boot'.\n",
 	.stop_at_operand = 0,
+	.examples = "uvm clone web.snap -- uname -n\n"
+		    "uvm clone web.snap --detach -n 10\n",
 	.run = run_clone,
 	.cfg_size = sizeof(struct clone_config),
 	.defaults = clone_defaults,
@@ -411,6 +412,8 @@ const struct cmd cmd_fork = {
 		 "in it runs on; its vsock connections are reset, the parent's live on. A disk that\n"
 		 "the VM writes to directly is copied, which takes its time; with ',cow' it is not.\n"
 		 "The parent stands still for less if it was booted with --huge-pages.\n",
+	.examples = "uvm fork web --id web2\n"
+		    "uvm fork web -n 2 --json\n",
 	.run = run_fork,
 	.cfg_size = sizeof(struct fork_config),
 	.defaults = fork_defaults,

@@ -248,6 +248,8 @@ const struct cmd cmd_logs = {
 		 "least the last 8 MiB are there. With --json each line is an object with its text; time and\n"
 		 "stream are null, since neither is known; partial is true for a line whose end is not\n"
 		 "there, or is in the next object because it is long.\n",
+	.examples = "uvm logs web\n"
+		    "uvm logs -f --tail 20 web\n",
 	.run = run_logs,
 	.cfg_size = sizeof(struct logs_config),
 	.defaults = logs_defaults,
@@ -331,6 +333,8 @@ const struct cmd cmd_wait = {
 	.args = "ID...",
 	.summary = "Wait until containers have ended, and print their exit statuses",
 	.options = wait_options,
+	.examples = "uvm wait job\n"
+		    "uvm wait job1 job2\n",
 	.run = run_wait,
 	.cfg_size = sizeof(struct wait_config),
 };
@@ -430,6 +434,7 @@ const struct cmd cmd_inspect = {
 	.name = "inspect",
 	.args = "ID",
 	.summary = "Tell all about a container or a VM, as JSON",
+	.examples = "uvm inspect web\n",
 	.run = run_inspect,
 };
 
@@ -486,6 +491,8 @@ const struct cmd cmd_rm = {
 	.args = "ID...",
 	.summary = "Remove what is left of containers",
 	.options = rm_options,
+	.examples = "uvm rm job\n"
+		    "uvm rm -f web\n",
 	.run = run_rm,
 	.cfg_size = sizeof(struct rm_config),
 };

@@ -53,7 +53,7 @@ static void complain(struct own *o)
 	long code = strtol(o->complaint, &text, 10);
 
 	if (o->complaints++ < COMPLAINTS)
-		log_line("in '%s':%s: %s", o->vm.id, text,
+		log_warn("in '%s':%s: %s", o->vm.id, text,
 			 code > 0 && code < 4096 ? strerror((int)code) : "?");
 }
 
@@ -292,7 +292,7 @@ static void set_command(struct cp_config *c, const char *program, const char *pa
 static void note(uint64_t n, const char *what)
 {
 	if (n)
-		log_line("%llu %s", (unsigned long long)n, what);
+		log_warn("%llu %s", (unsigned long long)n, what);
 }
 
 static int copy_out(struct cp_config *c, const char *source, char *to, struct err *e)
@@ -405,10 +405,10 @@ const struct cmd cmd_cp = {
 		 "no directory by a file nor a file by a directory.\n\n"
 		 "'-' is a tar archive on standard output or input; in the latter case DEST is a directory.\n\n"
 		 "Without -a, copies are yours on the host, and root's in the container. On the host there\n"
-		 "are no devices, and set-user-ID bits with -a only.\n\n"
-		 "  uvm cp web:/var/log/app .\n"
-		 "  uvm cp -a site/. web:/srv\n"
-		 "  uvm cp web:/etc - | tar tv\n",
+		 "are no devices, and set-user-ID bits with -a only.\n",
+	.examples = "uvm cp web:/var/log/app .\n"
+		    "uvm cp -a site/. web:/srv\n"
+		    "uvm cp web:/etc - | tar tv\n",
 	.run = run_cp,
 	.cfg_size = sizeof(struct cp_config),
 };
@@ -543,6 +543,8 @@ const struct cmd cmd_diff = {
 	.options = diff_options,
 	.notes = "A line for each path: A for added, C for changed, D for deleted. A control character of\n"
 		 "a name is printed as a backslash and its octal number.\n",
+	.examples = "uvm diff web\n"
+		    "uvm diff --json web\n",
 	.run = run_diff,
 	.cfg_size = sizeof(struct diff_config),
 };

@@ -404,6 +404,8 @@ const struct cmd cmd_events = {
 		 "(paused_us); fork (fork: the new VM's id); exit (status, reason; -1: it was killed). Goes\n"
 		 "on until it is interrupted. Those of the past are known while a VM runs, and of\n"
 		 "containers until 'uvm rm'.\n",
+	.examples = "uvm events\n"
+		    "uvm events --json web\n",
 	.run = run_events,
 	.cfg_size = sizeof(struct events_config),
 };

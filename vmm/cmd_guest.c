@@ -141,6 +141,7 @@ const struct cmd cmd_top = {
 	.options = top_options,
 	.notes = "PID and PPID are as the container sees them; PPID is 0 for one whose parent is outside.\n"
 		 "At most 512 are listed.\n",
+	.examples = "uvm top web\n",
 	.run = run_top,
 	.cfg_size = sizeof(struct top_config),
 };
@@ -353,6 +354,8 @@ const struct cmd cmd_update = {
 		 "--balloon is for any VM. Its guest hands over so much of its memory as it can spare, in its\n"
 		 "own time ('uvm stats --json' tells how much it is), and the host has it until the size is\n"
 		 "set to less, or the guest would have to kill a process.\n",
+	.examples = "uvm update --memory 64M --pids-limit 100 job\n"
+		    "uvm update --balloon 100M web\n",
 	.run = run_update,
 	.cfg_size = sizeof(struct update_config),
 };

@@ -263,9 +263,10 @@ const struct cmd cmd_image = {
 		 "short.\n"
 		 "'prune' removes what was not used for long; what a VM uses stays, what a "
 		 "snapshot\n"
-		 "refers to does not.\n\n"
-		 "  podman export web >web.tar; uvm image build web.tar\n"
-		 "  uvm image prune --until 7d\n",
+		 "refers to does not.\n",
+	.examples = "podman export web >web.tar; uvm image build web.tar\n"
+		    "uvm image ls\n"
+		    "uvm image prune --until 7d\n",
 	.run = run,
 	.cfg_size = sizeof(struct image_options),
 	.defaults = defaults,

@@ -78,6 +78,7 @@ const struct cmd cmd_pause = {
 	.notes = "The guest keeps its memory and connections; its clocks go on with the host's, so "
 		 "it\n"
 		 "sees a leap afterwards. What speaks to it waits, or gives up.\n",
+	.examples = "uvm pause web\n",
 	.run = run_pause,
 	.cfg_size = sizeof(struct pause_config),
 };
@@ -92,6 +93,7 @@ const struct cmd cmd_resume = {
 	.args = "ID...",
 	.summary = "Let a paused VM go on",
 	.options = options,
+	.examples = "uvm resume web\n",
 	.run = run_resume,
 	.cfg_size = sizeof(struct pause_config),
 };

@@ -260,10 +260,10 @@ const struct cmd cmd_pool = {
 		 "A VM of a pool is in the pool's cgroup, and its disks do one transfer after the other.\n\n"
 		 "'ls' prints how often one was taken (HITS), how often there was none (MISSES), and what one\n"
 		 "that waits takes of memory. 'rm' ends those that wait; VMs that were taken go on. As a service:\n"
-		 "--foreground, with 'uvm pool rm' or SIGTERM for its end.\n\n"
-		 "  uvm pool create --size 8 \"$(uvm template build)\"\n"
-		 "  uvm run root.erofs uname -a\n"
-		 "  uvm pool ls\n",
+		 "--foreground, with 'uvm pool rm' or SIGTERM for its end.\n",
+	.examples = "uvm pool create --size 8 web.snap\n"
+		    "uvm pool ls\n"
+		    "uvm pool rm web.snap\n",
 	.run = run_pool,
 	.cfg_size = sizeof(struct pool_config),
 	.defaults = pool_defaults,

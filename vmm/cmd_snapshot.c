@@ -380,9 +380,10 @@ const struct cmd cmd_snapshot = {
 		 "A snapshot of a clone holds only what\n"
 		 "differs from the snapshot that it was cloned from, which it needs from then on;\n"
 		 "'flatten' makes it independent. 'verify' reads everything and compares checksums;\n"
-		 "'dump' prints the machine's state; 'rm' refuses what others need.\n\n"
-		 "  uvm snapshot web --out web.snap\n"
-		 "  uvm snapshot info web.snap --json\n",
+		 "'dump' prints the machine's state; 'rm' refuses what others need.\n",
+	.examples = "uvm snapshot web --out web.snap\n"
+		    "uvm snapshot info web.snap --json\n"
+		    "uvm snapshot flatten web.snap\n",
 	.run = run,
 	.cfg_size = sizeof(struct snapshot_config),
 };

@@ -186,6 +186,8 @@ const struct cmd cmd_stats = {
 		"it is what a clone costs. USED and PIDS are memory and processes of the container,\n"
 		"or of the guest, as the guest tells them; --json has more of both, and of the\n"
 		"memory that the guest has given back ('uvm update --balloon'). Without ID: all VMs.\n",
+	.examples = "uvm stats\n"
+		    "uvm stats --json web\n",
 	.run = run_stats,
 	.cfg_size = sizeof(struct stats_config),
 };
@@ -387,6 +389,8 @@ const struct cmd cmd_metrics = {
 	.notes =
 		"The text exposition format of Prometheus, version 0.0.4, on standard output: for\n"
 		"a node exporter's textfile collector, or a script behind a web server.\n",
+	.examples = "uvm metrics --all\n"
+		    "uvm metrics web db\n",
 	.run = run_metrics,
 	.cfg_size = sizeof(struct metrics),
 };

@@ -104,11 +104,10 @@ static const char *name_of(const struct trace_config *t, uint16_t kind, uint16_t
 	const char *device = t->ring->device[(who >> 4) % TRACE_DEVICES];
 
 	if (kind != TRACE_EXIT)
-		snprintf(text, 64, "%.*s queue %u", (int)TRACE_NAME, device, who & 15);
+		snprintf(text, 64, "%.*s queue %u", (int)TRACE_NAME, device, who & 15u);
 	else if (n == KVM_EXIT_MMIO && device_at(t, what))
-		snprintf(text, 64, "%s %.*s register 0x%x", detail & TRACE_WRITE ? "write" : "read",
-			 (int)TRACE_NAME, device_at(t, what),
-			 (unsigned int)(what % LAYOUT_VIRTIO_SIZE));
+		snprintf(text, 64, "%s %.*s register 0x%" PRIx64, detail & TRACE_WRITE ? "write" : "read",
+			 (int)TRACE_NAME, device_at(t, what), what % LAYOUT_VIRTIO_SIZE);
 	else if (n == KVM_EXIT_IO || n == KVM_EXIT_MMIO)
 		snprintf(text, 64, "%s %s 0x%" PRIx64, detail & TRACE_WRITE ? "write" : "read",
 			 reason(detail), what);
@@ -392,11 +391,10 @@ const struct cmd cmd_trace = {
 		 "began. What the kernel serves by itself (doorbells, timers, the APIC) is no exit "
 		 "here; see\n"
 		 "/sys/kernel/debug/kvm for that. A file of --chrome is for chrome://tracing and "
-		 "ui.perfetto.dev.\n"
-		 "\n"
-		 "  uvm trace web\n"
-		 "  uvm trace --time 1s --chrome web.json web\n",
+		 "ui.perfetto.dev.\n",
 	.options = trace_options,
+	.examples = "uvm trace web\n"
+		    "uvm trace --time 1s --chrome web.json web\n",
 	.run = run,
 	.cfg_size = sizeof(struct trace_config),
 	.defaults = trace_defaults,

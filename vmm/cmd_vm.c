@@ -93,6 +93,9 @@ const struct cmd cmd_exec = {
 		 "it\n"
 		 "cannot be executed; 1 if the VM cannot be reached.\n",
 	.stop_at_operand = 1,
+	.examples = "uvm exec web -- uname -a\n"
+		    "uvm exec -t web sh\n"
+		    "echo hello | uvm exec -e LANG=C -w /srv web -- sort\n",
 	.run = run_exec,
 	.cfg_size = sizeof(struct exec_config),
 };
@@ -259,6 +262,8 @@ const struct cmd cmd_ps = {
 	.args = "",
 	.summary = "List containers and VMs",
 	.options = ps_options,
+	.examples = "uvm ps\n"
+		    "uvm ps -a --json\n",
 	.run = run_ps,
 	.cfg_size = sizeof(struct ps_config),
 };
@@ -380,6 +385,8 @@ const struct cmd cmd_stop = {
 		 "In a VM that is no container's the agent is asked first. When the guest has not ended in time, or has no agent, "
 		 "the\n"
 		 "monitor switches it off; if even that fails, the monitor is killed.\n",
+	.examples = "uvm stop web\n"
+		    "uvm stop --time 30 web\n",
 	.run = run_stop,
 	.cfg_size = sizeof(struct stop_config),
 	.defaults = stop_defaults,
@@ -468,6 +475,8 @@ const struct cmd cmd_kill = {
 	.args = "ID",
 	.summary = "Kill a container, or end a VM at once",
 	.options = kill_options,
+	.examples = "uvm kill web\n"
+		    "uvm kill -s HUP web\n",
 	.run = run_kill,
 	.cfg_size = sizeof(struct kill_config),
 };
@@ -535,5 +544,6 @@ const struct cmd cmd_console = {
 	.args = "ID",
 	.summary = "Attach to the serial console of a VM",
 	.notes = "Ctrl-] detaches; the VM goes on.\n",
+	.examples = "uvm console web\n",
 	.run = run_console,
 };

@@ -165,7 +165,7 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 	int r;
 
 	if (n->none) {
-		log_line("this VM's process is not confined (--sandbox none)");
+		log_warn("this VM's process is not confined (--sandbox none)");
 		return 0;
 	}
 	if (c->on)
@@ -182,7 +182,7 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 
 static _Noreturn void give_up(int r)
 {
-	log_line("a thread cannot be confined: %s", strerror(-r));
+	log_write(LOG_ERROR, "a thread cannot be confined: %s", strerror(-r));
 	_exit(1);
 }
 

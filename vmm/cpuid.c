@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/cpuid.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Leaves and fields: Intel SDM volume 2 "CPUID"; AMD APM volume 3, appendix E. */
 #define L1_ECX_VMX	    (1u << 5)
@@ -178,6 +180,16 @@ unsigned int cpuid_missing(const struct kvm_cpuid2 *guest, const struct kvm_cpui
 		found += lack != 0;
 	}
 	return found;
+}
+
+int cpuid_set_template(void *to, const char *value, struct err *e)
+{
+	enum cpuid_template *t = to;
+
+	*t = !strcmp(value, "baseline") ? CPUID_BASELINE : CPUID_HOST;
+	return *t == CPUID_HOST && strcmp(value, "host")
+		       ? err_set(e, EINVAL, "'%s' is neither 'host' nor 'baseline'", value)
+		       : 0;
 }
 
 int cpuid_make(const struct kvm *k, unsigned int cpus, enum cpuid_template template,

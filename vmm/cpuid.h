@@ -17,6 +17,9 @@ enum cpuid_template {
 	CPUID_BASELINE, /* x86-64-v2 and what is common since; so that snapshots move between hosts */
 };
 
+/* An option's setter (vmm/opt.h): "host" or "baseline" [enum cpuid_template]. */
+int cpuid_set_template(void *to, const char *value, struct err *e);
+
 /* Makes the table for cpus vCPUs; the caller frees it. Returns 0 or -errno. */
 int cpuid_make(const struct kvm *k, unsigned int cpus, enum cpuid_template template,
 	       struct kvm_cpuid2 **table, struct err *e);

@@ -335,7 +335,7 @@ static void process_notice(struct exec *x, uint64_t kills)
 	if (kills <= x->kills)
 		return;
 	if (!x->kills)
-		log_line("the container's memory limit has killed a process");
+		log_warn("the container's memory limit has killed a process");
 	x->kills = kills;
 	if (x->rq->out_of_memory)
 		x->rq->out_of_memory(x->rq->ctx, kills);

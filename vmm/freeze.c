@@ -29,7 +29,7 @@ static void thawed(void *ctx, int result, struct err *e)
 	struct freeze *f = ctx;
 
 	if (result)
-		log_line("the guest's processes were not thawed: %s", e->text);
+		log_warn("the guest's processes were not thawed: %s", e->text);
 	f->thawing = false;
 	finish(f);
 }
@@ -44,7 +44,7 @@ static void thaw(struct freeze *f)
 		return;
 	f->thawing = !link_request(&m->link, AGENT_THAW, NULL, 0, FREEZE_TIMEOUT_MS, thawed, f, &e);
 	if (!f->thawing)
-		log_line("the guest's processes cannot be thawed: %s", e.text);
+		log_warn("the guest's processes cannot be thawed: %s", e.text);
 }
 
 /* Lets a guest go on that was frozen for nothing, or whose child has been made. */

@@ -254,7 +254,7 @@ _Noreturn void freeze_live_on(struct freeze *f, int fd)
 			_exit(0);
 	}
 	if (c && c->launch.fd < 0 && !r)
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	else
 		report(fd, "error", e.text);
 	_exit(status);

@@ -270,6 +270,7 @@ static int unpack_tar_file(struct source *s, int dir, struct err *e)
 	if (!r)
 		r = decompress_open(&d, s->fd, e);
 	if (!r) {
+		/* cppcheck-suppress uninitStructMember ; decompress_open has set it */
 		r = unpack_tar(&u, d.fd, s->req->root, e);
 		r = decompress_close(&d, r, s->req->root, e);
 	}
@@ -392,12 +393,12 @@ static void say_what_is_lost(const struct source *s)
 	const char *root = s->req->root;
 
 	if (s->user && (s->kind == KIND_DIR || s->owners || s->devices))
-		log_line("%s: made by an ordinary user: all files in the image belong to root%s",
+		log_warn("%s: made by an ordinary user: all files in the image belong to root%s",
 			 root, s->devices ? ", and it has no devices" : "");
 	else if (s->devices)
-		log_line("%s: %" PRIu64 " devices could not be made", root, s->devices);
+		log_warn("%s: %" PRIu64 " devices could not be made", root, s->devices);
 	if (s->xattrs)
-		log_line("%s: %" PRIu64 " extended attributes could not be kept", root, s->xattrs);
+		log_warn("%s: %" PRIu64 " extended attributes could not be kept", root, s->xattrs);
 }
 
 static int take_entry(const struct cache *c, int entry, struct image *img, struct err *e)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * json: reads JSON (RFC 8259) into a tree, and writes it.
+ * json: reads JSON (RFC 8259) into a tree (json_parse.c), tells what is in it (json.c), and writes JSON
+ * (json_write.c).
  *
  * The text is hostile: its size, depth and number of values are bounded, strings have to be UTF-8,
  * and what readers disagree about is refused: a key that an object has twice, a lone surrogate, a
@@ -76,7 +77,7 @@ void json_free(struct json_doc *d);
 const struct json *json_get(const struct json *v, const char *path);
 
 /* The member of an object with this key, which may have dots in it; else as json_get. */
-const struct json *json_member(const struct json *v, const char *key);
+const struct json *json_member(const struct json *v, const char *name);
 
 /* These return 0, or -EINVAL with the message set. json_string refuses a string with a NUL in it.
  * Strings live as long as the document.
@@ -125,16 +126,16 @@ struct json_writer {
 	char close[JSON_DEPTH_MAX]; /* what ends each that is open */
 };
 
-void json_put_open(struct json_writer *w, const char *key, char bracket); /* '{' or '[' */
+void json_put_open(struct json_writer *w, const char *name, char bracket); /* '{' or '[' */
 void json_put_close(struct json_writer *w);
-void json_put_string(struct json_writer *w, const char *key, const char *s); /* NULL: null */
-void json_put_uint(struct json_writer *w, const char *key, uint64_t n);
-void json_put_int(struct json_writer *w, const char *key, int64_t n);
-void json_put_real(struct json_writer *w, const char *key, double n); /* finite */
-void json_put_bool(struct json_writer *w, const char *key, bool b);
-void json_put_strings(struct json_writer *w, const char *key,
+void json_put_string(struct json_writer *w, const char *name, const char *s); /* NULL: null */
+void json_put_uint(struct json_writer *w, const char *name, uint64_t n);
+void json_put_int(struct json_writer *w, const char *name, int64_t n);
+void json_put_real(struct json_writer *w, const char *name, double n); /* finite */
+void json_put_bool(struct json_writer *w, const char *name, bool b);
+void json_put_strings(struct json_writer *w, const char *name,
 		      const char *const *s); /* as json_strings */
-void json_put(struct json_writer *w, const char *key,
+void json_put(struct json_writer *w, const char *name,
 	      const struct json *v); /* a value that was read */
 
 #endif

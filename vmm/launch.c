@@ -96,6 +96,7 @@ void launch_ready(struct launch *l, const struct rundir *vm)
 	dup2(log >= 0 ? log : STDOUT_FILENO, STDERR_FILENO); /* standard output is /dev/null */
 	if (log >= 0)
 		close(log);
+	log_set_limit(LAUNCH_LOG_MAX);
 	if (l->say) {
 		l->say(l, vm);
 		return;
@@ -123,7 +124,7 @@ static int status_of(const struct launch *l, const struct end *end, struct err *
 	case END_FAULT: err_set(e, 0, "%s", end->text); return EXIT_FAIL;
 	default:
 		if (!l->quiet)
-			log_line("%s", end->text);
+			log_info("%s", end->text);
 		return EXIT_OK;
 	}
 }

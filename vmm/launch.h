@@ -14,6 +14,9 @@
 /* How long a detached VM may take until its agent answers. */
 #define LAUNCH_TIMEOUT_MS 60000
 
+/* Of the log in a run directory, errors aside. */
+#define LAUNCH_LOG_MAX (1u << 20)
+
 struct launch {
 	pid_t pid; /* in the starter: the VM's process */
 	int fd;	   /* a pipe, on which the VM's process says that it is ready; -1: not any more */

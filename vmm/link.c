@@ -90,7 +90,7 @@ static void conn_ready(struct loop_source *s, uint32_t events)
 		r = take(l, &e);
 	if (r == -EPROTO && !l->complained) {
 		l->complained = true;
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	}
 	if (r < 0)
 		end_conn(l);

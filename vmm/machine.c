@@ -30,9 +30,13 @@
 
 static void open_doors(struct machine *m);
 
+static const char *const mark_name[MARKS] = {"start",      "kernel loaded", "VM created", "vCPUs run",
+					     "first exit", "agent ready",   "end"};
+
 static void mark(struct machine *m, enum machine_mark which)
 {
 	m->mark[which] = now_ns();
+	log_debug("%s", mark_name[which]);
 }
 
 void machine_ready(struct machine *m)
@@ -97,7 +101,7 @@ static int load(struct machine *m, struct boot_entry *entry, struct err *e)
 
 	if (m->config.agent && !src.initrd) {
 		src.image = guest_image;
-		src.image_size = (size_t)(guest_image_end - guest_image);
+		src.image_size = guest_image_size();
 	}
 	return r ? r : boot_load(&src, &m->mem, entry, e);
 }
@@ -152,7 +156,7 @@ static void signalled(struct loop_source *s, uint32_t events)
 static void bus_error(int sig)
 {
 	(void)sig;
-	log_line(MEM_LOST);
+	log_write(LOG_ERROR, MEM_LOST);
 	_exit(EXIT_FAILURE);
 }
 
@@ -243,6 +247,7 @@ static int begin(struct machine *m, const struct machine_config *cfg, struct run
 
 	m->config = *cfg;
 	m->rundir = rundir;
+	log_set_id(rundir->id);
 	m->end.loop = &m->loop;
 	m->console.out.fd = -1;
 	if (!m->mark[MARK_START])
@@ -329,6 +334,9 @@ static int map_memory(struct machine *m, const struct machine_source *src, struc
 	return r;
 }
 
+/* machine_init, and not this, has begin() without a source. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-null-dereference"
 int machine_restore(struct machine *m, const struct machine_config *cfg,
 		    const struct machine_source *src, struct rundir *rundir, struct err *e)
 {
@@ -351,6 +359,8 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 		r = build(m, e);
 	m->loading = true;
 	if (!r)
+		log_debug("devices made; loading the snapshot's state");
+	if (!r)
 		r = machine_load(m, src->state, src->check, e);
 	m->loading = false;
 	if (!r)
@@ -359,6 +369,7 @@ int machine_restore(struct machine *m, const struct machine_config *cfg,
 		r = machine_connect_nets(m, e);
 	return built(m, r);
 }
+#pragma GCC diagnostic pop
 
 static void stop_threads(struct machine *m)
 {
@@ -429,8 +440,12 @@ static int give_up(struct machine *m, struct err *e)
 		worker_confine(&m->share[i].worker, &m->confine, CONFINE_SHARE, &m->end);
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);
-	if (!r && m->jailed)
+	if (!r && m->jailed) {
+		log_debug("devices are ready; going into the jail");
 		r = m->confine.on ? jail_move(m->rundir, e) : go_to_jail(m, e);
+	}
+	if (!r)
+		log_debug("giving up system calls");
 	return r ? r : confine_with_shares(m, e);
 }
 
@@ -477,16 +492,13 @@ int machine_run(struct machine *m, struct err *e)
 
 void machine_print_marks(const struct machine *m, FILE *out)
 {
-	static const char *const name[MARKS] = {"start",     "kernel loaded", "VM created",
-						"vCPUs run", "first exit",    "agent ready",
-						"end"};
 	uint64_t before = m->mark[MARK_START];
 
 	fprintf(out, "%-16s %12s %12s\n", "timing", "at (ms)", "took (ms)");
 	for (unsigned int i = 0; i < MARKS; i++) {
 		if (!m->mark[i])
 			continue;
-		fprintf(out, "%-16s %12.3f %12.3f\n", name[i],
+		fprintf(out, "%-16s %12.3f %12.3f\n", mark_name[i],
 			(double)(m->mark[i] - m->mark[MARK_START]) / 1e6,
 			(double)(m->mark[i] - before) / 1e6);
 		before = m->mark[i];

@@ -3,6 +3,7 @@
  * The one place that dispatches commands, prints messages and decides the exit status.
  */
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,10 @@
 #include "shim/cli.h"
 #include "shim/config.h"
 #include "vmm/cmd.h"
+#include "vmm/commands.h"
 #include "vmm/completion.h"
+#include "vmm/help.h"
+#include "vmm/log.h"
 #include "vmm/man.h"
 #include "vmm/util.h"
 
@@ -19,57 +23,9 @@
 #define UVM_VERSION "unknown"
 #endif
 
-static const struct cmd *const commands[] = {
-	&cmd_run,    &cmd_exec,	    &cmd_ps,	&cmd_logs,    &cmd_stop,    &cmd_kill,
-	&cmd_wait,   &cmd_cp,	    &cmd_diff,	&cmd_top,     &cmd_pause,   &cmd_resume,
-	&cmd_update, &cmd_inspect,  &cmd_stats, &cmd_metrics, &cmd_events,  &cmd_rm,
-	&cmd_image,  &cmd_template, &cmd_pool, &cmd_check, &cmd_boot,    &cmd_console, &cmd_snapshot,
-	&cmd_clone,  &cmd_fork,	    &cmd_trace, &cmd_dump,
-	&cmd_attach, &cmd_detach,
-};
-
-#define DESCRIPTORS  8192
-#define COMMANDS_MAX 64
+#define DESCRIPTORS 8192
 
 static const struct opt no_options[] = {{0}};
-
-static void print_usage(FILE *out)
-{
-	fprintf(out,
-		"usage: uvm COMMAND [OPTIONS] [ARGUMENTS]\n\n"
-		"A micro-VM monitor: boots Linux in a VM of its own and runs commands in it.\n\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-	fprintf(out, "\nAs an OCI runtime, for podman, containerd and docker:\n ");
-	for (size_t i = 0; i < shim_commands_count; i++)
-		fprintf(out, " %s", shim_commands[i]->name);
-	fprintf(out, "\n\n'uvm help COMMAND' tells more about each; 'uvm --version' the version.\n"
-		     "'uvm completion bash|zsh|fish' prints what the shell completes uvm's "
-		     "commands with.\n");
-}
-
-static void print_help(const struct cmd *c)
-{
-	printf("usage: uvm %s%s%s%s\n\n%s.\n", c->name, c->options ? " [OPTIONS]" : "",
-	       *c->args ? " " : "", c->args, c->summary);
-	if (c->options) {
-		printf("\noptions:\n");
-		opt_help(c->options, stdout);
-	}
-	if (c->notes)
-		printf("\n%s", c->notes);
-}
-
-static const struct cmd *find(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (!strcmp(commands[i]->name, name))
-			return commands[i];
-	for (size_t i = 0; i < shim_commands_count; i++)
-		if (!strcmp(shim_commands[i]->name, name))
-			return shim_commands[i];
-	return NULL;
-}
 
 static int run(const struct cmd *c, int argc, char **argv, struct err *e)
 {
@@ -92,33 +48,34 @@ static int run(const struct cmd *c, int argc, char **argv, struct err *e)
 	return status;
 }
 
-static void print_man(void)
+/* "uvm help --man [COMMAND|oci|--list]" */
+static int man(int argc, char **argv, struct err *e)
 {
-	const struct cmd *all[COMMANDS_MAX];
-	size_t n = ARRAY_SIZE(commands);
+	const char *page = argc == 4 ? argv[3] : "";
 
-	memcpy(all, commands, sizeof(commands));
-	for (size_t i = 0; i < shim_commands_count && n < COMMANDS_MAX; i++)
-		all[n++] = shim_commands[i];
-	man_print(all, n);
+	if (argc <= 4 && !strcmp(page, "--list"))
+		man_list();
+	else if (argc > 4 || man_print(page)) {
+		err_set(e, 0, "no manual page '%s'; 'uvm help --man --list' lists them", page);
+		return EXIT_USAGE;
+	}
+	return EXIT_OK;
 }
 
 static int help(int argc, char **argv, struct err *e)
 {
-	const struct cmd *c = argc > 2 ? find(argv[2]) : NULL;
+	const struct cmd *c = argc > 2 ? command_find(argv[2]) : NULL;
 
-	if (argc == 3 && !strcmp(argv[2], "--man")) {
-		print_man();
-		return EXIT_OK;
-	}
+	if (argc > 2 && !strcmp(argv[2], "--man"))
+		return man(argc, argv, e);
 	if (argc > 2 && !c) {
 		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[2]);
 		return EXIT_USAGE;
 	}
 	if (c)
-		print_help(c);
+		help_command(c);
 	else
-		print_usage(stdout);
+		help_usage(stdout);
 	return EXIT_OK;
 }
 
@@ -128,7 +85,48 @@ static int completion(int argc, char **argv, struct err *e)
 		err_set(e, 0, "usage: uvm completion bash|zsh|fish");
 		return EXIT_USAGE;
 	}
-	return completion_print(argv[2], commands, ARRAY_SIZE(commands), e) ? EXIT_USAGE : EXIT_OK;
+	return completion_print(argv[2], commands, commands_count, e) ? EXIT_USAGE : EXIT_OK;
+}
+
+/* --- what may stand in front of a command --- */
+
+struct front {
+	const char *level, *format;
+};
+
+static const struct opt front_options[] = {
+	{"log-level", 0, "LEVEL", "", opt_set_str, offsetof(struct front, level)},
+	{"log-format", 0, "FORMAT", "", opt_set_str, offsetof(struct front, format)},
+	{0},
+};
+
+static bool is_front(const char *arg)
+{
+	size_t n = strcspn(arg, "=");
+
+	return (n == 11 && !strncmp(arg, "--log-level", n)) || (n == 12 && !strncmp(arg, "--log-format", n));
+}
+
+/* Takes them out of argv. The command line of an OCI runtime may begin with --log-format, too, which is the
+ * form of its --log: where another option follows, all are the runtime's. Returns 0 or -EINVAL.
+ */
+static int take_front(int *argc, char **argv, struct err *e)
+{
+	struct front f = {getenv("UVM_LOG_LEVEL"), getenv("UVM_LOG_FORMAT")};
+	int n = 1, r;
+
+	while (n < *argc && is_front(argv[n]))
+		n = MIN(n + 1 + !strchr(argv[n], '='), *argc);
+	if (n < *argc && argv[n][0] == '-')
+		n = 1;
+	r = opt_parse(front_options, &f, n - 1, argv + 1, false, e);
+	if (r < 0)
+		return r;
+	memmove(argv + 1, argv + n, (size_t)(*argc - n) * sizeof(*argv));
+	*argc -= n - 1;
+	argv[*argc] = NULL;
+	r = log_set_level(f.level, e);
+	return r ? r : log_set_format(f.format, e);
 }
 
 static int dispatch(int argc, char **argv, struct err *e)
@@ -136,7 +134,7 @@ static int dispatch(int argc, char **argv, struct err *e)
 	const struct cmd *c;
 
 	if (argc < 2) {
-		print_usage(stderr);
+		help_usage(stderr);
 		return EXIT_USAGE;
 	}
 	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
@@ -149,13 +147,13 @@ static int dispatch(int argc, char **argv, struct err *e)
 	}
 	if (shim_wanted(argc, argv))
 		return shim_run(argc, argv, e);
-	c = find(argv[1]);
+	c = command_find(argv[1]);
 	if (!c) {
 		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[1]);
 		return EXIT_USAGE;
 	}
 	if (argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
-		print_help(c);
+		help_command(c);
 		return EXIT_OK;
 	}
 	return run(c, argc - 2, argv + 2, e);
@@ -182,12 +180,12 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* what a guest writes beyond the limit of file sizes fails, and is no end */
 	raise_descriptor_limit();
-	status = dispatch(argc, argv, &e);
+	status = take_front(&argc, argv, &e) ? EXIT_USAGE : dispatch(argc, argv, &e);
 	if (*e.text)
-		fprintf(stderr, "uvm: %s\n", e.text);
+		log_write(LOG_ERROR, "%s", e.text);
 	/* A full buffer or a line may have been written, and lost, before. */
 	if ((fflush(stdout) || ferror(stdout)) && !status) {
-		fputs("uvm: cannot write to standard output\n", stderr);
+		log_write(LOG_ERROR, "cannot write to standard output");
 		status = EXIT_FAIL;
 	}
 	return status;

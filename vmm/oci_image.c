@@ -545,6 +545,7 @@ static int unpack_layer(const struct oci_image *o, const struct oci_layer *l, st
 			err_set(e, -r, "layer %s: %s", l->path, why.text);
 	}
 	if (!r) {
+		/* cppcheck-suppress uninitStructMember ; decompress_open has set it */
 		r = unpack_tar(u, d.fd, l->path, e);
 		r = decompress_close(&d, r, l->path, e);
 	}

@@ -86,7 +86,7 @@ static void drop(struct member *b)
 static void set_changed(struct pool *p)
 {
 	if (!p->changed)
-		log_line("snapshot %s has changed or is gone: its pool gives out nothing more", p->path);
+		log_warn("snapshot %s has changed or is gone: its pool gives out nothing more", p->path);
 	p->changed = true;
 	for (unsigned int i = 0; i < p->size; i++)
 		if (p->member[i].pool)
@@ -162,7 +162,7 @@ static _Noreturn void become_shell(struct pool *p, int conn)
 	prctl(PR_SET_NAME, "uvm");
 	status = launch_background(-1, &e) ? EXIT_FAIL : pool_shell(p->path, p->name, conn, &e);
 	if (status && *e.text)
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	_exit(status);
 }
 
@@ -200,7 +200,7 @@ static void refill_due(struct loop_source *s, uint32_t events)
 	while (i < p->size && p->member[i].pool)
 		i++;
 	if (i < p->size && add_member(p, &p->member[i], &e)) {
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 		refill_in(p, RETRY_MS);
 	}
 }

@@ -101,7 +101,7 @@ static void started(void *ctx)
 	if (!r->detach)
 		return;
 	if (!r->remove && rundir_keep(&r->clone.rundir, &e))
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	launch_ready(&r->clone.launch, &r->clone.rundir);
 }
 
@@ -133,9 +133,9 @@ static void settle(struct run *r)
 	struct err e;
 
 	if (agent_order(client_dial_agent, vm, AGENT_DELETE, &name, sizeof(name), &e))
-		log_line("the container's file systems may not be whole: %s", e.text);
+		log_warn("the container's file systems may not be whole: %s", e.text);
 	if (agent_shutdown(client_dial_agent, vm, AGENT_POWEROFF, &e))
-		log_line("the guest does not shut down: %s", e.text);
+		log_warn("the guest does not shut down: %s", e.text);
 	else
 		sleep(SETTLE_SECONDS);
 }

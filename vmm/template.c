@@ -295,7 +295,7 @@ static _Noreturn void be_vm(const struct template *t, struct vm *vm)
 				    &e);
 	}
 	if (*e.text)
-		log_line("%s", e.text);
+		log_warn("%s", e.text);
 	if (!status)
 		(void)write_all(vm->saved, "s", 1);
 	_exit(status);
@@ -397,11 +397,11 @@ static int make_locked(const struct template *t, int at, int lock, const char *k
 	if (!r)
 		return 0;
 	if (r == -ENOENT)
-		log_line("no template for this kernel with %" PRIu64 "M and %u CPU%s yet; making "
+		log_info("no template for this kernel with %" PRIu64 "M and %u CPU%s yet; making "
 			 "one (once)",
 			 t->memory >> 20, t->cpus, t->cpus == 1 ? "" : "s");
 	else
-		log_line("a template cannot be used and is made anew: %s", e->text);
+		log_warn("a template cannot be used and is made anew: %s", e->text);
 	snapshot_discard(at, key);
 	r = build(t, at, lock, key, path, e);
 	return r ? r : open_there(t, path, SNAPSHOT_JUST_SAVED, s, e);

@@ -24,7 +24,7 @@
 
 #include "snapshot/snapshot.h"
 #include "vmm/cpuid.h"
-#include "vmm/err.h"
+#include "vmm/opt.h"
 
 #define TEMPLATE_DIR	"templates"
 #define TEMPLATE_KEY	16 /* characters */
@@ -47,6 +47,25 @@ struct template {
 	bool offload; /* for tap devices; else frames as they are: passt and sockets */
 	char key[TEMPLATE_KEY + 1]; /* template_find's; empty: not known yet */
 };
+
+#define TEMPLATE_MEMORY (256ull << 20)
+
+static inline void template_defaults(struct template *t)
+{
+	t->memory = TEMPLATE_MEMORY;
+	t->cpus = 1;
+}
+
+/* The options that choose one. at: the template's offset in the configuration. */
+#define TEMPLATE_OPTIONS(at)                                                                       \
+	{"memory", 'm', "SIZE", "guest memory (default 256M)", opt_set_size,                       \
+	 (at) + offsetof(struct template, memory)},                                                \
+	{"cpus", 'c', "N", "vCPUs, 1 to 32 (default 1)", opt_set_u32, (at) + offsetof(struct template, cpus)}, \
+	{"cpu-template", 0, "host|baseline",                                                       \
+	 "CPU features: all of this host's, or those that are common", cpuid_set_template,         \
+	 (at) + offsetof(struct template, cpu)},                                                   \
+	{"kernel", 'k', "FILE", "the guest's kernel (default: $UVM_KERNEL, or the installed one)", \
+	 opt_set_str, (at) + offsetof(struct template, kernel)}
 
 /* How many drives the template has that so many disks want. */
 static inline unsigned int template_drives(unsigned int disks)

@@ -235,6 +235,9 @@ static void forget_parent(struct unpack *u)
 	u->parent_name = NULL;
 }
 
+/* The job has the name, which forget_parent frees. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 /* The directory that `path` is in, and with `make` those above it made; kept in u. Returns 1 if it
  * is not there and not to be made.
  */
@@ -263,6 +266,7 @@ static int enter(const struct job *j, const char *path, bool make)
 		return 1;
 	return member_error(j, "cannot open the directory that it is in");
 }
+#pragma GCC diagnostic pop
 
 /* --- what this layer has made --- */
 
@@ -367,11 +371,15 @@ static int hide_below(const struct job *j, int dir, unsigned int depth)
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	struct stat st;
-	int r = d && !fstat(dir, &st) ? 0 : -errno;
+	int r = 0;
 
-	while (!r && (entry = readdir(d)))
-		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-			r = hide(j, dir, st.st_ino, entry->d_name, depth);
+	if (!d || fstat(dir, &st)) {
+		r = -errno;
+	} else {
+		while (!r && (entry = readdir(d)))
+			if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+				r = hide(j, dir, st.st_ino, entry->d_name, depth);
+	}
 	if (d)
 		closedir(d);
 	else if (fd >= 0)

@@ -93,3 +93,22 @@ void text_plain(char *text)
 			p[0] = p[1] = '?';
 	}
 }
+
+unsigned int utf8_length(const unsigned char *s, size_t len)
+{
+	unsigned int n = s[0] < 0x80			? 1
+			 : s[0] >= 0xc2 && s[0] <= 0xdf ? 2
+			 : s[0] >= 0xe0 && s[0] <= 0xef ? 3
+			 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+							: 0;
+
+	if (!n || n > len)
+		return 0;
+	for (unsigned int i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if (n > 2 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+		      (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)))
+		return 0; /* too long for its value, a surrogate, or beyond the last one */
+	return n;
+}

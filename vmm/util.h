@@ -51,6 +51,9 @@ void fds_close_others(int from, int *keep, size_t n);
  */
 void text_plain(char *text);
 
+/* The length of the UTF-8 sequence (Unicode, table 3-7) that begins the len bytes at s, or 0 if it is none. */
+unsigned int utf8_length(const unsigned char *s, size_t len);
+
 /* Puts more at the end of a text of *len bytes, and adds to *len what there would be with room for it: with
  * *len >= size it is cut.
  */

@@ -138,7 +138,7 @@ static bool serve_mmio(struct vcpu *v)
 		return false;
 	}
 	if (!__atomic_exchange_n(&v->host->stray_told, true, __ATOMIC_RELAXED))
-		log_line("guest accesses address 0x%" PRIx64
+		log_warn("guest accesses address 0x%" PRIx64
 			 ", where there is nothing: reads give ones, writes do nothing",
 			 addr);
 	return true;

@@ -413,6 +413,9 @@ static bool is_program(const char *file)
 	return !access(file, X_OK);
 }
 
+/* A request without a program is refused before. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-null-argument"
 /* As execvpe looks for a program, but with the PATH of the new environment. */
 static void find_program(struct child *ch)
 {
@@ -445,6 +448,7 @@ static void find_program(struct child *ch)
 	errno = denied ? EACCES : ENOENT;
 	not_run(ch, "cannot run", name);
 }
+#pragma GCC diagnostic pop
 
 static void await_go(const struct child *ch)
 {

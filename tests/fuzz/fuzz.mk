@@ -16,7 +16,7 @@ fuzz: setup-fuzz
 
 fuzzers: $(FUZZERS:%=$B/fuzz/%)
 
-$B/fuzz/%.o: %.c tests/fuzz/fuzz.mk $B/syscalls.inc $B/filters.inc
+$B/fuzz/%.o: %.c tests/fuzz/fuzz.mk $B/syscalls.inc $B/filters.inc $B/facts.inc
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && clang $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
 

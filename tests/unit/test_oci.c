@@ -16,12 +16,12 @@
 #include "shim/commands.h"
 #include "shim/config.h"
 #include "shim/hooks.h"
-#include "shim/log.h"
 #include "shim/options.h"
 #include "shim/rootfs.h"
 #include "shim/settings.h"
 #include "shim/state.h"
 #include "tests/unit/util.h"
+#include "vmm/log.h"
 #include "vmm/util.h"
 
 static struct err e;
@@ -676,18 +676,18 @@ START_TEST(log_forms)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
-	shim_log_write(out, true, "error", "exec: \"x\": a\nb", 0);
-	shim_log_write(out, false, "warning", "a \"b\" c\\d", 1);
+	log_put(out, true, LOG_ERROR, NULL, "exec: \"x\": a\nb", 0);
+	log_put(out, false, LOG_WARN, NULL, "a \"b\" c\\d", 1);
 	fclose(out);
 	ck_assert_str_eq(text, "{\"level\":\"error\",\"msg\":\"exec: \\\"x\\\": a\\u000ab\","
 			       "\"time\":\"1970-01-01T00:00:00Z\"}\n"
 			       "time=\"1970-01-01T00:00:01Z\" level=warning msg=\"a \\\"b\\\" c\\\\d\"\n");
 	free(text);
-	shim_log(tmp_path("log"), true, "error", "one");
-	shim_log(tmp_path("log"), true, "error", "two");
+	log_add(tmp_path("log"), true, LOG_ERROR, "one");
+	log_add(tmp_path("log"), true, LOG_ERROR, "two");
 	ck_assert_ptr_nonnull(strstr(file_text(tmp_path("log"), &size), "one"));
 	ck_assert_ptr_nonnull(strstr(file_text(tmp_path("log"), &size), "two"));
-	shim_log("/no/such/file", true, "error", "lost");
+	log_add("/no/such/file", true, LOG_ERROR, "lost");
 }
 END_TEST
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/unit/util.h"
+#include "vmm/json.h"
 #include "vmm/log.h"
 #include "vmm/meter.h"
 #include "vmm/opt.h"
@@ -332,26 +333,103 @@ START_TEST(messages_that_are_too_long)
 }
 END_TEST
 
+/* Standard error is a pipe in the tests of it. Returns what was written to it, or "". */
+static const char *said(int from)
+{
+	static char text[4096];
+	ssize_t n = read(from, text, sizeof(text) - 1);
+
+	text[MAX(n, 0)] = 0;
+	return text;
+}
+
+static int listen_to_stderr(void)
+{
+	int p[2];
+
+	ck_assert(!pipe2(p, O_NONBLOCK));
+	fflush(stderr);
+	ck_assert_int_eq(dup2(p[1], STDERR_FILENO), STDERR_FILENO);
+	return p[0];
+}
+
 /* One line in one write, whatever it quotes. */
 START_TEST(log_lines)
 {
-	char text[2048], longest[1024];
-	int p[2];
-	ssize_t n;
+	int from = listen_to_stderr();
+	char longest[1024];
+	const char *text;
 
-	ck_assert(!pipe(p));
-	fflush(stderr);
-	ck_assert_int_eq(dup2(p[1], STDERR_FILENO), STDERR_FILENO);
-	log_line("guest says %s", "a\nb\x1b[1m");
-	n = read(p[0], text, sizeof(text));
-	ck_assert_int_eq(n, 24);
-	ck_assert(!memcmp(text, "uvm: guest says a?b?[1m\n", 24));
+	log_warn("guest says %s", "a\nb\x1b[1m");
+	ck_assert_str_eq(said(from), "uvm: guest says a?b?[1m\n");
 	memset(longest, 'y', sizeof(longest));
 	longest[sizeof(longest) - 1] = 0;
-	log_line("%s", longest);
-	n = read(p[0], text, sizeof(text));
-	ck_assert_int_le(n, 512);
-	ck_assert(text[n - 1] == '\n' && !memchr(text, '\n', (size_t)n - 1));
+	log_warn("%s", longest);
+	text = said(from);
+	ck_assert_uint_eq(strlen(text), strlen("uvm: ") + sizeof(e.text));
+	ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
+}
+END_TEST
+
+START_TEST(log_levels)
+{
+	int from = listen_to_stderr();
+
+	log_debug("%s", "off");
+	ck_assert_str_eq(said(from), "");
+	ck_ok(log_set_level("debug", &e));
+	log_debug("%s", "on");
+	ck_assert_str_eq(said(from), "uvm: debug: on\n");
+	ck_ok(log_set_level("error", &e));
+	log_warn("a");
+	log_info("b");
+	log_write(LOG_ERROR, "c");
+	ck_assert_str_eq(said(from), "uvm: c\n");
+	ck_ok(log_set_level(NULL, &e));
+	ck_assert(!log_wants(LOG_WARN));
+	ck_ok(log_set_level("warning", &e));
+	ck_assert(log_wants(LOG_WARN) && !log_wants(LOG_INFO));
+	ck_refused(log_set_level("loud", &e), EINVAL, "'loud' is none of");
+	ck_refused(log_set_format("xml", &e), EINVAL, "'xml' is neither");
+}
+END_TEST
+
+/* Whatever a message quotes, the line is an object. */
+START_TEST(log_json)
+{
+	int from = listen_to_stderr();
+	char longest[1024];
+	struct json_doc doc;
+	const char *text;
+
+	ck_ok(log_set_format("json", &e));
+	memset(longest, '"', sizeof(longest));
+	memcpy(longest, "\xff\\", 2);
+	longest[sizeof(longest) - 1] = 0;
+	log_warn("%s", longest);
+	text = said(from);
+	ck_ok(json_parse(&doc, text, strlen(text), "line", &e));
+	ck_ok(json_string(doc.root, "level", &text, &e));
+	ck_assert_str_eq(text, "warning");
+	ck_assert_ptr_null(json_get(doc.root, "id"));
+	json_free(&doc);
+	log_set_id("web");
+	log_info("x");
+	ck_assert_ptr_nonnull(strstr(said(from), ",\"id\":\"web\"}\n"));
+}
+END_TEST
+
+/* A guest that makes its monitor talk does not fill the disk; what ends the VM is still said. */
+START_TEST(log_is_bounded)
+{
+	int from = listen_to_stderr();
+
+	log_set_limit(100);
+	for (int i = 0; i < 50; i++)
+		log_warn("0123456789");
+	ck_assert_uint_lt(strlen(said(from)), 200);
+	log_write(LOG_ERROR, "the end");
+	ck_assert_str_eq(said(from), "uvm: the end\n");
 }
 END_TEST
 
@@ -425,7 +503,7 @@ int main(void)
 		messages_without_control_characters,
 		text_without_control_characters,
 		messages_that_are_too_long,
-		log_lines,
+		log_lines, log_levels, log_json, log_is_bounded,
 		macros,
 		clock_goes_forward,
 		reads_whole_or_not_at_all,
