@@ -57,7 +57,7 @@ struct run_config {
 };
 
 extern const struct opt run_options[];
-void run_defaults(void *cfg); /* of a struct run_config */
+void run_defaults(void *to); /* of a struct run_config */
 
 /* Adds NAME=VALUE; a later one takes the place of an earlier one of its name. text stays. Returns 0 or
  * -EINVAL with the message set.
