@@ -353,6 +353,9 @@ static void end_members(struct pool *p)
 	}
 }
 
+/* What it allocates is for as long as the process lives. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 int pool_serve(const char *path, unsigned int size, struct launch *l, struct err *e)
 {
 	struct pool *p = calloc(1, sizeof(*p));
@@ -384,3 +387,4 @@ int pool_serve(const char *path, unsigned int size, struct launch *l, struct err
 	rundir_remove(&p->vm);
 	return r ? EXIT_FAIL : EXIT_OK;
 }
+#pragma GCC diagnostic pop

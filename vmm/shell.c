@@ -177,10 +177,13 @@ static int hold(struct clone *c, struct err *e)
 	return r ? r : hand_over(s, conn, e);
 }
 
+/* What it allocates is for as long as the process lives. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 int pool_shell(const char *path, const char *name, int pool, struct err *e)
 {
 	struct shell *s = calloc(1, sizeof(*s)); /* stays until the process ends */
-	struct clone *c = &s->clone;
+	struct clone *c;
 	char now[POOL_NAME];
 	int status;
 
@@ -188,6 +191,7 @@ int pool_shell(const char *path, const char *name, int pool, struct err *e)
 		err_set(e, ENOMEM, "out of memory");
 		return EXIT_FAIL;
 	}
+	c = &s->clone;
 	s->pool = pool;
 	c->started = now_ns();
 	c->hold = hold;
@@ -207,3 +211,4 @@ int pool_shell(const char *path, const char *name, int pool, struct err *e)
 	 */
 	return s->waited && !c->launch.ready ? EXIT_OK : status;
 }
+#pragma GCC diagnostic pop
