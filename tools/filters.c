@@ -52,11 +52,26 @@ static int print_all(unsigned int also)
 	return r;
 }
 
+/* A row a line: its name, who may, and under which conditions (argument:mask:value). */
+static void list_row(const struct confine_call *c)
+{
+	static const char *const who[] = {"vcpu", "disk", "net", "share", "main", "runtime"};
+
+	printf("%s\t", c->name);
+	for (unsigned int i = 0; i < ARRAY_SIZE(who); i++)
+		if (c->who & 1u << i)
+			printf("%s ", who[i]);
+	printf("\t");
+	for (unsigned int i = 0; i < CONFINE_CONDITIONS && c->when[i].used; i++)
+		printf("%u:%u:%u ", c->when[i].arg, c->when[i].mask, c->when[i].value);
+	printf("\t%s\n", c->why);
+}
+
 static int list(void)
 {
 	for (unsigned int i = 0; i < confine_call_count; i++)
 		if (confine_calls[i].who != CONFINE_SANITIZER)
-			printf("%s\t%s\n", confine_calls[i].name, confine_calls[i].why);
+			list_row(&confine_calls[i]);
 	return 0;
 }
 
