@@ -23,6 +23,11 @@
 #include "snapshot/snapshot.h"
 #include "vmm/rundir.h"
 
+/* Whether the keeper (vmm/keeper.h) could tell who asks: if /proc numbers processes as this one's PID namespace does.
+ * It does not where an OCI container's namespaces are there and its root is not.
+ */
+bool jail_possible(void);
+
 /* Another descriptor (O_PATH) of a directory, from which ".." does not lead. Returns it or -errno. */
 int jail_detach(int dir);
 

@@ -236,7 +236,7 @@ static bool wants_jail(const struct machine_config *cfg)
 {
 	const struct confine_needs *c = &cfg->confine;
 
-	return !c->none && !c->runtime;
+	return !c->none && !c->runtime && jail_possible();
 }
 
 /* What comes before the memory has its content; so the keeper is small. A fork has one already. */
