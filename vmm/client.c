@@ -50,8 +50,12 @@ static int dial_socket(const struct rundir *vm, const char *name)
 
 int client_control(const struct rundir *vm, struct err *e)
 {
-	int fd = dial_socket(vm, RUNDIR_CONTROL);
+	const uint64_t end = now_ns() + CLIENT_SOON_MS * UINT64_C(1000000);
+	int fd;
 
+	/* A VM's sockets are made a moment after its guest has begun to run, and may have said something. */
+	while ((fd = dial_socket(vm, RUNDIR_CONTROL)) == -ENOENT && now_ns() < end)
+		usleep(1000);
 	if (fd < 0)
 		return err_set(e, -fd, "cannot reach the monitor of VM '%s': %s", vm->id,
 			       strerror(-fd));
