@@ -31,7 +31,7 @@ static int connect_as(uid_t owner, const char *path)
 /* A socket of the VM's. A monitor that has been taken over can put anything into its run directory: a link
  * to a neighbour's socket, through which a client's request would reach that.
  */
-static int dial_socket(const struct rundir *vm, const char *name)
+static int dial_once(const struct rundir *vm, const char *name)
 {
 	char path[32];
 	struct stat st;
@@ -48,14 +48,21 @@ static int dial_socket(const struct rundir *vm, const char *name)
 	return r;
 }
 
-int client_control(const struct rundir *vm, struct err *e)
+/* A VM's sockets are made a moment after its guest has begun to run, and may have said something. */
+static int dial_socket(const struct rundir *vm, const char *name)
 {
 	const uint64_t end = now_ns() + CLIENT_SOON_MS * UINT64_C(1000000);
 	int fd;
 
-	/* A VM's sockets are made a moment after its guest has begun to run, and may have said something. */
-	while ((fd = dial_socket(vm, RUNDIR_CONTROL)) == -ENOENT && now_ns() < end)
+	while ((fd = dial_once(vm, name)) == -ENOENT && now_ns() < end)
 		usleep(1000);
+	return fd;
+}
+
+int client_control(const struct rundir *vm, struct err *e)
+{
+	int fd = dial_socket(vm, RUNDIR_CONTROL);
+
 	if (fd < 0)
 		return err_set(e, -fd, "cannot reach the monitor of VM '%s': %s", vm->id,
 			       strerror(-fd));

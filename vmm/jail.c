@@ -204,7 +204,7 @@ int jail_move(const struct rundir *vm, struct err *e)
 
 bool jail_refused(int r)
 {
-	return !has_rights() && (r == -EPERM || r == -ENOSPC || r == -EUSERS || r == -EINVAL || r == -EACCES);
+	return (r == -EPERM || r == -ENOSPC || r == -EUSERS || r == -EINVAL || r == -EACCES) && !has_rights();
 }
 
 int jail_enter(const struct rundir *vm, const struct snapshot *from, bool *in, struct err *e)

@@ -401,11 +401,11 @@ static int start_threads(struct machine *m, struct err *e)
 /* Where the host refuses it to its user, the VM does without. */
 static int go_to_jail(struct machine *m, struct err *e)
 {
-	int root, r = 0;
+	int r = 0;
 
-	for (unsigned int i = 0; i < m->config.shares && r >= 0; i++)
-		r = share_detach(&m->share[i], &root, e);
-	if (r >= 0)
+	for (unsigned int i = 0; i < m->config.shares && !r; i++)
+		r = share_detach(&m->share[i], e);
+	if (!r)
 		return jail_enter(m->rundir, m->snapshot, &m->jailed, e);
 	m->jailed = false;
 	return jail_refused(r) ? 0 : r;

@@ -138,18 +138,13 @@ bool pool_fits(const struct machine_config *c)
 	       c->cgroup.pids == none.pids && c->cgroup.io == none.io;
 }
 
-static void name_of(const struct stat *st, char name[POOL_NAME])
-{
-	snprintf(name, POOL_NAME, "%" PRIx64 "-%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
-}
-
 int pool_name(const char *path, char name[POOL_NAME], struct err *e)
 {
 	struct stat st;
 
 	if (stat(path, &st))
 		return err_sys(e, "snapshot %s", path);
-	name_of(&st, name);
+	snprintf(name, POOL_NAME, "%" PRIx64 "-%" PRIx64, (uint64_t)st.st_dev, (uint64_t)st.st_ino);
 	return 0;
 }
 
@@ -159,14 +154,14 @@ int pool_name(const char *path, char name[POOL_NAME], struct err *e)
 static int socket_name(const char *path, char name[SOCKET_NAME])
 {
 	size_t len = strlen(RUNDIR_POOL);
-	struct stat st;
+	struct err ignored;
+	int r;
 
-	if (stat(path, &st))
-		return -errno;
 	memcpy(name, RUNDIR_POOL, len);
-	name_of(&st, name + len);
-	strcat(name, "/" POOL_SOCKET);
-	return 0;
+	r = pool_name(path, name + len, &ignored);
+	if (!r)
+		strcat(name, "/" POOL_SOCKET);
+	return r;
 }
 
 static void close_all(const int *fd, unsigned int n)

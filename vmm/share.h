@@ -41,10 +41,10 @@ int share_open(struct share *s, const struct share_config *cfg, unsigned int n, 
 /* In a forked process, whose VM is vm: goes on with what its parent had. */
 int share_adopt(struct share *s, const struct share *parent, const struct rundir *vm, struct err *e);
 
-/* Before a guest runs, for the jail: from what it goes from, ".." leads nowhere any more. root gets the shared
- * directory. Returns 0; 1 if there is nothing behind it; or -errno, with a message.
+/* Before a guest runs, for the jail: from what it goes from, ".." leads nowhere any more. Returns 0, or
+ * -errno with a message.
  */
-int share_detach(const struct share *s, int *root, struct err *e);
+int share_detach(const struct share *s, struct err *e);
 
 /* Gives the placeholder of that tag among n shares, which stand still, its directory. */
 int share_fill(struct share *s, unsigned int n, const struct share_config *cfg, struct err *e);
