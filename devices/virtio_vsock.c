@@ -7,6 +7,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "devices/vsock_conn.h"
+
 #define VIRTIO_ID_VSOCK 19
 
 enum { RX, TX, EVENT, QUEUES };
@@ -24,23 +26,6 @@ _Static_assert(sizeof(struct packet) == 44, "virtio 1.2, 5.10.6");
 
 #define TYPE_STREAM 1
 
-enum op {
-	OP_REQUEST = 1,
-	OP_RESPONSE,
-	OP_RST,
-	OP_SHUTDOWN,
-	OP_RW,
-	OP_CREDIT_UPDATE,
-	OP_CREDIT_REQUEST
-};
-
-/* Packets owed to the guest, in the order of their urgency. */
-#define OWE_REQUEST  (1u << OP_REQUEST)
-#define OWE_RESPONSE (1u << OP_RESPONSE)
-#define OWE_RST	     (1u << OP_RST)
-#define OWE_SHUTDOWN (1u << OP_SHUTDOWN)
-#define OWE_CREDIT   (1u << OP_CREDIT_UPDATE)
-
 #define FIRST_HOST_PORT (1u << 30) /* away from the ports that services listen on */
 
 /* Packets handled in a row before others get their turn. */
@@ -57,184 +42,10 @@ static struct virtio_vsock *vsock_of(struct virtio_dev *d)
 	return CONTAINER_OF(d, struct virtio_vsock, dev);
 }
 
-/* --- connections --- */
-
-static struct vsock_conn **bucket_of(struct virtio_vsock *v, uint32_t host_port,
-				     uint32_t guest_port)
-{
-	return &v->bucket[(host_port * 31 + guest_port) % VSOCK_BUCKETS];
-}
-
-static struct vsock_conn *find(struct virtio_vsock *v, uint32_t host_port, uint32_t guest_port)
-{
-	struct vsock_conn *c = *bucket_of(v, host_port, guest_port);
-
-	while (c && (c->host_port != host_port || c->guest_port != guest_port))
-		c = c->next_hashed;
-	return c;
-}
-
-static void enter_table(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	struct vsock_conn **b = bucket_of(v, c->host_port, c->guest_port);
-
-	c->next_hashed = *b;
-	*b = c;
-	c->hashed = true;
-	c->alloc = v->conns < VSOCK_WIDE ? VSOCK_BUFFER : VSOCK_BUFFER_SMALL;
-	v->conns++;
-}
-
-/* Has c's turn come around to look for something to send. */
-static void activate(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	if (c->active)
-		return;
-	c->active = true;
-	c->next_active = NULL;
-	if (v->active_last)
-		v->active_last->next_active = c;
-	else
-		v->active_first = c;
-	v->active_last = c;
-}
-
-static void deactivate(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	struct vsock_conn *before = NULL, *at = v->active_first;
-
-	if (!c->active)
-		return;
-	while (at != c) {
-		before = at;
-		at = at->next_active;
-	}
-	if (before)
-		before->next_active = c->next_active;
-	else
-		v->active_first = c->next_active;
-	if (v->active_last == c)
-		v->active_last = before;
-	c->active = false;
-}
-
-static void owe(struct virtio_vsock *v, struct vsock_conn *c, uint32_t what)
-{
-	c->owed |= what;
-	activate(v, c);
-}
-
-/* Forgets c and frees the back end's stream. */
-static void drop(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	struct vsock_conn **p = bucket_of(v, c->host_port, c->guest_port);
-
-	while (*p != c)
-		p = &(*p)->next_hashed;
-	*p = c->next_hashed;
-	v->conns--;
-	deactivate(v, c);
-	free(c->buffer);
-	v->host->free(v->host, c);
-}
-
-static void drop_all(struct virtio_dev *d)
-{
-	struct virtio_vsock *v = vsock_of(d);
-
-	for (unsigned int i = 0; i < VSOCK_BUCKETS; i++)
-		while (v->bucket[i])
-			drop(v, v->bucket[i]);
-	v->strays = 0;
-}
-
 /* --- from the guest to the stream --- */
 
-static uint32_t buffer_room(const struct vsock_conn *c)
-{
-	return c->alloc - c->buffered;
-}
-
-/* The free part of the ring (which = 0), or its content (1), as up to two iovecs. */
-static unsigned int buffer_iov(const struct vsock_conn *c, int content, struct iovec out[2])
-{
-	uint32_t start = (c->buffer_head + (content ? 0 : c->buffered)) % c->alloc;
-	uint32_t len = content ? c->buffered : buffer_room(c);
-	uint32_t first = MIN(len, c->alloc - start);
-
-	out[0] = (struct iovec){c->buffer + start, first};
-	out[1] = (struct iovec){c->buffer, len - first};
-	return len > first ? 2 : 1;
-}
-
-/* Counts bytes as gone from the guest's credit; tells it before that runs out. */
-static void forwarded(struct virtio_vsock *v, struct vsock_conn *c, uint32_t n)
-{
-	c->forwarded += n;
-	if (c->forwarded - c->told >= c->alloc / 2)
-		owe(v, c, OWE_CREDIT);
-}
-
-/* The stream takes nothing any more (its reader closed). The guest is told; what it sent and
- * still sends is dropped, while the other direction goes on to its own end.
- */
-static void host_closed(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	c->host_closed = true;
-	forwarded(v, c, c->buffered);
-	c->buffered = 0;
-	owe(v, c, OWE_SHUTDOWN);
-}
-
-/* Writes to the stream. Returns bytes taken, 0 when it takes none now. */
-static size_t write_stream(struct virtio_vsock *v, struct vsock_conn *c, const struct iovec *iov,
-			   unsigned int n)
-{
-	ssize_t done;
-
-	if (!c->writable || c->host_closed)
-		return 0;
-	done = v->host->write(v->host, c, iov, n);
-	if (done == -EAGAIN)
-		c->writable = false;
-	else if (done < 0)
-		host_closed(v, c);
-	return done > 0 ? (size_t)done : 0;
-}
-
-/* What follows once all that the guest sent has been passed on. */
-static void guest_drained(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	if (c->buffered || !(c->guest_shut & VSOCK_NO_SEND))
-		return;
-	if (!c->write_shut && !c->host_gone) {
-		c->write_shut = true;
-		v->host->shutdown_write(v->host, c);
-	}
-	/* Both sides have said all they will: a reset is how the guest learns that its close is
-	 * complete (5.10.6.6).
-	 */
-	if (c->guest_shut & VSOCK_NO_RECEIVE || c->host_shut & VSOCK_NO_SEND)
-		owe(v, c, OWE_RST);
-}
-
-static void flush_buffer(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	while (c->buffered && c->writable && !c->host_closed) {
-		struct iovec iov[2];
-		size_t done = write_stream(v, c, iov, buffer_iov(c, 1, iov));
-
-		if (!done)
-			break;
-		c->buffer_head = (c->buffer_head + (uint32_t)done) % c->alloc;
-		c->buffered -= (uint32_t)done;
-		forwarded(v, c, (uint32_t)done);
-	}
-	guest_drained(v, c);
-}
-
-/* A packet may be one that a reset answers, and there would be no place to remember that: it waits in
- * the queue until the guest gives receive buffers for those that are owed (5.10.6.3).
+/* A packet may be one that a reset answers, and there would be no place to remember that: it waits
+ * in the queue until the guest gives receive buffers for those that are owed (5.10.6.3).
  */
 static bool strays_full(const struct virtio_vsock *v)
 {
@@ -248,9 +59,6 @@ static void stray(struct virtio_vsock *v, const struct packet *p)
 	v->stray[v->strays++] = (struct vsock_stray){p->dst_port, p->src_port};
 }
 
-/* The connection has the buffer, which the analyser loses sight of. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 /* Bytes from the guest: len of them behind the header in the chain that was popped. */
 static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len)
 {
@@ -258,53 +66,39 @@ static void take_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t len
 	size_t done = 0;
 
 	if (c->guest_shut & VSOCK_NO_SEND || len > c->alloc - (c->received - c->forwarded)) {
-		owe(v, c, OWE_RST); /* sent after its end, or more than its credit */
+		vsock_owe(v, c, OWE_RST); /* sent after its end, or more than its credit */
 		return;
 	}
 	c->received += len;
 	v->received_bytes += len;
 	if (c->host_closed) {
-		forwarded(v, c, len);
+		vsock_forwarded(v, c, len);
 		return;
 	}
 	if (!c->buffered) {
 		unsigned int n =
 			iov_slice(ch->iov, ch->readable, sizeof(struct packet), len, v->part);
 
-		done = write_stream(v, c, v->part, n);
-		forwarded(v, c, (uint32_t)done);
+		done = vsock_write(v, c, v->part, n);
+		vsock_forwarded(v, c, (uint32_t)done);
 	}
 	if (done == len)
 		return;
 	if (c->host_closed) {
-		forwarded(v, c, len - (uint32_t)done);
+		vsock_forwarded(v, c, len - (uint32_t)done);
 		return;
 	}
-	if (!c->buffer)
-		c->buffer = malloc(c->alloc);
-	if (!c->buffer) {
-		owe(v, c, OWE_RST);
+	if (vsock_keep(c, ch, sizeof(struct packet) + done, len - (uint32_t)done)) {
+		vsock_owe(v, c, OWE_RST);
 		return;
 	}
-	for (uint32_t left = len - (uint32_t)done; left;) {
-		struct iovec iov[2];
-		size_t part;
-
-		buffer_iov(c, 0, iov);
-		part = iov_read(ch->iov, ch->readable, sizeof(struct packet) + (len - left),
-				iov[0].iov_base, MIN(left, iov[0].iov_len));
-		c->buffered += (uint32_t)part;
-		left -= (uint32_t)part;
-	}
-	flush_buffer(v, c); /* it may take more, as long as it has not said -EAGAIN */
+	vsock_flush(v, c); /* it may take more, as long as it has not said -EAGAIN */
 }
-#pragma GCC diagnostic pop
-
 static void guest_request(struct virtio_vsock *v, const struct packet *p)
 {
 	struct vsock_conn *c;
 
-	if (find(v, p->dst_port, p->src_port) || v->conns == VSOCK_MAX_CONNS ||
+	if (vsock_find(v, p->dst_port, p->src_port) || v->conns == VSOCK_MAX_CONNS ||
 	    v->host->connect(v->host, p->dst_port, &c)) {
 		stray(v, p);
 		return;
@@ -315,26 +109,26 @@ static void guest_request(struct virtio_vsock *v, const struct packet *p)
 	c->peer_forwarded = p->fwd_cnt;
 	c->open = true;
 	c->writable = c->readable = true; /* try and see */
-	enter_table(v, c);
-	owe(v, c, OWE_RESPONSE);
+	vsock_enter(v, c);
+	vsock_owe(v, c, OWE_RESPONSE);
 }
 
 static void guest_accepts(struct virtio_vsock *v, struct vsock_conn *c)
 {
 	if (c->open) {
-		owe(v, c, OWE_RST);
+		vsock_owe(v, c, OWE_RST);
 		return;
 	}
 	c->open = true;
 	c->writable = c->readable = true;
-	activate(v, c);
+	vsock_activate(v, c);
 	v->host->accepted(v->host, c);
 }
 
 static void guest_shuts(struct virtio_vsock *v, struct vsock_conn *c, uint32_t flags)
 {
 	c->guest_shut |= flags & (VSOCK_NO_RECEIVE | VSOCK_NO_SEND);
-	guest_drained(v, c);
+	vsock_drained(v, c);
 }
 
 /* A packet of an existing connection. */
@@ -343,19 +137,19 @@ static void guest_packet(struct virtio_vsock *v, struct vsock_conn *c, const str
 	c->peer_alloc = p->buf_alloc;
 	c->peer_forwarded = p->fwd_cnt;
 	if (!c->open && p->op != OP_RESPONSE && p->op != OP_RST) {
-		owe(v, c, OWE_RST);
+		vsock_owe(v, c, OWE_RST);
 		return;
 	}
 	switch (p->op) {
 	case OP_RESPONSE: guest_accepts(v, c); break;
-	case OP_RST: drop(v, c); return;
+	case OP_RST: vsock_drop(v, c); return;
 	case OP_SHUTDOWN: guest_shuts(v, c, p->flags); break;
 	case OP_RW: take_data(v, c, p->len); break;
 	case OP_CREDIT_UPDATE: break;
-	case OP_CREDIT_REQUEST: owe(v, c, OWE_CREDIT); break;
-	default: owe(v, c, OWE_RST); break;
+	case OP_CREDIT_REQUEST: vsock_owe(v, c, OWE_CREDIT); break;
+	default: vsock_owe(v, c, OWE_RST); break;
 	}
-	activate(v, c); /* new credit may let it send */
+	vsock_activate(v, c); /* new credit may let it send */
 }
 
 /* The chain that was popped from the transmit queue. Returns false if it is no packet. */
@@ -372,7 +166,7 @@ static bool take_packet(struct virtio_vsock *v)
 		return false;
 	if (p.src_cid != v->config.guest_cid || p.dst_cid != VSOCK_HOST_CID)
 		return true; /* nobody there; not even a reset could be addressed to it */
-	c = p.type == TYPE_STREAM ? find(v, p.dst_port, p.src_port) : NULL;
+	c = p.type == TYPE_STREAM ? vsock_find(v, p.dst_port, p.src_port) : NULL;
 	if (c)
 		guest_packet(v, c, &p);
 	else if (p.op == OP_REQUEST && p.type == TYPE_STREAM)
@@ -458,7 +252,7 @@ static void send_owed(struct virtio_vsock *v, struct vsock_conn *c)
 	if (c->owed & OWE_RST) {
 		p.op = OP_RST;
 		put_packet(v, c, &p);
-		drop(v, c);
+		vsock_drop(v, c);
 		return;
 	}
 	if (c->owed & OWE_REQUEST)
@@ -480,12 +274,12 @@ static void send_owed(struct virtio_vsock *v, struct vsock_conn *c)
 		c->host_gone = true;
 		v->host->hangup(v->host, c);
 	}
-	guest_drained(v, c);
+	vsock_drained(v, c);
 }
 
 /* Pops further receive buffers for what the stream has beyond the first packet, up to credit. Their
- * room is added to the count parts of v->part. Returns how many were popped, into v->more. What does
- * not fit in here, well-formed or not, is left to be popped as the first of others.
+ * room is added to the count parts of v->part. Returns how many were popped, into v->more. What
+ * does not fit in here, well-formed or not, is left to be popped as the first of others.
  */
 static unsigned int pop_more(struct virtio_vsock *v, size_t credit, unsigned int *parts)
 {
@@ -497,7 +291,8 @@ static unsigned int pop_more(struct virtio_vsock *v, size_t credit, unsigned int
 		const struct iovec *iov = ch->iov + ch->readable;
 		struct vsock_more *m = &v->more[n];
 
-		if (ch->write_len <= sizeof(struct packet) || iov->iov_len < sizeof(struct packet) ||
+		if (ch->write_len <= sizeof(struct packet) ||
+		    iov->iov_len < sizeof(struct packet) ||
 		    *parts + ch->writable > ARRAY_SIZE(v->part)) {
 			virtqueue_unpop(q, 1);
 			break;
@@ -541,8 +336,8 @@ static bool send_data(struct virtio_vsock *v, struct vsock_conn *c)
 	uint32_t credit = peer_credit(c);
 	uint32_t first = (uint32_t)MIN(ch->write_len - sizeof(struct packet), credit);
 	struct packet p = {.op = OP_RW};
-	unsigned int more = 0, n = iov_slice(ch->iov + ch->readable, ch->writable, sizeof(p), first,
-					     v->part);
+	unsigned int more = 0,
+		     n = iov_slice(ch->iov + ch->readable, ch->writable, sizeof(p), first, v->part);
 	ssize_t done = -EAGAIN;
 
 	if (n) {
@@ -557,9 +352,9 @@ static bool send_data(struct virtio_vsock *v, struct vsock_conn *c)
 	}
 	if (done <= 0) {
 		c->host_eof = true;
-		owe(v, c, OWE_SHUTDOWN);
+		vsock_owe(v, c, OWE_SHUTDOWN);
 		if (done < 0)
-			host_closed(v, c);
+			vsock_host_closed(v, c);
 		return false;
 	}
 	c->sent += (uint32_t)done;
@@ -593,14 +388,14 @@ static bool fill_one(struct virtio_vsock *v)
 		return true;
 	}
 	while ((c = v->active_first)) {
-		deactivate(v, c);
+		vsock_deactivate(v, c);
 		if (c->owed) {
-			activate(v, c); /* at the end of the list: others' turn comes first */
+			vsock_activate(v, c); /* at the end of the list: others' turn comes first */
 			send_owed(v, c);
 			return true;
 		}
 		if (wants_data(c)) {
-			activate(v, c);
+			vsock_activate(v, c);
 			if (send_data(v, c))
 				return true;
 		}
@@ -681,10 +476,10 @@ int vsock_connect(struct virtio_vsock *v, struct vsock_conn *c, uint32_t guest_p
 		return -EMFILE;
 	do
 		c->host_port = FIRST_HOST_PORT | (v->next_port++ & (FIRST_HOST_PORT - 1));
-	while (find(v, c->host_port, guest_port));
+	while (vsock_find(v, c->host_port, guest_port));
 	c->guest_port = guest_port;
-	enter_table(v, c);
-	owe(v, c, OWE_REQUEST);
+	vsock_enter(v, c);
+	vsock_owe(v, c, OWE_REQUEST);
 	serve(&v->dev);
 	return 0;
 }
@@ -694,10 +489,15 @@ void vsock_stream_ready(struct virtio_vsock *v, struct vsock_conn *c, bool reada
 	c->readable |= readable;
 	if (writable) {
 		c->writable = true;
-		flush_buffer(v, c);
+		vsock_flush(v, c);
 	}
-	activate(v, c);
+	vsock_activate(v, c);
 	serve(&v->dev);
+}
+
+static void reset(struct virtio_dev *d)
+{
+	vsock_drop_all(vsock_of(d));
 }
 
 static void close_timer(struct virtio_dev *d)
@@ -712,7 +512,7 @@ static const struct virtio_ops vsock_ops = {
 	.id = VIRTIO_ID_VSOCK,
 	.queues = QUEUES,
 	.serve = serve,
-	.reset = drop_all,
+	.reset = reset,
 	.close = close_timer,
 };
 
@@ -739,121 +539,4 @@ int virtio_vsock_init(struct virtio_vsock *v, const struct mem *m, uint32_t gues
 		return 0;
 	virtio_close(&v->dev);
 	return err_set(e, -r, "cannot make a timer: %s", strerror(-r));
-}
-
-/* --- saving and loading --- */
-
-/* A device as it is saved: the connection that is kept, and the ports of those that are not. */
-struct saved {
-	uint32_t next_port;
-	bool kept;
-	struct vsock_conn conn;
-	uint32_t resets;
-	uint32_t host_port[VSOCK_RESETS], guest_port[VSOCK_RESETS];
-};
-
-#define CONN(m) STATE_SCALAR(struct saved, conn.m, 1)
-const struct state_table virtio_vsock_table = {
-	.name = "vsock",
-	.version = 1,
-	.fields = (const struct state_field[]){
-		STATE_SCALAR(struct saved, next_port, 1), STATE_SCALAR(struct saved, kept, 1),
-		CONN(host_port), CONN(guest_port), CONN(peer_alloc), CONN(peer_forwarded),
-		CONN(sent), CONN(received), CONN(forwarded), CONN(told), CONN(owed),
-		STATE_VARIABLE(struct saved, host_port, resets, 1),
-		STATE_VARIABLE(struct saved, guest_port, resets, 1), {0}}};
-#undef CONN
-
-static bool at_rest(const struct vsock_conn *c)
-{
-	return c->open && !c->guest_shut && !c->host_eof && !c->host_closed && !c->buffered &&
-	       !(c->owed & ~OWE_CREDIT) && c->received == c->forwarded;
-}
-
-static struct vsock_conn *kept(struct virtio_vsock *v, uint32_t port)
-{
-	for (unsigned int i = 0; i < VSOCK_BUCKETS; i++)
-		for (struct vsock_conn *c = v->bucket[i]; c; c = c->next_hashed)
-			if (c->host_port == port && at_rest(c))
-				return c;
-	return NULL;
-}
-
-bool virtio_vsock_kept(struct virtio_vsock *v, uint32_t keep_port)
-{
-	return kept(v, keep_port);
-}
-
-static void pack(struct virtio_vsock *v, uint32_t keep_port, struct saved *s)
-{
-	struct vsock_conn *keep = kept(v, keep_port);
-
-	s->next_port = v->next_port;
-	s->kept = keep;
-	if (keep)
-		s->conn = *keep;
-	for (unsigned int i = 0; i < v->strays; i++, s->resets++) {
-		s->host_port[s->resets] = v->stray[i].host_port;
-		s->guest_port[s->resets] = v->stray[i].guest_port;
-	}
-	for (unsigned int i = 0; i < VSOCK_BUCKETS; i++)
-		for (struct vsock_conn *c = v->bucket[i]; c; c = c->next_hashed) {
-			if (c == keep || s->resets == VSOCK_RESETS)
-				continue;
-			s->host_port[s->resets] = c->host_port;
-			s->guest_port[s->resets++] = c->guest_port;
-		}
-}
-
-static int restore_kept(struct virtio_vsock *v, uint32_t keep_port, const struct saved *s,
-			struct err *e)
-{
-	struct vsock_conn *c;
-	int r;
-
-	if (s->conn.host_port != keep_port || s->conn.received != s->conn.forwarded)
-		return err_set(e, EINVAL, "the snapshot keeps a vsock connection that it may not keep");
-	r = v->host->connect(v->host, keep_port, &c);
-	if (r)
-		return err_set(e, -r, "cannot make the agent's connection anew: %s", strerror(-r));
-	c->host_port = s->conn.host_port;
-	c->guest_port = s->conn.guest_port;
-	c->peer_alloc = s->conn.peer_alloc;
-	c->peer_forwarded = s->conn.peer_forwarded;
-	c->sent = s->conn.sent;
-	c->received = s->conn.received;
-	c->forwarded = s->conn.forwarded;
-	c->told = s->conn.told;
-	c->owed = s->conn.owed & OWE_CREDIT;
-	c->open = c->writable = c->readable = true;
-	enter_table(v, c);
-	activate(v, c);
-	return 0;
-}
-
-static int unpack(struct virtio_vsock *v, uint32_t keep_port, const struct saved *s, struct err *e)
-{
-	v->next_port = s->next_port;
-	for (uint32_t i = 0; i < s->resets; i++)
-		v->stray[v->strays++] = (struct vsock_stray){s->host_port[i], s->guest_port[i]};
-	return s->kept ? restore_kept(v, keep_port, s, e) : 0;
-}
-
-int virtio_vsock_state(struct virtio_vsock *v, uint32_t instance, uint32_t keep_port,
-		       struct state_visitor *visitor, struct err *e)
-{
-	struct saved s = {0};
-	int r;
-
-	if (!state_loading(visitor)) {
-		virtio_enter(&v->dev); /* a reset that is owed drops connections */
-		virtio_leave(&v->dev);
-		pack(v, keep_port, &s);
-	}
-	r = virtio_state(&v->dev, instance, visitor, e);
-	if (!r)
-		r = state_visit(visitor, &virtio_vsock_table, instance, &s, e);
-	if (!r && state_loading(visitor))
-		r = unpack(v, keep_port, &s, e);
-	return r;
 }
