@@ -126,6 +126,11 @@ static bool file_begin(struct blk_backend *b, struct blk_io *io)
 				   .offset = io->offset,
 				   .who = io};
 
+	/* Linux gives a write to its page cache to a thread of its own. That costs more than the write, if
+	 * there is nothing to do beside it.
+	 */
+	if (!f->bounce && io->op == BLK_WRITE && io->alone)
+		return false;
 	if ((f->bounce && !is_aligned(io->iov, io->n, io->offset)) || !uring_queue(&f->ring, &t))
 		return false;
 	f->begun[f->begun_count++] = io;

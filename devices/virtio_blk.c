@@ -282,7 +282,10 @@ static int64_t serve_chain(struct virtio_blk *b, unsigned int queue)
 		rq = b->idle[--b->idle_count];
 	iov_read(c->iov, c->readable, 0, &h, sizeof(h));
 	iov_slice(c->iov + c->readable, c->writable, c->write_len - 1, 1, &last);
-	rq->io = (struct blk_io){.iov = rq->part, .done = ended};
+	rq->io = (struct blk_io){.iov = rq->part,
+				 .alone = b->idle_count == BLK_IN_FLIGHT - 1 &&
+					  !virtqueue_has_more(&b->dev.queue[queue]),
+				 .done = ended};
 	rq->blk = b;
 	rq->queue = queue;
 	rq->head = c->head;

@@ -38,6 +38,7 @@ struct blk_io {
 	struct iovec *iov;
 	unsigned int n;
 	uint64_t offset, len;			     /* bytes; len: of all iovecs together */
+	bool alone;				     /* nothing else is on its way, or waits */
 	void (*done)(struct blk_io *io, int result); /* 0 or -errno; it may use io for another */
 };
 

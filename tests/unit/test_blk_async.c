@@ -263,9 +263,26 @@ START_TEST(unwilling)
 }
 END_TEST
 
+/* A write that has nothing beside it is the caller's to do: the kernel would start a thread for it. */
+START_TEST(alone)
+{
+	struct iovec iov = {bytes, 512};
+	struct blk_io io = {.op = BLK_WRITE, .iov = &iov, .n = 1, .len = 512, .alone = true, .done = done};
+
+	ck_assert(!file.backend.async->begin(&file.backend, &io));
+	ck_assert_uint_eq(ended, 0);
+	io.op = BLK_FLUSH;
+	io.len = 0;
+	ck_assert(file.backend.async->begin(&file.backend, &io));
+	file.backend.async->go(&file.backend);
+	file.backend.async->reap(&file.backend, true);
+	ck_assert_uint_eq(ended, 1);
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = {in_parts, passing_errors, lasting_errors, unwilling};
+	const TTest *const tests[] = {in_parts, passing_errors, lasting_errors, unwilling, alone};
 
 	return run_tests("blk_async", tests, ARRAY_SIZE(tests), setup, teardown);
 }

@@ -915,7 +915,7 @@ END_TEST
 
 /* A back end that keeps what it takes until the test lets it end. */
 static struct slow_disk {
-	unsigned int opened, goes, count, begun; /* count: on their way */
+	unsigned int opened, goes, count, begun, alone; /* count: on their way */
 	unsigned int may_end;
 	int event;
 	bool refuse_open, refuse;
@@ -937,6 +937,7 @@ static bool slow_begin(struct blk_backend *b, struct blk_io *io)
 	ck_that(slow.count < BLK_IN_FLIGHT);
 	slow.io[slow.count++] = io;
 	slow.begun++;
+	slow.alone += io->alone;
 	return true;
 }
 
@@ -1052,6 +1053,27 @@ START_TEST(beside_each_other)
 	ck_assert_uint_eq(statuses_of(MANY, S_OK), MANY);
 	ck_assert(!memcmp(guest_data(), disk.bytes, MANY * BLK_SECTOR));
 	ck_assert_uint_eq(blk.stats.reads, MANY);
+	ck_assert_uint_eq(slow.alone, 0);
+}
+END_TEST
+
+/* Back ends hear of who comes alone, once there may be several: not the first of two, nor the second. */
+START_TEST(told_who_is_alone)
+{
+	add_many(T_IN, 2);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.count, 2);
+	ck_assert_uint_eq(slow.alone, 0);
+	let_one_end();
+	add_many(T_OUT, 1); /* beside the other */
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.alone, 0);
+	while (slow.count)
+		let_one_end();
+	add_many(T_OUT, 1);
+	driver_kick(&d, 0);
+	ck_assert_uint_eq(slow.alone, 1);
+	let_one_end();
 }
 END_TEST
 
@@ -1598,7 +1620,7 @@ int main(void)
 		read_only_stays_as_declared,
 	};
 	const TTest *const beside[] = {
-		alone_at_once,	      beside_each_other, in_any_order, reset_waits,
+		alone_at_once,	      beside_each_other, told_who_is_alone, in_any_order, reset_waits,
 		queue_gone_meanwhile, nothing_beside,	 some_beside,  backend_changes_meanwhile,
 	};
 	const TTest *const files[] = {
