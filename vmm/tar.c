@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/tar_number.h"
 #include "vmm/util.h"
 
 #define BUFFER (256u << 10)
@@ -114,94 +115,6 @@ ssize_t tar_data(struct tar *t, const void **data, size_t most, struct err *e)
 	return n;
 }
 
-/* --- numbers --- */
-
-/* Octal digits, or with the first bit set a signed number in base 256. False if it is neither, or
- * does not fit.
- */
-static bool number(const char *field, size_t len, int64_t *value)
-{
-	const uint8_t *p = (const uint8_t *)field;
-	uint64_t v = 0;
-	size_t i = 0;
-
-	*value = 0;
-	if (p[0] & 0x80) {
-		/* The bit that marks it is not part of it; the next one is its sign. */
-		bool negative = p[0] & 0x40;
-		int64_t n = negative ? -1 : 0;
-
-		for (; i < len; i++) {
-			uint8_t byte = i ? p[i] : (uint8_t)(negative ? p[0] | 0x80 : p[0] & 0x7f);
-
-			if (n > INT64_MAX >> 8 || n < INT64_MIN >> 8)
-				return false;
-			n = n * 256 + byte;
-		}
-		*value = n;
-		return true;
-	}
-	while (i < len && p[i] == ' ')
-		i++;
-	for (; i < len && p[i] >= '0' && p[i] <= '7'; i++) {
-		if (v >> 60)
-			return false;
-		v = v << 3 | (uint64_t)(p[i] - '0');
-	}
-	for (; i < len; i++)
-		if (p[i] && p[i] != ' ')
-			return false;
-	*value = (int64_t)v;
-	return true;
-}
-
-/* As number, without a sign. */
-static bool size_number(const char *field, size_t len, uint64_t *value)
-{
-	int64_t n;
-
-	if (!number(field, len, &n) || n < 0)
-		return false;
-	*value = (uint64_t)n;
-	return true;
-}
-
-/* The decimal number at the start of a text that ends in a NUL. Returns what is behind it, or NULL.
- */
-static const char *decimal(const char *s, uint64_t *value)
-{
-	uint64_t v = 0;
-	const char *p = s;
-
-	for (; *p >= '0' && *p <= '9'; p++)
-		if (__builtin_mul_overflow(v, 10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v) || v > INT64_MAX)
-			return NULL;
-	*value = v;
-	return p == s ? NULL : p;
-}
-
-/* Seconds with a fraction, of which nine digits count. */
-static bool pax_time(const char *s, struct timespec *to)
-{
-	bool negative = *s == '-';
-	uint64_t seconds;
-	long ns = 0, unit = 100000000;
-
-	s = decimal(s + negative, &seconds);
-	if (!s)
-		return false;
-	if (*s == '.')
-		for (s++; *s >= '0' && *s <= '9'; s++, unit /= 10)
-			ns += unit * (*s - '0');
-	if (*s)
-		return false;
-	*to = (struct timespec){(time_t)seconds, ns};
-	if (negative) /* tv_nsec counts forward all the same */
-		*to = (struct timespec){-(time_t)seconds - (ns > 0), ns ? 1000000000 - ns : 0};
-	return true;
-}
-
 static bool checksum_fits(const struct header *h)
 {
 	const uint8_t *p = (const uint8_t *)h;
@@ -214,7 +127,7 @@ static bool checksum_fits(const struct header *h)
 		sum += itself ? ' ' : p[i];
 		sum_signed += itself ? ' ' : (int8_t)p[i]; /* as some old ones did */
 	}
-	return number(h->sum, sizeof(h->sum), &said) && (said == sum || said == sum_signed);
+	return tar_number(h->sum, sizeof(h->sum), &said) && (said == sum || said == sum_signed);
 }
 
 /* --- extended headers --- */
@@ -271,7 +184,7 @@ static int record(struct tar *t, const char *key, const char *value, size_t len,
 		return 0; /* as if there was no such record */
 	if (strlen(value) != len)
 		return bad(t, "a pax record has a NUL in it", e);
-	end = decimal(value, &n);
+	end = tar_decimal(value, &n);
 	id = end && !*end && n < UINT32_MAX ? n : UINT64_MAX;
 	if (!strcmp(key, "path"))
 		x->path = value;
@@ -280,7 +193,7 @@ static int record(struct tar *t, const char *key, const char *value, size_t len,
 	else if (!strcmp(key, "GNU.sparse.name"))
 		x->sparse_name = value;
 	else if (!strcmp(key, "mtime"))
-		x->has_mtime = fits = pax_time(value, &x->mtime);
+		x->has_mtime = fits = tar_time(value, &x->mtime);
 	else if (!strcmp(key, "uid"))
 		x->has_uid = true, x->uid = (int64_t)id, fits = id != UINT64_MAX;
 	else if (!strcmp(key, "gid"))
@@ -305,7 +218,7 @@ static int records(struct tar *t, char *p, size_t left, struct err *e)
 {
 	while (left) {
 		uint64_t len = 0;
-		const char *key = decimal(p, &len);
+		const char *key = tar_decimal(p, &len);
 		char *value;
 		size_t head;
 		int r;
@@ -391,7 +304,7 @@ static int gnu_map(struct tar *t, const char (*map)[24], unsigned int n, struct 
 
 		if (!map[i][0])
 			break;
-		if (!size_number(map[i], 12, &at) || !size_number(map[i] + 12, 12, &len))
+		if (!tar_size(map[i], 12, &at) || !tar_size(map[i] + 12, 12, &len))
 			return bad_member(t, "has an impossible map of extents", e);
 		r = add_extent(t, at, len, e);
 		if (r)
@@ -407,7 +320,7 @@ static int gnu_sparse(struct tar *t, const struct header *h, struct err *e)
 	int r;
 
 	t->m.sparse = true;
-	if (!size_number(h->gnu.size, sizeof(h->gnu.size), &t->m.size))
+	if (!tar_size(h->gnu.size, sizeof(h->gnu.size), &t->m.size))
 		return bad_member(t, "has an impossible size", e);
 	r = gnu_map(t, h->gnu.map, 4, e);
 	while (!r && more) {
@@ -434,7 +347,7 @@ static int map_number(struct tar *t, uint64_t *used, uint64_t *value, struct err
 			return r;
 		(*used)++;
 		if (line[i] == '\n') {
-			const char *end = decimal(line, value);
+			const char *end = tar_decimal(line, value);
 
 			if (end && *end == '\n')
 				return 0;
@@ -486,10 +399,10 @@ static int numbers(struct tar *t, const struct header *h, struct err *e)
 	struct tar_member *m = &t->m;
 	int64_t mode, uid, gid, mtime, major, minor;
 
-	if (!number(h->mode, sizeof(h->mode), &mode) ||
-	    !number(h->mtime, sizeof(h->mtime), &mtime) || !number(h->uid, sizeof(h->uid), &uid) ||
-	    !number(h->gid, sizeof(h->gid), &gid) || !number(h->major, sizeof(h->major), &major) ||
-	    !number(h->minor, sizeof(h->minor), &minor))
+	if (!tar_number(h->mode, sizeof(h->mode), &mode) ||
+	    !tar_number(h->mtime, sizeof(h->mtime), &mtime) || !tar_number(h->uid, sizeof(h->uid), &uid) ||
+	    !tar_number(h->gid, sizeof(h->gid), &gid) || !tar_number(h->major, sizeof(h->major), &major) ||
+	    !tar_number(h->minor, sizeof(h->minor), &minor))
 		return bad_member(t, "has a malformed number in its header", e);
 	uid = x->has_uid ? x->uid : uid;
 	gid = x->has_gid ? x->gid : gid;
@@ -593,7 +506,7 @@ int tar_next(struct tar *t, struct err *e)
 		if (!checksum_fits(&h))
 			return bad(t, "not a tar archive, or damaged: a header's checksum is wrong",
 				   e);
-		if (!size_number(h.size, sizeof(h.size), &size))
+		if (!tar_size(h.size, sizeof(h.size), &size))
 			return bad(t, "a member has an impossible size", e);
 		if (!strchr("xgLKV", h.type) || !h.type)
 			return member(t, &h, size, e);

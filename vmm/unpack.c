@@ -4,37 +4,23 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "vmm/tar.h"
 #include "vmm/tree.h"
+#include "vmm/unpack_path.h"
 #include "vmm/util.h"
 
-#define LINKS_MAX 40u  /* dangling ones in a row, as the kernel has it for others */
 #define DEPTH_MAX 512u /* of what an opaque directory hides */
 #define WHITEOUT  ".wh."
 #define META	  ".wh..wh."
 #define OPAQUE	  ".wh..wh..opq"
-
-/* A directory that is to get its mode and time, by its name in the archive and what it was. */
-struct unpack_dir {
-	struct unpack_dir *next;
-	dev_t device;
-	ino_t inode;
-	mode_t mode;
-	struct timespec mtime;
-	char name[];
-};
 
 /* The names that this layer has made: a hash set of directory and name. */
 struct unpack_made {
@@ -44,43 +30,6 @@ struct unpack_made {
 		char *name; /* NULL: free */
 	} * slot;
 };
-
-/* One archive being extracted. */
-struct job {
-	struct unpack *u;
-	struct tar tar;
-	struct err *e;
-	const char *name; /* of the member, in its normal form; "" is the root */
-};
-
-static int member_error(const struct job *j, const char *doing)
-{
-	int code = errno;
-
-	return err_set(j->e, code, "%s: '%.200s': %s: %s", j->tar.what, j->name, doing,
-		       strerror(code));
-}
-
-static int member_bad(const struct job *j, const char *why)
-{
-	return err_set(j->e, EINVAL, "%s: '%.200s' %s", j->tar.what, j->name, why);
-}
-
-/* Notes what a directory is to get in unpack_end. */
-static int later(struct unpack *u, const char *name, const struct stat *st, mode_t mode,
-		 struct timespec mtime, struct err *e)
-{
-	struct unpack_dir *d = malloc(sizeof(*d) + strlen(name) + 1);
-
-	if (!d)
-		return err_set(e, ENOMEM, "out of memory");
-	*d = (struct unpack_dir){
-		.device = st->st_dev, .inode = st->st_ino, .mode = mode, .mtime = mtime};
-	strcpy(d->name, name);
-	*u->last_dir = d;
-	u->last_dir = &d->next;
-	return 0;
-}
 
 /* --- names --- */
 
@@ -111,7 +60,7 @@ int unpack_name(const char *what, const char *name, char *to, struct err *e)
 }
 
 /* The name in its normal form, if a member may have it. */
-static int normalise(const struct job *j, const char *name, char *to)
+static int normalise(const struct unpack_job *j, const char *name, char *to)
 {
 	const char *only = j->u->guest ? j->u->only : "";
 	size_t len = strlen(only);
@@ -121,152 +70,6 @@ static int normalise(const struct job *j, const char *name, char *to)
 		return r;
 	return err_set(j->e, EINVAL, "%s: '%.200s' was not asked for", j->tar.what, name);
 }
-
-/* Where the last part of a path begins. */
-static const char *last_part(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-/* --- directories --- */
-
-/* Opens a directory with u->root as its root, whatever links lead there. Returns an O_PATH
- * descriptor, or -1 with errno.
- */
-static int open_dir(const struct unpack *u, const char *path, uint64_t flags)
-{
-	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC | flags,
-			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
-					  (u->guest ? RESOLVE_NO_SYMLINKS : 0)};
-	long fd;
-
-	do /* EAGAIN: the host renamed something elsewhere meanwhile */
-		fd = syscall(SYS_openat2, u->root, *path ? path : ".", &how, sizeof(how));
-	while (fd < 0 && (errno == EAGAIN || errno == EINTR));
-	return (int)fd;
-}
-
-static int make_dirs(const struct job *j, const char *path, unsigned int links);
-
-/* What is at `name` in `at` is no directory; if it is a link that leads nowhere, makes what it
- * leads to, as the container's own mkdir -p would. `path` is the whole path, for which it stands.
- */
-static int make_target(const struct job *j, int at, const char *path, const char *name,
-		       unsigned int links)
-{
-	size_t before = (size_t)(name - path);
-	char target[PATH_MAX], *whole;
-	ssize_t n = readlinkat(at, name, target, sizeof(target) - 1);
-	int r = -ENOMEM;
-
-	if (n < 0)
-		return member_bad(j, "goes below something that is not a directory");
-	target[n] = 0;
-	if (links == LINKS_MAX)
-		return member_bad(j, "goes through too many links");
-	if (asprintf(&whole, "%.*s%s", *target == '/' ? 0 : (int)before, path, target) >= 0) {
-		r = make_dirs(j, whole, links + 1);
-		free(whole);
-	}
-	return r;
-}
-
-/* Makes a directory that the archive does not mention: with a fixed time, so that the same archive
- * makes the same tree.
- */
-static int make_implied(const struct job *j, int at, const char *path, const char *name)
-{
-	struct stat st;
-
-	if (fchmodat(at, name, 0755, 0) || fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW))
-		return member_error(j, "cannot make a directory in its path");
-	return later(j->u, path, &st, 0755, (struct timespec){0}, j->e);
-}
-
-/* Makes the directories of a path that are not there. */
-static int make_dirs(const struct job *j, const char *path, unsigned int links)
-{
-	const struct unpack *u = j->u;
-	char part[PATH_MAX];
-	int r = 0;
-
-	if (strlen(path) >= sizeof(part))
-		return member_bad(j, "goes through links to a path that is too long");
-	for (size_t n = 0; !r && path[n];) {
-		size_t from = n + strspn(path + n, "/"), end = from + strcspn(path + from, "/");
-		int fd, at;
-
-		n = end;
-		if (end == from)
-			break;
-		memcpy(part, path, end);
-		part[end] = 0;
-		fd = open_dir(u, part, 0);
-		if (fd >= 0) {
-			close(fd);
-			continue;
-		}
-		if (errno != ENOENT)
-			return member_error(j, "cannot open a directory in its path");
-		part[from] = 0;
-		at = open_dir(u, part, 0);
-		if (at < 0)
-			return member_error(j, "cannot open a directory in its path");
-		memcpy(part, path, end);
-		if (!mkdirat(at, part + from, 0755))
-			r = make_implied(j, at, part, part + from);
-		else if (errno == EEXIST)
-			r = make_target(j, at, part, part + from, links);
-		else
-			r = member_error(j, "cannot make a directory in its path");
-		close(at);
-	}
-	return r;
-}
-
-static void forget_parent(struct unpack *u)
-{
-	if (u->parent >= 0)
-		close(u->parent);
-	u->parent = -1;
-	free(u->parent_name);
-	u->parent_name = NULL;
-}
-
-/* The job has the name, which forget_parent frees. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
-/* The directory that `path` is in, and with `make` those above it made; kept in u. Returns 1 if it
- * is not there and not to be made.
- */
-static int enter(const struct job *j, const char *path, bool make)
-{
-	const char *last = last_part(path);
-	size_t len = last == path ? 0 : (size_t)(last - path - 1);
-	struct unpack *u = j->u;
-	int r = 0;
-
-	if (u->parent >= 0 && strlen(u->parent_name) == len && !memcmp(u->parent_name, path, len))
-		return 0;
-	forget_parent(u);
-	u->parent_name = strndup(path, len);
-	if (!u->parent_name)
-		return err_set(j->e, ENOMEM, "out of memory");
-	u->parent = open_dir(u, u->parent_name, 0);
-	if (u->parent < 0 && errno == ENOENT && make) {
-		r = make_dirs(j, u->parent_name, 0);
-		if (!r)
-			u->parent = open_dir(u, u->parent_name, 0);
-	}
-	if (r || u->parent >= 0)
-		return r;
-	if (!make && (errno == ENOENT || errno == ENOTDIR))
-		return 1;
-	return member_error(j, "cannot open the directory that it is in");
-}
-#pragma GCC diagnostic pop
 
 /* --- what this layer has made --- */
 
@@ -305,7 +108,7 @@ static int grow(struct unpack_made *m)
 }
 
 /* Notes that `name` in the directory u->parent is of this layer. */
-static int note_made(const struct job *j, const char *name)
+static int note_made(const struct unpack_job *j, const char *name)
 {
 	struct unpack_made *m = j->u->made;
 	struct stat dir;
@@ -314,7 +117,7 @@ static int note_made(const struct job *j, const char *name)
 	if (!j->u->layer)
 		return 0;
 	if (fstat(j->u->parent, &dir))
-		return member_error(j, "cannot stat its directory");
+		return unpack_error(j, "cannot stat its directory");
 	if (4 * (m->used + 1) > 3 * m->room && grow(m))
 		return err_set(j->e, ENOMEM, "out of memory");
 	i = slot_of(m, dir.st_ino, name);
@@ -337,12 +140,12 @@ static void forget_made(struct unpack *u)
 
 /* --- whiteouts --- */
 
-static int hide_below(const struct job *j, int dir, unsigned int depth);
+static int hide_below(const struct unpack_job *j, int dir, unsigned int depth);
 
 /* Removes `name` of the layers below; of a directory of this layer what is in it of those below.
  * Returns 0 or -errno.
  */
-static int hide(const struct job *j, int at, ino_t at_inode, const char *name, unsigned int depth)
+static int hide(const struct unpack_job *j, int at, ino_t at_inode, const char *name, unsigned int depth)
 {
 	bool ours = was_made(j->u, at_inode, name);
 	struct stat st;
@@ -364,7 +167,7 @@ static int hide(const struct job *j, int at, ino_t at_inode, const char *name, u
 	return r;
 }
 
-static int hide_below(const struct job *j, int dir, unsigned int depth)
+static int hide_below(const struct unpack_job *j, int dir, unsigned int depth)
 {
 	int fd = depth > DEPTH_MAX ? (errno = ELOOP, -1)
 				   : openat(dir, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -387,10 +190,10 @@ static int hide_below(const struct job *j, int dir, unsigned int depth)
 	return r;
 }
 
-static int white_out(const struct job *j, const char *last)
+static int white_out(const struct unpack_job *j, const char *last)
 {
 	struct unpack *u = j->u;
-	int dir, r = enter(j, j->name, false);
+	int dir, r = unpack_enter(j, j->name, false);
 	struct stat st;
 
 	if (r)
@@ -403,59 +206,59 @@ static int white_out(const struct job *j, const char *last)
 	} else {
 		last += strlen(WHITEOUT);
 		if (!*last || !strcmp(last, ".") || !strcmp(last, ".."))
-			return member_bad(j, "is a whiteout of nothing");
+			return unpack_bad(j, "is a whiteout of nothing");
 		r = fstat(u->parent, &st) ? -errno : hide(j, u->parent, st.st_ino, last, 0);
 	}
-	forget_parent(u);
+	unpack_leave(u);
 	errno = -r;
-	return r ? member_error(j, "cannot remove what it hides") : 0;
+	return r ? unpack_error(j, "cannot remove what it hides") : 0;
 }
 
 /* --- making --- */
 
 /* What is there under the name goes. Returns 1 if it is a directory and may stay as one. */
-static int make_place(const struct job *j, const char *last)
+static int make_place(const struct unpack_job *j, const char *last)
 {
 	struct unpack *u = j->u;
 	struct stat st;
 	int r;
 
 	if (fstatat(u->parent, last, &st, AT_SYMLINK_NOFOLLOW))
-		return errno == ENOENT ? 0 : member_error(j, "cannot look what is there");
+		return errno == ENOENT ? 0 : unpack_error(j, "cannot look what is there");
 	if (S_ISDIR(st.st_mode) && j->tar.m.type == '5')
 		return 1;
 	if (u->guest && (S_ISDIR(st.st_mode) || j->tar.m.type == '5'))
-		return member_bad(j, S_ISDIR(st.st_mode) ? "would replace a directory"
+		return unpack_bad(j, S_ISDIR(st.st_mode) ? "would replace a directory"
 							 : "is a directory, but there is a file");
 	r = tree_remove(u->parent, last);
 	errno = -r;
-	return r ? member_error(j, "cannot replace what is there") : 0;
+	return r ? unpack_error(j, "cannot replace what is there") : 0;
 }
 
-static int write_at(const struct job *j, int fd, uint64_t at, uint64_t len)
+static int write_at(const struct unpack_job *j, int fd, uint64_t at, uint64_t len)
 {
 	struct tar *t = (struct tar *)(uintptr_t)&j->tar;
 
 	if (lseek(fd, (off_t)at, SEEK_SET) < 0)
-		return member_error(j, "cannot seek");
+		return unpack_error(j, "cannot seek");
 	while (len) {
 		const void *data;
 		ssize_t n = tar_data(t, &data, MIN(len, (uint64_t)SSIZE_MAX), j->e);
 		int r;
 
 		if (n <= 0)
-			return n ? (int)n : member_bad(j, "is cut off");
+			return n ? (int)n : unpack_bad(j, "is cut off");
 		r = write_all(fd, data, (size_t)n);
 		errno = -r;
 		if (r)
-			return member_error(j, "cannot write");
+			return unpack_error(j, "cannot write");
 		len -= (uint64_t)n;
 		meter_tick(j->u->meter);
 	}
 	return 0;
 }
 
-static int make_file(const struct job *j, const char *last)
+static int make_file(const struct unpack_job *j, const char *last)
 {
 	const struct tar_member *m = &j->tar.m;
 	int fd, r = 0;
@@ -466,19 +269,19 @@ static int make_file(const struct job *j, const char *last)
 			       j->name, (unsigned int)(UNPACK_BYTES_MAX >> 30));
 	fd = openat(j->u->parent, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return member_error(j, "cannot make it");
+		return unpack_error(j, "cannot make it");
 	if (!m->sparse)
 		r = write_at(j, fd, 0, m->size);
 	for (size_t i = 0; m->sparse && !r && i < m->extents; i++)
 		r = write_at(j, fd, m->extent[i].at, m->extent[i].len);
 	if (!r && m->sparse && ftruncate(fd, (off_t)m->size))
-		r = member_error(j, "cannot make it as large as it is");
+		r = unpack_error(j, "cannot make it as large as it is");
 	close(fd);
 	return r;
 }
 
 /* Returns 1 if the link is there already: to itself, or to another name of the same file. */
-static int make_hard_link(const struct job *j, const char *last)
+static int make_hard_link(const struct unpack_job *j, const char *last)
 {
 	char target[PATH_MAX];
 	const char *name;
@@ -488,29 +291,29 @@ static int make_hard_link(const struct job *j, const char *last)
 	if (r)
 		return r;
 	if (!*target)
-		return member_bad(j, "is a hard link to the root");
-	name = last_part(target);
+		return unpack_bad(j, "is a hard link to the root");
+	name = unpack_last_part(target);
 	if (name > target)
 		target[name - target - 1] = 0;
-	dir = open_dir(j->u, name > target ? target : "", 0);
+	dir = unpack_open_dir(j->u, name > target ? target : "", 0);
 	if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
-		r = member_error(j, "cannot find what it is a hard link to");
+		r = unpack_error(j, "cannot find what it is a hard link to");
 	else if (S_ISDIR(st.st_mode))
-		r = member_bad(j, "is a hard link to a directory");
+		r = unpack_bad(j, "is a hard link to a directory");
 	else if (!fstatat(j->u->parent, last, &there, AT_SYMLINK_NOFOLLOW) &&
 		 there.st_ino == st.st_ino && there.st_dev == st.st_dev)
 		r = 1;
 	if (!r)
 		r = make_place(j, last);
 	if (!r && linkat(dir, name, j->u->parent, last, 0))
-		r = member_error(j, "cannot make the hard link");
+		r = unpack_error(j, "cannot make the hard link");
 	if (dir >= 0)
 		close(dir);
 	return r;
 }
 
 /* Returns 1 if there is none to be had. */
-static int make_device(const struct job *j, const char *last)
+static int make_device(const struct unpack_job *j, const char *last)
 {
 	const struct tar_member *m = &j->tar.m;
 	mode_t type = m->type == '3' ? S_IFCHR : S_IFBLK;
@@ -518,12 +321,12 @@ static int make_device(const struct job *j, const char *last)
 	if (!j->u->user && !j->u->guest && !mknodat(j->u->parent, last, type | 0600, makedev(m->major, m->minor)))
 		return 0;
 	if (!j->u->user && !j->u->guest && errno != EPERM)
-		return member_error(j, "cannot make the device");
+		return unpack_error(j, "cannot make the device");
 	j->u->devices++;
 	return 1;
 }
 
-static int set_xattrs(const struct job *j, const char *path)
+static int set_xattrs(const struct unpack_job *j, const char *path)
 {
 	const struct tar_member *m = &j->tar.m;
 
@@ -537,17 +340,17 @@ static int set_xattrs(const struct job *j, const char *path)
 		if (!lsetxattr(path, x->name, x->value, x->len, 0))
 			continue;
 		if (errno != EPERM && errno != ENOTSUP && errno != EACCES && errno != EINVAL)
-			return member_error(j, "cannot set an extended attribute");
+			return unpack_error(j, "cannot set an extended attribute");
 		/* Without this one a program would run, and fail far from here. */
 		if (!j->u->user && !strcmp(x->name, "security.capability"))
-			return member_error(j, "cannot set its capabilities");
+			return unpack_error(j, "cannot set its capabilities");
 		j->u->xattrs++;
 	}
 	return 0;
 }
 
 /* The attributes of what was made. `at` and `last` name it, "." for the root itself. */
-static int set_attributes(const struct job *j, int at, const char *last)
+static int set_attributes(const struct unpack_job *j, int at, const char *last)
 {
 	const struct tar_member *m = &j->tar.m;
 	bool dir = m->type == '5', link = m->type == '2';
@@ -562,25 +365,25 @@ static int set_attributes(const struct job *j, int at, const char *last)
 		mode &= 01777;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, last);
 	if (!own && fchownat(at, last, m->uid, m->gid, AT_SYMLINK_NOFOLLOW))
-		return member_error(j, "cannot set its owner");
+		return unpack_error(j, "cannot set its owner");
 	if (j->u->user)
 		j->u->owners += m->uid || m->gid;
 	/* No link but those is made here under this name, so none is followed. */
 	if (!link && fchmodat(at, last, mode | (dir && j->u->user ? 0700 : 0), 0))
-		return member_error(j, "cannot set its mode");
+		return unpack_error(j, "cannot set its mode");
 	r = set_xattrs(j, path);
 	if (r)
 		return r;
 	if (dir)
 		return fstatat(at, last, &st, AT_SYMLINK_NOFOLLOW)
-			       ? member_error(j, "cannot stat it")
-			       : later(j->u, j->name, &st, mode, m->mtime, j->e);
+			       ? unpack_error(j, "cannot stat it")
+			       : unpack_later(j->u, j->name, &st, mode, m->mtime, j->e);
 	if (utimensat(at, last, times, AT_SYMLINK_NOFOLLOW))
-		return member_error(j, "cannot set its time");
+		return unpack_error(j, "cannot set its time");
 	return 0;
 }
 
-static int make(const struct job *j, const char *last)
+static int make(const struct unpack_job *j, const char *last)
 {
 	const struct tar_member *m = &j->tar.m;
 	struct unpack *u = j->u;
@@ -595,24 +398,24 @@ static int make(const struct job *j, const char *last)
 	switch (m->type) {
 	case '0': r = make_file(j, last); break;
 	case '2':
-		r = symlinkat(m->link, u->parent, last) ? member_error(j, "cannot make the link")
+		r = symlinkat(m->link, u->parent, last) ? unpack_error(j, "cannot make the link")
 							: 0;
 		break;
 	case '3':
 	case '4': r = make_device(j, last); break;
 	case '5':
-		r = !r && mkdirat(u->parent, last, 0700) ? member_error(j, "cannot make it") : 0;
+		r = !r && mkdirat(u->parent, last, 0700) ? unpack_error(j, "cannot make it") : 0;
 		break;
-	default: r = mkfifoat(u->parent, last, 0600) ? member_error(j, "cannot make it") : 0; break;
+	default: r = mkfifoat(u->parent, last, 0600) ? unpack_error(j, "cannot make it") : 0; break;
 	}
 	if (r)
 		return r < 0 ? r : 0;
 	return set_attributes(j, u->parent, last);
 }
 
-static int extract(struct job *j)
+static int extract(struct unpack_job *j)
 {
-	const char *last = last_part(j->name);
+	const char *last = unpack_last_part(j->name);
 	struct unpack *u = j->u;
 	struct stat root;
 	int r;
@@ -626,7 +429,7 @@ static int extract(struct job *j)
 				       j->tar.what);
 		if (u->guest)
 			return 0;
-		return fstat(u->root, &root) ? member_error(j, "cannot stat it")
+		return fstat(u->root, &root) ? unpack_error(j, "cannot stat it")
 					     : set_attributes(j, u->root, ".");
 	}
 	if (u->layer && !strncmp(last, WHITEOUT, strlen(WHITEOUT)) &&
@@ -634,7 +437,7 @@ static int extract(struct job *j)
 		return white_out(j, last);
 	if (u->layer && (!strncmp(j->name, META, strlen(META)) || strstr(j->name, "/" META)))
 		return 0; /* aufs's own book-keeping */
-	r = enter(j, j->name, true);
+	r = unpack_enter(j, j->name, true);
 	if (!r)
 		r = make(j, last);
 	return r ? r : note_made(j, last);
@@ -642,7 +445,7 @@ static int extract(struct job *j)
 
 int unpack_tar(struct unpack *u, int fd, const char *name, struct err *e)
 {
-	struct job j = {.u = u, .e = e};
+	struct unpack_job j = {.u = u, .e = e};
 	char member[PATH_MAX], number[32];
 	int r = tar_open(&j.tar, fd, name, e);
 
@@ -659,7 +462,7 @@ int unpack_tar(struct unpack *u, int fd, const char *name, struct err *e)
 			meter_set(u->meter, "%s: %s files", u->what,
 				  meter_number(u->files, number));
 	}
-	forget_parent(u);
+	unpack_leave(u);
 	forget_made(u);
 	tar_close(&j.tar);
 	return r;
@@ -677,12 +480,12 @@ int unpack_begin(struct unpack *u, struct err *e)
 	if (u->guest)
 		return 0;
 	return fstat(u->root, &st) ? err_sys(e, "cannot stat the directory to extract into")
-				   : later(u, "", &st, st.st_mode & 07777, (struct timespec){0}, e);
+				   : unpack_later(u, "", &st, st.st_mode & 07777, (struct timespec){0}, e);
 }
 
 void unpack_free(struct unpack *u)
 {
-	forget_parent(u);
+	unpack_leave(u);
 	while (u->dirs) {
 		struct unpack_dir *next = u->dirs->next;
 
@@ -704,7 +507,7 @@ int unpack_end(struct unpack *u, struct err *e)
 
 	for (const struct unpack_dir *d = u->dirs; d && !r; d = d->next) {
 		struct timespec times[2] = {d->mtime, d->mtime};
-		int fd = open_dir(u, d->name, O_NOFOLLOW);
+		int fd = unpack_open_dir(u, d->name, O_NOFOLLOW);
 		char path[64];
 		struct stat st;
 
