@@ -7,7 +7,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "devices/vsock_conn.h"
+#include "devices/virtio_vsock_conn.h"
 
 #define VIRTIO_ID_VSOCK 19
 

@@ -26,6 +26,7 @@
 #include <linux/mount.h>
 
 #include "guest/agent/boot.h"
+#include "guest/agent/furnish.h"
 #include "guest/agent/hook.h"
 #include "guest/agent/identity.h"
 #include "guest/agent/mount.h"
@@ -76,41 +77,18 @@ uint64_t contain_clone_flags(uint32_t namespaces)
 	return contain_flags((namespaces | AGENT_NS_MOUNT) & ~later);
 }
 
-static _Noreturn void fail(const struct spawn *s, const char *what, const char *name)
-{
-	spawn_fail(s, AGENT_REFUSED, what, name);
-}
-
-/* r is 0 or more, or -errno. Returns it if it is no error. */
-static int want(const struct spawn *s, int r, const char *what, const char *name)
-{
-	if (r >= 0)
-		return r;
-	errno = -r;
-	fail(s, what, name);
-}
-
-static int open_path(const struct spawn *s, const char *path)
-{
-	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		fail(s, "cannot open", path);
-	return fd;
-}
-
 static void join(const struct spawn *s, int pidfd, uint64_t flags)
 {
 	if (flags && setns(pidfd, (int)flags))
-		fail(s, "cannot join the container's namespaces", NULL);
+		spawn_refuse(s, "cannot join the container's namespaces", NULL);
 }
 
 static void take_names(const struct spawn *s, const struct agent_create *head)
 {
 	if (*head->hostname && sethostname(head->hostname, strlen(head->hostname)))
-		fail(s, "cannot set the host's name to", head->hostname);
+		spawn_refuse(s, "cannot set the host's name to", head->hostname);
 	if (*head->domainname && setdomainname(head->domainname, strlen(head->domainname)))
-		fail(s, "cannot set the domain's name to", head->domainname);
+		spawn_refuse(s, "cannot set the domain's name to", head->domainname);
 }
 
 /* --- the root --- */
@@ -121,7 +99,7 @@ static void hand_over(const struct spawn *s, const char *path)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
-		fail(s, "cannot open", path);
+		spawn_refuse(s, "cannot open", path);
 	spawn_layer(s, fd);
 	close(fd);
 }
@@ -141,7 +119,7 @@ static void make_upper(const struct spawn *s, const char *name, char *options, s
 	if (!mkdir(path, 0755) &&
 	    (stat(LOWER, &lower) || chown(path, lower.st_uid, lower.st_gid) ||
 	     chmod(path, lower.st_mode & 07777)))
-		fail(s, "cannot set up the directory", path);
+		spawn_refuse(s, "cannot set up the directory", path);
 	compose(options, size, "lowerdir=" LOWER ",upperdir=", path, ",workdir=", base, "/work",
 		NULL);
 	hand_over(s, LOWER);
@@ -161,8 +139,8 @@ static void mount_upper(const struct spawn *s, const struct agent_root *root, co
 				number_text(number, root->upper_size), NULL);
 		tree = mount_new("tmpfs", "tmpfs", size, 0);
 	}
-	want(s, tree, "cannot mount", upper);
-	want(s, mount_attach(tree, AT_FDCWD, UPPER), "cannot place", upper);
+	spawn_want(s, tree, "cannot mount", upper);
+	spawn_want(s, mount_attach(tree, AT_FDCWD, UPPER), "cannot place", upper);
 	close(tree);
 }
 
@@ -172,7 +150,7 @@ static void mount_upper(const struct spawn *s, const struct agent_root *root, co
 static int map_ids(const struct spawn *s, const struct userns *u, const char *type, int tree)
 {
 	if (u->fd >= 0 && strcmp(type, "virtiofs"))
-		want(s, mount_map_ids(tree, u->fd), "cannot map the ids of the root's files", NULL);
+		spawn_want(s, mount_map_ids(tree, u->fd), "cannot map the ids of the root's files", NULL);
 	return tree;
 }
 
@@ -189,7 +167,7 @@ static int make_root(const struct spawn *s, const struct create *c, const struct
 	int tree;
 
 	if (!record_next(&records, AGENT_R_ROOT, &r))
-		return map_ids(s, u, "", want(s, mount_copy(AT_FDCWD, "/", false),
+		return map_ids(s, u, "", spawn_want(s, mount_copy(AT_FDCWD, "/", false),
 					  "cannot copy the mount", "/"));
 	root = r.body;
 	device = record_string(&r, sizeof(*root));
@@ -197,14 +175,14 @@ static int make_root(const struct spawn *s, const struct create *c, const struct
 	upper = string_after(type);
 	written = !*upper && !strcmp(type, "virtiofs") && !(root->flags & AGENT_ROOT_READONLY);
 	from = (struct mount){.source = device, .type = type, .data = "", .flags = written ? 0 : MS_RDONLY};
-	tree = map_ids(s, u, type, want(s, mount_make(&from), "cannot mount", device));
+	tree = map_ids(s, u, type, spawn_want(s, mount_make(&from), "cannot mount", device));
 	if (!*upper)
 		return tree;
-	want(s, mount_attach(tree, AT_FDCWD, LOWER), "cannot place", device);
+	spawn_want(s, mount_attach(tree, AT_FDCWD, LOWER), "cannot place", device);
 	close(tree);
 	mount_upper(s, root, upper);
 	make_upper(s, c->head.name, options, sizeof(options));
-	return want(s, mount_new("overlay", "overlay", options, 0), "cannot mount", "overlay");
+	return spawn_want(s, mount_new("overlay", "overlay", options, 0), "cannot mount", "overlay");
 }
 
 /* Returns the root with O_PATH. */
@@ -218,284 +196,28 @@ static int place_root(const struct spawn *s, const struct create *c, const struc
 	mkdir(ROOT, 0700);
 	mkdir(MOUNT_SCRATCH, 0700);
 	tree = make_root(s, c, u);
-	want(s, mount_attach(tree, AT_FDCWD, ROOT), "cannot place the root at", ROOT);
+	spawn_want(s, mount_attach(tree, AT_FDCWD, ROOT), "cannot place the root at", ROOT);
 	close(tree);
-	return open_path(s, ROOT);
-}
-
-/* --- what is in it --- */
-
-static struct mount mount_of(const struct record *r)
-{
-	const struct agent_mount *a = r->body;
-	struct mount m = {.flags = a->flags, .source = record_string(r, sizeof(*a))};
-
-	m.target = string_after(m.source);
-	m.type = string_after(m.target);
-	m.data = string_after(m.type);
-	return m;
-}
-
-/* "cgroup" is what the OCI's configurations say. Without a namespace of its own the container sees its
- * own group there all the same.
- */
-static void take_cgroup(struct mount *m, const struct create *c, char *path, size_t size)
-{
-	if (m->flags & MS_BIND || (strcmp(m->type, "cgroup") && strcmp(m->type, "cgroup2")))
-		return;
-	m->type = "cgroup2";
-	m->data = "";
-	if ((c->head.new_namespaces | c->head.pod_namespaces) & AGENT_NS_CGROUP)
-		return;
-	compose(path, size, "/sys/fs/cgroup/uvm/", c->head.name, NULL);
-	m->source = path;
-	m->flags |= MS_BIND;
-}
-
-/* A tmpfs is its root's, unless it says whose. */
-static void own_tmpfs(struct mount *m, const struct userns *u, char *data, size_t size)
-{
-	char uid[NUMBER_SIZE], gid[NUMBER_SIZE];
-
-	if (u->fd < 0 || strcmp(m->type, "tmpfs") || m->flags & MS_BIND)
-		return;
-	/* The later of two options counts. */
-	compose(data, size, "uid=", number_text(uid, u->uid), ",gid=", number_text(gid, u->gid),
-		*m->data ? "," : "", m->data, NULL);
-	m->data = data;
-}
-
-/* Before it covers it. What is not there is nothing. */
-static void copy_up(const struct spawn *s, int root, const char *path, int tree)
-{
-	int from = mount_open(root, path, O_DIRECTORY);
-
-	if (from < 0)
-		return;
-	want(s, own_copy(from, tree), "cannot copy to a tmpfs what is in", path);
-	close(from);
-}
-
-/* A copy of what the pod's container has at a path: a copy can be made only by who is in its mount namespace,
- * where links are resolved in its root.
- */
-static int copy_of_pod(const struct spawn *s, const struct contain_create *x, const char *path)
-{
-	int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), root, from, tree;
-
-	errno = EINVAL;
-	if (own < 0 || !*x->create->head.pod || setns(x->pod, CLONE_NEWNS))
-		fail(s, "cannot look into the container to join for", path);
-	root = open_path(s, "/");
-	from = mount_open(root, path, 0);
-	tree = from < 0 ? from : mount_copy(from, "", false);
-	if (from >= 0)
-		close(from);
-	close(root);
-	if (setns(own, CLONE_NEWNS))
-		fail(s, "cannot go back to the container's own mounts", NULL);
-	close(own);
-	return tree;
-}
-
-/* The mount of a record, nowhere yet. */
-static int make_mount(const struct spawn *s, const struct contain_create *x, const struct mount *m,
-		      uint64_t options)
-{
-	int tree;
-
-	if (!(options & AGENT_MOUNT_POD))
-		return want(s, mount_make(m), "cannot make the mount for", m->target);
-	tree = want(s, copy_of_pod(s, x, m->source), "the container to join has no", m->source);
-	want(s, mount_flags(tree, m->flags), "cannot make the mount for", m->target);
-	return tree;
-}
-
-/* Of the records, those that mount. */
-static void make_mounts(const struct spawn *s, const struct contain_create *x, struct records records,
-			int root, const struct userns *u)
-{
-	const struct create *c = x->create;
-	char path[64 + AGENT_NAME_MAX], data[PATH_MAX];
-	struct record r;
-
-	while (record_next(&records, AGENT_R_MOUNT, &r)) {
-		uint64_t options = ((const struct agent_mount *)r.body)->options;
-		struct mount m = mount_of(&r);
-		int tree;
-
-		take_cgroup(&m, c, path, sizeof(path));
-		own_tmpfs(&m, u, data, sizeof(data));
-		tree = make_mount(s, x, &m, options);
-		if (options & AGENT_MOUNT_COPY_UP)
-			copy_up(s, root, m.target, tree);
-		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
-	}
-}
-
-static bool is_kind(int fd, long magic)
-{
-	struct statfs fs;
-
-	return fd >= 0 && !fstatfs(fd, &fs) && (long)fs.f_type == magic;
-}
-
-static void make_device(const struct spawn *s, int root, const struct agent_device *d,
-			const char *path, const struct userns *u)
-{
-	mode_t kind = d->type == 'c' ? S_IFCHR : d->type == 'b' ? S_IFBLK : S_IFIFO;
-	dev_t number = d->type == 'p' ? 0 : makedev(d->major, d->minor);
-	const char *name;
-	int dir = want(s, mount_parent(root, path, &name), "cannot make the directory of", path);
-
-	if (is_kind(dir, PROC_SUPER_MAGIC)) {
-		errno = EPERM;
-		fail(s, "cannot make the device", path);
-	}
-	unlinkat(dir, name, 0);
-	if (mknodat(dir, name, kind | d->mode, number) || 
-	    fchownat(dir, name, d->uid ? d->uid : u->uid, d->gid ? d->gid : u->gid, 0) ||
-	    fchmodat(dir, name, d->mode, 0))
-		fail(s, "cannot make the device", path);
-	close(dir);
-}
-
-static void make_devices(const struct spawn *s, const struct create *c, int root,
-			 const struct userns *u)
-{
-	struct records records = c->records;
-	struct record r;
-
-	while (record_next(&records, AGENT_R_DEVICE, &r)) {
-		const struct agent_device *d = r.body;
-
-		make_device(s, root, d, record_string(&r, sizeof(*d)), u);
-	}
-}
-
-/* What programs expect in a /dev, where the container has one of its own. Those that are there stay, but
- * a /dev/ptmx must be this devpts'.
- */
-static void make_links(int root)
-{
-	static const struct {
-		const char *name, *to;
-	} links[] = {
-		{"fd", "/proc/self/fd"},	   {"stdin", "/proc/self/fd/0"},
-		{"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
-		{"ptmx", "pts/ptmx"},
-	};
-	int dev = mount_open(root, "/dev", O_DIRECTORY);
-
-	if (!is_kind(dev, TMPFS_MAGIC)) {
-		if (dev >= 0)
-			close(dev);
-		return;
-	}
-	unlinkat(dev, "ptmx", 0);
-	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
-		(void)!symlinkat(links[i].to, dev, links[i].name);
-	close(dev);
-}
-
-/* A copy of the guest has a boot_id of its own, which is not the kernel's. */
-static void take_boot_id(int root)
-{
-	int target = mount_open(root, IDENTITY_BOOT_ID, 0);
-	int tree = is_kind(target, PROC_SUPER_MAGIC)
-			   ? mount_copy(AT_FDCWD, IDENTITY_BOOT_ID, false)
-			   : -1;
-
-	/* It is the guest's file, too: no container may write to it. */
-	if (tree >= 0 && !mount_change(tree, "", MOUNT_ATTR_RDONLY, 0, false))
-		mount_attach(tree, target, "");
-	if (tree >= 0)
-		close(tree);
-	if (target >= 0)
-		close(target);
-}
-
-/* Whether the file is one of a namespace: all others are the guest's, with every container in it. */
-static bool is_namespaced(const char *path)
-{
-	static const char *const files[] = {
-		"/proc/sys/kernel/msgmax",   "/proc/sys/kernel/msgmnb",
-		"/proc/sys/kernel/msgmni",   "/proc/sys/kernel/sem",
-		"/proc/sys/kernel/shmall",   "/proc/sys/kernel/shmmax",
-		"/proc/sys/kernel/shmmni",   "/proc/sys/kernel/shm_rmid_forced",
-		"/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname",
-	};
-
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		if (!strcmp(path, files[i]))
-			return true;
-	return !strncmp(path, "/proc/sys/net/", 14) || !strncmp(path, "/proc/sys/fs/mqueue/", 20);
-}
-
-/* Through the guest's /proc, which is the kernel's for sure; its files are those of the namespaces of
- * who opens them.
- */
-static void set_sysctls(const struct spawn *s, const struct create *c)
-{
-	struct records records = c->records;
-	char path[PATH_MAX];
-	struct record r;
-
-	while (record_next(&records, AGENT_R_SYSCTL, &r)) {
-		const char *name = record_string(&r, 0), *value = string_after(name);
-		ssize_t len = (ssize_t)strlen(value);
-		int fd;
-
-		errno = EPERM;
-		if (!sysctl_path(name, path) || !is_namespaced(path))
-			fail(s, "a sysctl of the whole guest cannot be a container's:", name);
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-		if (fd < 0 || write(fd, value, (size_t)len) != len)
-			fail(s, "cannot set the sysctl", name);
-		close(fd);
-	}
-}
-
-static void protect_paths(const struct spawn *s, const struct create *c, int root)
-{
-	struct records records = c->records;
-	struct record r;
-
-	while (record_next(&records, AGENT_R_READONLY, &r))
-		want(s, mount_read_only(root, record_string(&r, 0)), "cannot make read-only",
-		     record_string(&r, 0));
-	records = c->records;
-	while (record_next(&records, AGENT_R_MASKED, &r))
-		want(s, mount_mask(root, record_string(&r, 0)), "cannot mask",
-		     record_string(&r, 0));
-}
-
-/* What the terminal will be put on, once there is one: see spawn.c. */
-static void make_console(int root)
-{
-	int fd = mount_target(root, "/dev/console", false);
-
-	if (fd >= 0)
-		close(fd);
+	return spawn_open_dir(s, ROOT);
 }
 
 static void change_root(const struct spawn *s, int root)
 {
 	if (fchdir(root))
-		fail(s, "cannot change to the root", NULL);
+		spawn_refuse(s, "cannot change to the root", NULL);
 	/* Old and new at one place; the old one is on top. */
 	if (!syscall(SYS_pivot_root, ".", ".")) {
 		if (syscall(SYS_umount2, ".", UMOUNT_DETACH))
-			fail(s, "cannot leave the guest's root", NULL);
+			spawn_refuse(s, "cannot leave the guest's root", NULL);
 	} else if (errno != EINVAL || syscall(SYS_mount, ".", "/", NULL, MS_MOVE, NULL) ||
 		   chroot(".")) {
 		/* EINVAL: the guest's root is the initramfs, which cannot be moved away. It has nothing
 		 * but the agent in it, and stays below.
 		 */
-		fail(s, "cannot change the root", NULL);
+		spawn_refuse(s, "cannot change the root", NULL);
 	}
 	if (chdir("/"))
-		fail(s, "cannot change to the root", NULL);
+		spawn_refuse(s, "cannot change to the root", NULL);
 }
 
 /* The root's own mount, when nothing is to be made in it any more. */
@@ -508,7 +230,7 @@ static void finish_root(const struct spawn *s, const struct create *c)
 	if (!record_next(&records, AGENT_R_ROOT, &r))
 		return;
 	root = r.body;
-	want(s,
+	spawn_want(s,
 	     mount_change(AT_FDCWD, "/", root->flags & AGENT_ROOT_READONLY ? MOUNT_ATTR_RDONLY : 0,
 			  root->propagation == MS_PRIVATE ? 0 : root->propagation, false),
 	     "cannot change the root's mount", NULL);
@@ -522,25 +244,11 @@ static void enter(const struct spawn *s, const struct contain_create *x)
 
 	join(s, x->pod, contain_flags(head->pod_namespaces & ~(uint32_t)AGENT_NS_PID));
 	if (head->new_namespaces & AGENT_NS_CGROUP && unshare(CLONE_NEWCGROUP))
-		fail(s, "cannot make a cgroup namespace", NULL);
+		spawn_refuse(s, "cannot make a cgroup namespace", NULL);
 	if (head->new_namespaces & AGENT_NS_NET)
 		boot_loopback();
-	want(s, mount_change(AT_FDCWD, "/", 0, MS_PRIVATE, true), "cannot make mounts private",
+	spawn_want(s, mount_change(AT_FDCWD, "/", 0, MS_PRIVATE, true), "cannot make mounts private",
 	     NULL);
-}
-
-static void furnish(const struct spawn *s, const struct contain_create *x, int root,
-		    const struct userns *u)
-{
-	const struct create *c = x->create;
-
-	make_mounts(s, x, c->records, root, u);
-	make_devices(s, c, root, u);
-	make_links(root);
-	if (s->tty)
-		make_console(root);
-	take_boot_id(root);
-	protect_paths(s, c, root);
 }
 
 void contain_stage(const struct spawn *s, const struct contain_create *x)
@@ -552,7 +260,7 @@ void contain_stage(const struct spawn *s, const struct contain_create *x)
 	enter(s, x);
 	mkdir(DIR, 0700);
 	mkdir(STAGE, 0700);
-	stage = open_path(s, STAGE);
+	stage = spawn_open_dir(s, STAGE);
 	furnish(s, x, stage, &none);
 	close(stage);
 }
@@ -564,23 +272,23 @@ static void take_stage(const struct spawn *s, const struct contain_create *x, in
 		       const struct userns *u)
 {
 	struct records staged = x->staged->records, rest = x->create->records;
-	int stage = open_path(s, STAGE);
+	int stage = spawn_open_dir(s, STAGE);
 	struct record r;
 
 	while (record_next(&staged, AGENT_R_MOUNT, &r)) {
-		struct mount m = mount_of(&r);
+		struct mount m = furnish_mount_of(&r);
 		int tree = mount_open(stage, m.target, 0);
 
 		record_next(&rest, AGENT_R_MOUNT, &r); /* the same */
 		if (tree == -ENOENT) /* it went along with another */
 			continue;
-		want(s, tree, "cannot find the mount for", m.target);
-		want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
+		spawn_want(s, tree, "cannot find the mount for", m.target);
+		spawn_want(s, mount_place(tree, root, &m), "cannot mount on", m.target);
 	}
 	close(stage);
-	make_mounts(s, x, rest, root, u);
+	furnish_mounts(s, x, rest, root, u);
 	if (s->tty)
-		make_console(root);
+		furnish_console(root);
 }
 
 static void contain_create(const struct spawn *s, const void *where)
@@ -601,7 +309,7 @@ static void contain_create(const struct spawn *s, const void *where)
 		take_stage(s, x, root, &user);
 	else
 		furnish(s, x, root, &user);
-	set_sysctls(s, c);
+	furnish_sysctls(s, c);
 	n = readlink("/proc/self", x->pid, NUMBER_SIZE - 1);
 	x->pid[n > 0 ? n : 0] = '\0';
 	hooks_run(s, c, AGENT_HOOK_CREATE, x->pid);
@@ -662,12 +370,12 @@ static void mount_in(const struct spawn *s, int pidfd, const struct mount *m)
 	int tree = -1, root;
 
 	if (is_guests(m))
-		tree = want(s, mount_make(m), "cannot make the mount for", m->target);
+		tree = spawn_want(s, mount_make(m), "cannot make the mount for", m->target);
 	join(s, pidfd, NAMESPACES_JOINED);
 	if (tree < 0)
-		tree = want(s, mount_make(m), "cannot make the mount for", m->target);
-	root = open_path(s, "/");
-	want(s, mount_place(tree, root, m), "cannot mount on", m->target);
+		tree = spawn_want(s, mount_make(m), "cannot make the mount for", m->target);
+	root = spawn_open_dir(s, "/");
+	spawn_want(s, mount_place(tree, root, m), "cannot mount on", m->target);
 	close(root);
 }
 
@@ -678,14 +386,14 @@ _Noreturn void contain_mount(const struct spawn *s, int pidfd, struct records mo
 
 	/* A copy of a mount can be made only by who has the mount in a namespace of its own. */
 	while (record_next(&mounts, AGENT_R_MOUNT, &r)) {
-		struct mount m = mount_of(&r);
+		struct mount m = furnish_mount_of(&r);
 
 		errno = EINVAL;
 		if (((const struct agent_mount *)r.body)->options)
-			fail(s, "only of a container that is made: an option of the mount on", m.target);
+			spawn_refuse(s, "only of a container that is made: an option of the mount on", m.target);
 		mount_in(s, pidfd, &m);
 		if (guest < 0 || setns(guest, CLONE_NEWNS))
-			fail(s, "cannot go back to the guest's mounts", NULL);
+			spawn_refuse(s, "cannot go back to the guest's mounts", NULL);
 	}
 	spawn_ready(s);
 	_exit(0);
@@ -695,7 +403,7 @@ _Noreturn void contain_unmount(const struct spawn *s, int pidfd, const char *pat
 {
 	join(s, pidfd, NAMESPACES_JOINED); /* and its root is this process' now */
 	if (syscall(SYS_umount2, path, UMOUNT_DETACH | UMOUNT_NOFOLLOW))
-		fail(s, "cannot unmount", path);
+		spawn_refuse(s, "cannot unmount", path);
 	spawn_ready(s);
 	_exit(0);
 }

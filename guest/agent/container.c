@@ -139,8 +139,8 @@ int container_begin(struct agent *a, struct session *s, void *payload, uint32_t 
 	return 0;
 }
 
-static int apply_cgroup(struct agent *a, const struct container *c, struct records records,
-			const char **why)
+int container_limit(struct agent *a, const struct container *c, struct records records,
+		    const char **why)
 {
 	struct record r;
 
@@ -167,10 +167,8 @@ int container_group(struct agent *a, const char *name, const char **why)
 	return cgroup_make(a->cgroups, name);
 }
 
-/* Forks into a cgroup, with the PID namespace of a process unless that is -1: what the agent's children
- * are born in changes for this one.
- */
-static pid_t fork_beside(struct agent *a, int group, int pidfd, uint64_t namespaces, int *child)
+/* What the agent's children are born in changes for this one. */
+pid_t container_fork_beside(struct agent *a, int group, int pidfd, uint64_t namespaces, int *child)
 {
 	pid_t pid;
 
@@ -199,7 +197,7 @@ static int fork_first(struct agent *a, struct container *c, struct spawn *sp, co
 
 	where = (struct contain_create){.create = &c->create, .pod = pod ? pod->pidfd : -1, .pid = number};
 	contain_spawn(sp, &where);
-	c->pid = fork_beside(a, c->group,
+	c->pid = container_fork_beside(a, c->group,
 			     head->pod_namespaces & AGENT_NS_PID ? where.pod : -1,
 			     contain_clone_flags(head->new_namespaces), &c->pidfd);
 	*why = "cannot make the container's process";
@@ -237,13 +235,13 @@ pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, con
 	if (r)
 		return r;
 	if (take_prepared(a, c, sp)) {
-		r = apply_cgroup(a, c, c->create.records, why);
+		r = container_limit(a, c, c->create.records, why);
 		return r ? r : c->pid;
 	}
 	c->group = container_group(a, c->name.name, why);
 	if (c->group < 0)
 		return c->group;
-	r = apply_cgroup(a, c, c->create.records, why);
+	r = container_limit(a, c, c->create.records, why);
 	return r ? r : fork_first(a, c, sp, why);
 }
 
@@ -285,7 +283,7 @@ pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, con
 		sp->denied = contain_denied(c->own);
 		sp->caps = c->limited_caps ? &c->caps : NULL;
 	}
-	pid = fork_beside(a, group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
+	pid = container_fork_beside(a, group, c->own & AGENT_NS_PID ? c->pidfd : -1, 0, NULL);
 	*why = "cannot make a process in the container";
 	return pid < 0 ? -errno : pid;
 }
@@ -460,277 +458,4 @@ int container_free(struct agent *a, struct container *c)
 		close(c->mounts);
 	*c = (struct container){0};
 	return r == -EBUSY ? r : 0;
-}
-
-/* --- orders --- */
-
-static void ok(struct conn *c)
-{
-	conn_send(c, AGENT_OK, c->head.tag, NULL, 0);
-}
-
-/* The container that a message names, or NULL after an ERROR. */
-static struct container *named(struct agent *a, struct conn *c, const struct agent_name *name)
-{
-	struct container *k = name_valid(name->name) ? container_find(a, name->name) : NULL;
-
-	if (!k)
-		conn_fail(a, c, ENOENT, "there is no such container");
-	return k;
-}
-
-void container_start(struct agent *a, struct conn *c)
-{
-	struct container *k;
-
-	if (c->session) {
-		k = c->session->container;
-	} else {
-		k = named(a, c, &c->body.name);
-		if (!k)
-			return;
-	}
-	if (!k || k->state != AGENT_CONTAINER_CREATED || k->session->go)
-		conn_fail(a, c, EINVAL, "START of what has been started or was not created");
-	else
-		session_go(a, k->session, c->session ? NULL : c);
-}
-
-void container_wait(struct agent *a, struct conn *c)
-{
-	const struct agent_wait *m = &c->body.wait;
-	struct agent_started started;
-	struct container *k;
-	struct session *s;
-
-	if (!*m->container.name) {
-		s = session_kept(a, &m->key);
-		if (s)
-			session_watch(a, s, c);
-		else
-			conn_fail(a, c, ESRCH, "there is no such command to wait for");
-		return;
-	}
-	k = named(a, c, &m->container);
-	if (!k)
-		return;
-	if (k->session) {
-		session_watch(a, k->session, c);
-		return;
-	}
-	started.pid = 0; /* it is gone */
-	if (k->begun)
-		conn_send(c, AGENT_STARTED, c->head.tag, &started, sizeof(started));
-	conn_send(c, AGENT_EXITED, c->head.tag, &k->exited, sizeof(k->exited));
-	conn_close(a, c);
-}
-
-void container_kill(struct agent *a, struct conn *c)
-{
-	const struct agent_kill *m = &c->body.kill;
-	struct container *k;
-	int r;
-
-	if (m->signo < 1 || m->signo > 64 || m->scope > AGENT_KILL_ALL) {
-		conn_fail(a, c, EINVAL, "KILL has no valid number or scope");
-		return;
-	}
-	k = named(a, c, &m->container);
-	if (!k)
-		return;
-	if (m->scope == AGENT_KILL_ALL && k->group >= 0)
-		r = cgroup_kill(k->group, (int)m->signo);
-	else if (k->pid > 0)
-		r = syscall(SYS_pidfd_send_signal, k->pidfd, m->signo, NULL, 0) ? -errno : 0;
-	else
-		r = -ESRCH;
-	if (r)
-		conn_fail(a, c, -r, "cannot signal the container");
-	else
-		ok(c);
-}
-
-void container_delete(struct agent *a, struct conn *c)
-{
-	struct container *k = named(a, c, &c->body.name);
-
-	if (!k)
-		return;
-	if (k->state != AGENT_CONTAINER_STOPPED) {
-		conn_fail(a, c, EBUSY, "the container has not ended");
-		return;
-	}
-	if (k->session)
-		session_end(a, k->session);
-	if (container_free(a, k))
-		conn_fail(a, c, EBUSY, "there are processes of the container that do not end");
-	else
-		ok(c);
-}
-
-void container_pause(struct agent *a, struct conn *c)
-{
-	bool on = c->head.type == AGENT_PAUSE;
-	enum agent_container_state from = on ? AGENT_CONTAINER_RUNNING : AGENT_CONTAINER_PAUSED;
-	struct container *k = named(a, c, &c->body.name);
-	int r;
-
-	if (!k)
-		return;
-	if (k->state != from) {
-		conn_fail(a, c, EINVAL,
-			  on ? "the container is not running" : "the container is not paused");
-		return;
-	}
-	r = cgroup_freeze(k->group, on);
-	if (r) {
-		conn_fail(a, c, -r, "the container's processes do not stop or go on");
-		return;
-	}
-	k->state = on ? AGENT_CONTAINER_PAUSED : AGENT_CONTAINER_RUNNING;
-	ok(c);
-}
-
-void container_stats(struct agent *a, struct conn *c)
-{
-	struct agent_properties p;
-	struct container *k;
-
-	if (!*c->body.name.name) {
-		stats_of_guest(a->config->freezer->root, &p);
-	} else {
-		k = named(a, c, &c->body.name);
-		if (!k)
-			return;
-		stats_of_group(k->group, &p);
-	}
-	conn_send(c, AGENT_PROPERTIES, c->head.tag, &p, sizeof(p));
-}
-
-void container_list(struct agent *a, struct conn *c)
-{
-	struct agent_container list[AGENT_CONTAINERS];
-	uint32_t n = 0;
-
-	for (struct container *k = a->containers; k < a->containers + AGENT_CONTAINERS; k++)
-		if (k->state)
-			list[n++] = (struct agent_container){.name = k->name,
-							     .state = k->state,
-							     .pid = (uint32_t)k->pid,
-							     .exited = k->exited};
-	conn_send(c, AGENT_CONTAINER_LIST, c->head.tag, list, n * (uint32_t)sizeof(list[0]));
-}
-
-/* --- orders with more in them --- */
-
-static int update(struct agent *a, void *payload, uint32_t length, const char **why)
-{
-	struct container *c;
-	struct records r;
-	int error;
-
-	*why = order_parse(&r, AGENT_R_CGROUP, payload, length);
-	if (*why)
-		return -EINVAL;
-	c = container_find(a, payload);
-	*why = "there is no such container, or it has ended";
-	if (!c || c->group < 0 || c->state == AGENT_CONTAINER_STOPPED)
-		return -ENOENT;
-	error = apply_cgroup(a, c, r, why);
-	return error ? error : CONTAINER_DONE;
-}
-
-static int list_processes(struct agent *a, struct session *s, void *payload, const char **why)
-{
-	const struct agent_name *name = payload;
-	struct container *c = NULL;
-	uint32_t n;
-
-	*why = "there is no such container";
-	if (*name->name && (!name_valid(name->name) || !(c = container_find(a, name->name))))
-		return -ENOENT;
-	_Static_assert(AGENT_PROCESSES_MAX * sizeof(struct agent_process) <= AGENT_EXEC_MAX,
-		       "the list fits the session's buffer");
-	n = !c || c->group >= 0 ? stats_processes(c ? c->group : -1, payload) : 0;
-	s->length = AGENT_EXEC_MAX; /* of it that may have been used */
-	conn_send(s->control, AGENT_PROCESS_LIST, s->control->tag, payload,
-		  n * (uint32_t)sizeof(struct agent_process));
-	return CONTAINER_ANSWERED;
-}
-
-/* By a process that goes in there: the agent itself stays where it is. */
-static int change_mounts(struct agent *a, struct session *s, void *payload, uint32_t length,
-			 const char **why)
-{
-	struct records r = {NULL, NULL};
-	const char *path = NULL;
-	struct container *c;
-	struct spawn sp = {0};
-	int report[2], error;
-	pid_t pid;
-
-	*why = s->type == AGENT_MOUNT ? order_parse(&r, AGENT_R_MOUNT, payload, length)
-				      : unmount_parse(&path, payload, length);
-	if (*why)
-		return -EINVAL;
-	error = container_check(a, payload, why);
-	if (error)
-		return error;
-	c = container_find(a, payload);
-	*why = "cannot make a process for the mounts";
-	if (session_open_report(s, report))
-		return -errno;
-	pid = fork_beside(a, a->config->freezer->home, c->own & AGENT_NS_PID ? c->pidfd : -1,
-			  CLONE_NEWNS, NULL);
-	if (!pid) {
-		sp.report = report[1];
-		if (s->type == AGENT_MOUNT)
-			contain_mount(&sp, c->pidfd, r);
-		contain_unmount(&sp, c->pidfd, path);
-	}
-	error = errno;
-	close(report[1]);
-	return pid < 0 ? -error : session_forked(a, s, pid);
-}
-
-static int dump_all(struct agent *a, struct session *s, char *payload)
-{
-	struct conn *c = s->control;
-	size_t n = dump(a, payload);
-
-	s->length = AGENT_EXEC_MAX; /* of it that has been used */
-	conn_send(c, AGENT_OK, c->tag, NULL, 0);
-	/* A peer that takes no answers: as conn_send. */
-	if (send(c->fd, payload, n, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)n)
-		shutdown(c->fd, SHUT_RDWR);
-	return CONTAINER_OVER;
-}
-
-static int change_devices(struct session *s, void *payload, const char **why)
-{
-	struct agent_plugged answer;
-	int r = s->type == AGENT_PLUG ? plug(payload, &answer, why) : unplug(payload, &answer, why);
-
-	if (r)
-		return r;
-	conn_send(s->control, AGENT_PLUGGED, s->control->tag, &answer, sizeof(answer));
-	return CONTAINER_ANSWERED;
-}
-
-int container_order(struct agent *a, struct session *s, void *payload, uint32_t length,
-		    const char **why)
-{
-	int r;
-
-	switch (s->type) {
-	case AGENT_UPDATE: return update(a, payload, length, why);
-	case AGENT_SET:
-		r = identity_set(a, payload, why);
-		return r ? r : CONTAINER_DONE;
-	case AGENT_PROCESSES: return list_processes(a, s, payload, why);
-	case AGENT_DUMP: return dump_all(a, s, payload);
-	case AGENT_PLUG:
-	case AGENT_UNPLUG: return change_devices(s, payload, why);
-	default: return change_mounts(a, s, payload, length, why);
-	}
 }

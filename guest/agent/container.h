@@ -66,6 +66,14 @@ pid_t container_fork(struct agent *a, struct container *c, struct spawn *sp, con
 /* The same for another process in the container of this name. */
 pid_t container_fork_in(struct agent *a, const char *name, struct spawn *sp, const char **why);
 
+/* Forks into a cgroup, with the PID namespace of a process unless that is -1, making namespaces (CLONE_*);
+ * child as of freezer_fork_into. Returns as fork.
+ */
+pid_t container_fork_beside(struct agent *a, int group, int pidfd, uint64_t namespaces, int *child);
+
+/* Writes what the records say of its cgroup. Returns 0 or -errno with *why. */
+int container_limit(struct agent *a, const struct container *c, struct records records, const char **why);
+
 /* Whether a process can begin in it now: 0 or -errno with *why. */
 int container_check(struct agent *a, const char *name, const char **why);
 

@@ -90,13 +90,13 @@ static void run(const struct spawn *s, const struct record *r, const char *state
 	if (!pid)
 		become(h, strings, in);
 	if (pid < 0)
-		spawn_fail(s, AGENT_REFUSED, "cannot run the hook", strings);
+		spawn_refuse(s, "cannot run the hook", strings);
 	close(in);
 	status = await(pid, h->timeout_ms);
 	if (!status)
 		return;
 	errno = status < 0 ? -status : WIFEXITED(status) && WEXITSTATUS(status) == 127 ? ENOENT : ECANCELED;
-	spawn_fail(s, AGENT_REFUSED, "a hook has failed:", strings);
+	spawn_refuse(s, "a hook has failed:", strings);
 }
 
 void hooks_run(const struct spawn *s, const struct create *c, uint32_t stage, const char *pid)

@@ -25,17 +25,10 @@
 #include <unistd.h>
 
 #include "guest/agent/cgroup.h"
-
-/* Steps of a session's pumps before the others have their turn. */
-#define TURN_STEPS 16
-
-/* More than a terminal can hold of its process' output, wherever it has got to. */
-#define TTY_REST_MAX 65536u
+#include "guest/agent/session.h"
 
 /* A request larger than this gives its memory back when it is done with. */
 #define REQUEST_KEEP 16384u
-
-#define CTRL_D 4
 
 void *session_buffer(struct agent *a, const struct session *s)
 {
@@ -86,15 +79,7 @@ struct session *session_begin(struct agent *a, struct conn *c)
 	return s;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-/* Gives back what a large request took. */
-static void drop_request(struct agent *a, struct session *s)
+void session_drop_request(struct agent *a, struct session *s)
 {
 	if (s->length > REQUEST_KEEP)
 		madvise(session_buffer(a, s), AGENT_EXEC_MAX, MADV_DONTNEED);
@@ -106,11 +91,11 @@ static void session_free(struct agent *a, struct session *s)
 	struct container *c = s->container;
 
 	for (int i = 0; i < AGENT_STREAMS; i++)
-		close_fd(&s->stream[i]);
+		session_close_fd(&s->stream[i]);
 	for (int i = 0; i < SESSION_PUMPS; i++)
 		pump_close(&s->pump[i]);
-	close_fd(&s->report);
-	drop_request(a, s);
+	session_close_fd(&s->report);
+	session_drop_request(a, s);
 	s->state = SESSION_FREE;
 	s->control = NULL;
 	s->container = NULL;
@@ -195,7 +180,7 @@ static void tell_one(struct agent *a, struct conn *c, const void *ctx)
 		conn_send(c, t->type, c->tag, t->payload, t->length);
 }
 
-static void tell(struct agent *a, struct session *s, enum agent_type type, const void *payload,
+void session_tell(struct agent *a, struct session *s, enum agent_type type, const void *payload,
 		 uint32_t length)
 {
 	const struct told t = {type, payload, length};
@@ -203,11 +188,11 @@ static void tell(struct agent *a, struct session *s, enum agent_type type, const
 	each_conn(a, s, tell_one, &t);
 }
 
-static void tell_started(struct agent *a, struct session *s)
+void session_tell_started(struct agent *a, struct session *s)
 {
 	const struct agent_started m = {.pid = s->started_pid};
 
-	tell(a, s, AGENT_STARTED, &m, sizeof(m));
+	session_tell(a, s, AGENT_STARTED, &m, sizeof(m));
 }
 
 void session_fail(struct agent *a, struct session *s, int code, const char *text)
@@ -215,7 +200,7 @@ void session_fail(struct agent *a, struct session *s, int code, const char *text
 	struct refusal m;
 	uint32_t length = refusal_make(&m, code, text);
 
-	tell(a, s, AGENT_ERROR, &m, length);
+	session_tell(a, s, AGENT_ERROR, &m, length);
 	kill_process(s);
 	session_end(a, s);
 }
@@ -261,8 +246,7 @@ struct session *session_kept(struct agent *a, const struct agent_key *key)
 	return NULL;
 }
 
-/* Whether it will not end with its client. */
-static bool wants_keep(const struct session *s)
+bool session_wants_keep(const struct session *s)
 {
 	return s->container || s->command.exec.flags & AGENT_EXEC_KEEP;
 }
@@ -275,7 +259,7 @@ void session_detach(struct agent *a, struct session *s)
 	if (s->container && !s->keep)
 		return; /* half made: it ends with its client */
 	if (!s->container) {
-		close_fd(&s->report);
+		session_close_fd(&s->report);
 		s->state = SESSION_RUNNING;
 	}
 	s->detached = true;
@@ -297,119 +281,6 @@ struct session *session_find(struct agent *a, const struct agent_key *key)
 		    !memcmp(&s->command.exec.key, key, sizeof(*key)))
 			return s;
 	return NULL;
-}
-
-/* Both ends of what connects a process with the agent. */
-struct plumbing {
-	int child[3];
-	int ours[3]; /* the other end of the pipes */
-	int report[2];
-};
-
-static void close_child_ends(struct plumbing *p)
-{
-	for (int i = 0; i < 3; i++)
-		close_fd(&p->child[i]);
-	close_fd(&p->report[1]);
-}
-
-static void close_plumbing(struct plumbing *p)
-{
-	close_child_ends(p);
-	for (int i = 0; i < 3; i++)
-		close_fd(&p->ours[i]);
-	close_fd(&p->report[0]);
-}
-
-/* A pipe whose end ours (0: read, 1: write) is non-blocking. Returns 0 or -1 with errno. */
-static int make_pipe(int fds[2], int ours)
-{
-	if (pipe2(fds, O_CLOEXEC))
-		return -1;
-	return fcntl(fds[ours], F_SETFL, O_NONBLOCK);
-}
-
-/* Pipes for the streams that are wanted and /dev/null for the rest. */
-static int plumb_pipes(struct plumbing *p, uint32_t streams)
-{
-	for (int i = 0; i < 3; i++) {
-		int ours = i == AGENT_STDIN ? 1 : 0, fds[2];
-
-		if (!(streams & 1u << i)) {
-			p->child[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-			if (p->child[i] < 0)
-				return -1;
-			continue;
-		}
-		if (make_pipe(fds, ours))
-			return -1;
-		p->ours[i] = fds[ours];
-		p->child[i] = fds[!ours];
-	}
-	return 0;
-}
-
-/* Moves a descriptor to a new owner. */
-static int take(int *fd)
-{
-	int taken = *fd;
-
-	*fd = -1;
-	return taken;
-}
-
-/* socket -> pipe -> master, and master -> pipe -> socket. Takes over master. Returns 0 or -1. */
-static int join_tty(struct agent *a, struct session *s, int master)
-{
-	int in[2], out[2], sock = fcntl(s->stream[AGENT_TTY], F_DUPFD_CLOEXEC, 3);
-	int again = fcntl(master, F_DUPFD_CLOEXEC, 3);
-
-	pump_open(&s->pump[3], -1, sock); /* owned from here on, whatever comes */
-	pump_open(&s->pump[2], master, -1);
-	pump_open(&s->pump[1], -1, again);
-	if (sock < 0 || again < 0 || pipe2(in, O_CLOEXEC | O_NONBLOCK))
-		return -1;
-	pump_open(&s->pump[0], take(&s->stream[AGENT_TTY]), in[1]);
-	pump_open(&s->pump[1], in[0], again);
-	if (pipe2(out, O_CLOEXEC | O_NONBLOCK))
-		return -1;
-	pump_open(&s->pump[2], master, out[1]);
-	pump_open(&s->pump[3], out[0], sock);
-	/* A client that comes and goes hangs up nothing. */
-	if (wants_keep(s))
-		s->pump[3].sink = a->null;
-	else
-		s->pump[0].last = CTRL_D;
-	return 0;
-}
-
-/* Joins the streams with the plumbing. */
-static void join_pipes(struct agent *a, struct session *s, struct plumbing *p)
-{
-	if (s->stream[AGENT_STDIN] >= 0)
-		pump_open(&s->pump[0], take(&s->stream[AGENT_STDIN]), take(&p->ours[0]));
-	for (int i = AGENT_STDOUT; i <= AGENT_STDERR; i++) {
-		if (s->stream[i] < 0)
-			continue;
-		pump_open(&s->pump[i], take(&p->ours[i]), take(&s->stream[i]));
-		if (wants_keep(s))
-			s->pump[i].sink = a->null;
-	}
-}
-
-static int watch_pumps(struct agent *a, struct session *s)
-{
-	uint32_t index = (uint32_t)(s - a->sessions);
-	int r = 0;
-
-	for (uint32_t i = 0; i < SESSION_PUMPS && !r; i++) {
-		if (!pump_active(&s->pump[i]))
-			continue;
-		r = watch(a, s->pump[i].from, WATCH_SESSION, index, PART_PUMP_FROM + i);
-		if (!r)
-			r = watch(a, s->pump[i].to, WATCH_SESSION, index, PART_PUMP_TO + i);
-	}
-	return r;
 }
 
 int session_open_report(struct session *s, int report[2])
@@ -455,29 +326,29 @@ static void session_start(struct agent *a, struct session *s)
 	const char *why;
 	pid_t pid;
 
-	if ((!s->tty && plumb_pipes(&p, s->command.exec.streams)) ||
+	if ((!s->tty && plumbing_pipes(&p, s->command.exec.streams)) ||
 	    session_open_report(s, p.report)) {
 		int code = errno;
 
-		close_plumbing(&p);
+		plumbing_close(&p);
 		session_fail(a, s, code, "cannot make the command's pipes");
 		return;
 	}
 	p.report[0] = -1; /* the session's */
 	if (!s->tty)
-		join_pipes(a, s, &p);
+		session_join_pipes(a, s, &p);
 	memcpy(sp.fd, p.child, sizeof(sp.fd));
 	sp.report = p.report[1];
 	pid = fork_process(a, s, &sp, &why);
 	if (!pid)
 		spawn_run(&sp);
-	close_plumbing(&p);
+	plumbing_close(&p);
 	if (pid < 0)
 		session_fail(a, s, -pid, why);
-	else if (session_forked(a, s, pid) || watch_pumps(a, s))
+	else if (session_forked(a, s, pid) || session_watch_pumps(a, s))
 		session_fail(a, s, ENOMEM, "out of memory");
 	else if (!s->container)
-		drop_request(a, s); /* the child has a copy */
+		session_drop_request(a, s); /* the child has a copy */
 }
 
 const char *session_attach(struct agent *a, struct session *s, uint32_t stream, int fd)
@@ -536,8 +407,7 @@ static int take_process(struct agent *a, struct session *s, uint32_t length, con
 	return session_find(a, &x->key) || session_kept(a, &x->key) ? -EINVAL : 0;
 }
 
-/* An order is done: its connection is free for the next one. */
-static void order_done(struct agent *a, struct session *s, bool answered)
+void session_order_done(struct agent *a, struct session *s, bool answered)
 {
 	struct conn *c = s->control;
 
@@ -557,7 +427,7 @@ void session_request(struct agent *a, struct session *s, uint32_t length)
 		if (r == CONTAINER_OVER)
 			session_end(a, s);
 		else if (r > 0)
-			order_done(a, s, r == CONTAINER_ANSWERED);
+			session_order_done(a, s, r == CONTAINER_ANSWERED);
 		else if (r < 0)
 			session_fail(a, s, -r, why);
 		return;
@@ -576,130 +446,9 @@ void session_request(struct agent *a, struct session *s, uint32_t length)
 		session_start(a, s);
 }
 
-/* The process' program runs. */
-static void report_started(struct agent *a, struct session *s)
-{
-	close_fd(&s->report);
-	s->state = SESSION_RUNNING;
-	s->started_pid = (uint32_t)s->pid;
-	s->keep |= wants_keep(s);
-	if (s->container) {
-		s->container->state = AGENT_CONTAINER_RUNNING;
-		s->container->begun = true;
-	}
-	tell_started(a, s);
-	for (struct conn *c = a->conns; s->watchers && c < a->conns + AGENT_CONNECTIONS; c++) {
-		if (c->session != s || !c->starting)
-			continue;
-		session_unwatch(c);
-		conn_send(c, AGENT_OK, c->tag, NULL, 0);
-	}
-}
-
-/* The other end is closed, because the process has become its program or is gone. */
-static void report_end(struct agent *a, struct session *s)
-{
-	if (s->type != AGENT_EXEC && s->type != AGENT_CREATE) {
-		session_fail(a, s, EIO, "the process that was to do it has ended");
-		return;
-	}
-	if (!s->container || s->go) {
-		report_started(a, s);
-		return;
-	}
-	/* A container's that was killed before its time. */
-	if (s->state == SESSION_STARTING) {
-		session_fail(a, s, EIO, "the container's process has ended while it was set up");
-		return;
-	}
-	close_fd(&s->report);
-	s->state = SESSION_RUNNING;
-}
-
-static void report_ready(struct agent *a, struct session *s)
-{
-	struct agent_started m = {.pid = (uint32_t)s->pid};
-	const char *why;
-	int r;
-
-	if (!s->container) {
-		order_done(a, s, false);
-		return;
-	}
-	if (s->state != SESSION_STARTING || s->go)
-		return;
-	r = container_ready(a, s->container, &why);
-	drop_request(a, s);
-	if (r) {
-		s->container->state = AGENT_CONTAINER_CREATING; /* and never becomes one */
-		session_fail(a, s, -r, why);
-		return;
-	}
-	s->keep = true;
-	s->state = SESSION_CREATED;
-	if (s->container->start)
-		session_go(a, s, NULL);
-	else
-		tell(a, s, AGENT_CREATED, &m, sizeof(m));
-}
-
-static void report_terminal(struct agent *a, struct session *s, int master)
-{
-	int number;
-
-	if (!s->tty || s->stream[AGENT_TTY] < 0 || ioctl(master, TIOCGPTN, &number)) {
-		close(master);
-		session_fail(a, s, EIO, "the command's terminal is none");
-	} else if (join_tty(a, s, master) || watch_pumps(a, s)) {
-		session_fail(a, s, ENOMEM, "out of memory");
-	}
-}
-
-/* Its process goes no further, and is gone or about to be: whoever reaps it will find no session. */
-static void report_error(struct agent *a, struct session *s, const void *error, uint32_t n)
-{
-	const struct agent_error *m = error;
-
-	if (s->container && s->go && !s->container->start)
-		container_ended(s->container, (struct agent_exited){
-						      .kind = AGENT_EXIT_STATUS,
-						      .value = m->code == ENOENT ? 127 : 126});
-	else if (s->container)
-		s->container->state = AGENT_CONTAINER_CREATING; /* and never becomes one */
-	tell(a, s, AGENT_ERROR, error, n);
-	session_end(a, s);
-}
-
-/* Something came from the process that is on its way to its program. */
-static void session_report(struct agent *a, struct session *s)
-{
-	_Alignas(struct agent_error) uint8_t m[AGENT_ANSWER_MAX];
-
-	while (s->state == SESSION_STARTING || s->state == SESSION_CREATED) {
-		int fd;
-		ssize_t n = spawn_receive(s->report, m, sizeof(m), &fd);
-
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n == 1 && *m == SPAWN_TERMINAL && fd >= 0) {
-			report_terminal(a, s, fd);
-			continue;
-		}
-		if (n == 1 && *m == SPAWN_LAYER && s->container)
-			container_layer(s->container, take(&fd));
-		close_fd(&fd);
-		if (n >= (ssize_t)sizeof(struct agent_error))
-			report_error(a, s, m, (uint32_t)n);
-		else if (n == 1 && *m == SPAWN_READY)
-			report_ready(a, s);
-		else if (n <= 0)
-			report_end(a, s);
-	}
-}
-
 void session_notice(struct agent *a, struct session *s, const struct agent_notice *m)
 {
-	tell(a, s, AGENT_NOTICE, m, sizeof(*m));
+	session_tell(a, s, AGENT_NOTICE, m, sizeof(*m));
 }
 
 struct agent_exited exited_of(int wait_status)
@@ -709,14 +458,13 @@ struct agent_exited exited_of(int wait_status)
 	return (struct agent_exited){AGENT_EXIT_STATUS, (uint32_t)WEXITSTATUS(wait_status)};
 }
 
-/* All that it wrote has gone out. */
-static void session_finish(struct agent *a, struct session *s)
+void session_finish(struct agent *a, struct session *s)
 {
 	const struct agent_exited m = exited_of(s->wait_status);
 	/* Its client may be gone without that being known here. Whoever waits has asked for it. */
 	bool asked = s->watchers;
 
-	tell(a, s, AGENT_EXITED, &m, sizeof(m));
+	session_tell(a, s, AGENT_EXITED, &m, sizeof(m));
 	if (asked || s->container || !s->keep || s->detached) {
 		session_end(a, s);
 		return;
@@ -724,58 +472,6 @@ static void session_finish(struct agent *a, struct session *s)
 	each_conn(a, s, let_go, NULL);
 	s->control = NULL;
 	s->state = SESSION_ENDED;
-}
-
-static bool session_pumps(const struct session *s)
-{
-	for (int i = 0; i < SESSION_PUMPS; i++)
-		if (pump_active(&s->pump[i]))
-			return true;
-	return false;
-}
-
-/* Steps the pumps first to last until nothing moves or their turn is over. */
-static void pump_some(struct agent *a, struct session *s, int first, int last)
-{
-	bool moved = true;
-
-	for (int step = 0; step < TURN_STEPS && moved; step++) {
-		moved = false;
-		for (int i = first; i <= last; i++)
-			moved |= pump_step(&s->pump[i]);
-	}
-	s->busy |= moved;
-	a->busy |= moved;
-	if (s->state == SESSION_DRAINING && !session_pumps(s)) {
-		session_finish(a, s);
-	}
-}
-
-void session_pump(struct agent *a, struct session *s)
-{
-	s->busy = false;
-	pump_some(a, s, 0, SESSION_PUMPS - 1);
-}
-
-/* The process is gone: input is of no use any more, and output ends with what it has written,
- * though a child that it left behind may hold the pipe open.
- */
-static void session_drain(struct session *s)
-{
-	if (s->tty) {
-		pump_close(&s->pump[0]);
-		pump_close(&s->pump[1]);
-		pump_limit(&s->pump[2], TTY_REST_MAX);
-		return;
-	}
-	pump_close(&s->pump[AGENT_STDIN]);
-	for (int i = AGENT_STDOUT; i <= AGENT_STDERR; i++) {
-		int n = 0;
-
-		if (pump_active(&s->pump[i]) && ioctl(s->pump[i].from, FIONREAD, &n))
-			n = 0;
-		pump_limit(&s->pump[i], (uint64_t)n);
-	}
 }
 
 void session_reaped(struct agent *a, pid_t pid, int wait_status)
@@ -827,7 +523,7 @@ void session_event(struct agent *a, struct session *s, uint32_t part, uint32_t e
 	if (s->tty)
 		session_pump(a, s);
 	else
-		pump_some(a, s, i, i);
+		session_pump_some(a, s, i, i);
 }
 
 void session_signal(const struct session *s, const struct agent_signal *m)

@@ -67,14 +67,31 @@ _Noreturn void spawn_fail(const struct spawn *s, uint32_t kind, const char *what
 	_exit(127);
 }
 
+_Noreturn void spawn_refuse(const struct spawn *s, const char *what, const char *name)
+{
+	spawn_fail(s, AGENT_REFUSED, what, name);
+}
+
+int spawn_want(const struct spawn *s, int r, const char *what, const char *name)
+{
+	if (r >= 0)
+		return r;
+	errno = -r;
+	spawn_refuse(s, what, name);
+}
+
+int spawn_open_dir(const struct spawn *s, const char *path)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		spawn_refuse(s, "cannot open", path);
+	return fd;
+}
+
 static _Noreturn void not_run(const struct child *ch, const char *what, const char *name)
 {
 	spawn_fail(ch->s, AGENT_NOT_RUN, what, name);
-}
-
-static _Noreturn void refused(const struct child *ch, const char *what)
-{
-	spawn_fail(ch->s, AGENT_REFUSED, what, NULL);
 }
 
 union fd_control {
@@ -184,11 +201,11 @@ static int open_terminal(const struct child *ch)
 	int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC), unlock = 0, fd;
 
 	if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock))
-		refused(ch, "cannot make a terminal");
+		spawn_refuse(ch->s, "cannot make a terminal", NULL);
 	ioctl(master, TIOCSWINSZ, &size);
 	fd = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
-		refused(ch, "cannot open the terminal");
+		spawn_refuse(ch->s, "cannot open the terminal", NULL);
 	send_byte(ch->s, SPAWN_TERMINAL, master);
 	close(master);
 	return fd;
@@ -203,7 +220,7 @@ static void make_console(const struct child *ch, int terminal)
 		return;
 	tree = mount_copy(terminal, "", false);
 	if (tree < 0 || mount_attach(tree, console, ""))
-		refused(ch, "cannot make the terminal the console");
+		spawn_refuse(ch->s, "cannot make the terminal the console", NULL);
 	close(tree);
 	close(console);
 }
@@ -215,13 +232,13 @@ static void take_stdio(const struct child *ch)
 	if (ch->s->tty) {
 		fd[0] = fd[1] = fd[2] = open_terminal(ch);
 		if (ioctl(fd[0], TIOCSCTTY, 0))
-			refused(ch, "cannot take the terminal");
+			spawn_refuse(ch->s, "cannot take the terminal", NULL);
 		if (ch->s->wait)
 			make_console(ch, fd[0]);
 	}
 	for (int i = 0; i < 3; i++)
 		if (dup2(fd[i], i) < 0)
-			refused(ch, "cannot set up standard input and output");
+			spawn_refuse(ch->s, "cannot set up standard input and output", NULL);
 }
 
 static void set_oom_score(const struct child *ch)
@@ -238,7 +255,7 @@ static void set_oom_score(const struct child *ch)
 		     number_text(digits, (uint64_t)(score < 0 ? -score : score)), NULL);
 	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, text, n) != (ssize_t)n)
-		refused(ch, "cannot set oom_score_adj");
+		spawn_refuse(ch->s, "cannot set oom_score_adj", NULL);
 	close(fd);
 }
 
@@ -251,7 +268,7 @@ static void set_limits(const struct child *ch)
 					     .rlim_max = c->rlimits[i].hard};
 
 		if (prlimit(0, (int)c->rlimits[i].resource, &limit, NULL))
-			refused(ch, "cannot set a limit of its resources");
+			spawn_refuse(ch->s, "cannot set a limit of its resources", NULL);
 	}
 }
 
@@ -268,15 +285,15 @@ static void close_rest(struct child *ch)
 
 		ch->own.report = fcntl(ch->s->report, F_DUPFD, OWN_UPPER + 1);
 		if (dup2(lower, OWN_LOWER) < 0 || dup2(upper, OWN_UPPER) < 0)
-			refused(ch, "cannot keep a descriptor");
+			spawn_refuse(ch->s, "cannot keep a descriptor", NULL);
 		first = OWN_UPPER + 1;
 	}
 	if (ch->own.report != 3 && dup3(ch->own.report, 3, O_CLOEXEC) < 0)
-		refused(ch, "cannot keep a descriptor");
+		spawn_refuse(ch->s, "cannot keep a descriptor", NULL);
 	ch->own.report = 3;
 	ch->s = &ch->own;
 	if (syscall(SYS_close_range, first, ~0u, 0u))
-		refused(ch, "cannot close descriptors");
+		spawn_refuse(ch->s, "cannot close descriptors", NULL);
 }
 
 static void find_user(struct child *ch)
@@ -312,7 +329,7 @@ static void install_filter(const struct child *ch)
 	if (c->exec.flags & AGENT_EXEC_SPEC)
 		flags |= SECCOMP_FILTER_FLAG_SPEC_ALLOW;
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program))
-		refused(ch, "cannot install the seccomp filter");
+		spawn_refuse(ch->s, "cannot install the seccomp filter", NULL);
 }
 
 static void drop_bounding(const struct child *ch, uint64_t keep)
@@ -320,7 +337,7 @@ static void drop_bounding(const struct child *ch, uint64_t keep)
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if (!(keep & UINT64_C(1) << cap) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 &&
 		    prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
-			refused(ch, "cannot drop a capability");
+			spawn_refuse(ch->s, "cannot drop a capability", NULL);
 }
 
 /* Those that the kernel does not know are no loss. */
@@ -345,12 +362,12 @@ static void set_caps(const struct child *ch, const struct agent_caps *caps)
 			.permitted = (uint32_t)((caps->permitted & known) >> 32 * i),
 			.inheritable = (uint32_t)((caps->inheritable & known) >> 32 * i)};
 	if (syscall(SYS_capset, &head, data))
-		refused(ch, "cannot set the capabilities");
+		spawn_refuse(ch->s, "cannot set the capabilities", NULL);
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if (caps->ambient & known & UINT64_C(1) << cap &&
 		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
-			refused(ch, "cannot raise an ambient capability");
+			spawn_refuse(ch->s, "cannot raise an ambient capability", NULL);
 }
 
 static void change_user(const struct child *ch)
@@ -505,7 +522,7 @@ _Noreturn void spawn_run(const struct spawn *s)
 	spawn_reset_signals();
 	if (c->exec.flags & AGENT_EXEC_NO_NEW_PRIVS) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-			refused(ch, "cannot forbid new privileges");
+			spawn_refuse(ch->s, "cannot forbid new privileges", NULL);
 		install_filter(ch);
 	}
 	if (own.run) {

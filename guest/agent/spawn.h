@@ -54,6 +54,13 @@ _Noreturn void spawn_run(const struct spawn *s);
  */
 _Noreturn void spawn_fail(const struct spawn *s, uint32_t kind, const char *what, const char *name);
 
+/* In the child, the same of the kind AGENT_REFUSED: because of errno; if r is -errno, else it is returned; if
+ * the directory cannot be opened (O_PATH), of which a descriptor is returned otherwise.
+ */
+_Noreturn void spawn_refuse(const struct spawn *s, const char *what, const char *name);
+int spawn_want(const struct spawn *s, int r, const char *what, const char *name);
+int spawn_open_dir(const struct spawn *s, const char *path);
+
 /* In the child: signals as a program wants to find them. */
 void spawn_reset_signals(void);
 

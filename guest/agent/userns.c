@@ -15,11 +15,6 @@
 
 #define MAP_MAX 4096 /* bytes of a map's file, as user_namespaces(7) has it */
 
-static _Noreturn void fail(const struct spawn *s, const char *what)
-{
-	spawn_fail(s, AGENT_REFUSED, what, NULL);
-}
-
 /* Tells what the guest's /proc calls it once it is there, and stays until it is killed. */
 static _Noreturn void hold(int tell, uint64_t namespaces)
 {
@@ -53,7 +48,7 @@ static void write_map(const struct spawn *s, const struct create *c, const char 
 	compose(path, sizeof(path), "/proc/", pid, gid ? "/gid_map" : "/uid_map", NULL);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, map, n) != (ssize_t)n)
-		fail(s, "cannot map ids of the user namespace");
+		spawn_refuse(s, "cannot map ids of the user namespace", NULL);
 	close(fd);
 }
 
@@ -70,7 +65,7 @@ static uint32_t outside(const struct spawn *s, const struct create *c, uint32_t 
 			return m->outside;
 	}
 	errno = EINVAL;
-	fail(s, "the user namespace has no map for its root");
+	spawn_refuse(s, "the user namespace has no map for its root", NULL);
 }
 
 void userns_make(struct userns *u, const struct spawn *s, const struct create *c)
@@ -85,13 +80,13 @@ void userns_make(struct userns *u, const struct spawn *s, const struct create *c
 	u->uid = outside(s, c, 0);
 	u->gid = outside(s, c, 1);
 	if (pipe2(tell, O_CLOEXEC))
-		fail(s, "cannot make a pipe");
+		spawn_refuse(s, "cannot make a pipe", NULL);
 	u->helper = fork();
 	if (!u->helper)
 		hold(tell[1], inside);
 	close(tell[1]);
 	if (u->helper < 0 || read(tell[0], pid, sizeof(pid) - 1) <= 0)
-		fail(s, "cannot make a user namespace");
+		spawn_refuse(s, "cannot make a user namespace", NULL);
 	close(tell[0]);
 	write_map(s, c, pid, 0);
 	write_map(s, c, pid, 1);
@@ -99,13 +94,13 @@ void userns_make(struct userns *u, const struct spawn *s, const struct create *c
 	u->fd = open(path, O_RDONLY | O_CLOEXEC);
 	u->pidfd = (int)syscall(SYS_pidfd_open, u->helper, 0);
 	if (u->fd < 0 || u->pidfd < 0 || (inside && setns(u->pidfd, (int)inside)))
-		fail(s, "cannot join the namespaces");
+		spawn_refuse(s, "cannot join the namespaces", NULL);
 }
 
 static void become_root(const struct spawn *s)
 {
 	if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setgid, 0) || syscall(SYS_setuid, 0))
-		fail(s, "cannot become root of the user namespace");
+		spawn_refuse(s, "cannot become root of the user namespace", NULL);
 }
 
 void userns_enter(const struct userns *u, const struct spawn *s)
@@ -117,7 +112,7 @@ void userns_enter(const struct userns *u, const struct spawn *s)
 		if (s->fd[i] >= 0 && lseek(s->fd[i], 0, SEEK_CUR) < 0)
 			(void)!fchown(s->fd[i], u->uid, u->gid);
 	if (setns(u->pidfd, CLONE_NEWUSER) || unshare(CLONE_NEWNS))
-		fail(s, "cannot enter the user namespace");
+		spawn_refuse(s, "cannot enter the user namespace", NULL);
 	/* Its user is not ours any more, but its parent may always. */
 	kill(u->helper, SIGKILL);
 	while (waitpid(u->helper, NULL, 0) < 0 && errno == EINTR)
@@ -128,7 +123,7 @@ void userns_enter(const struct userns *u, const struct spawn *s)
 void userns_join(const struct spawn *s, int pidfd, uint64_t flags)
 {
 	if (setns(pidfd, (int)flags))
-		fail(s, "cannot join the container's namespaces");
+		spawn_refuse(s, "cannot join the container's namespaces", NULL);
 	if (flags & CLONE_NEWUSER)
 		become_root(s);
 }

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "devices/vsock_conn.h"
+#include "devices/virtio_vsock_conn.h"
 
 /* A device as it is saved: the connection that is kept, and the ports of those that are not. */
 struct saved {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * vsock_conn: the connections of the socket device (virtio_vsock.h): by their ports, those whose
+ * virtio_vsock_conn: the connections of the socket device (virtio_vsock.h): by their ports, those whose
  * turn it is, and what the guest has sent on its way to the stream. For the device's own files,
  * under its lock.
  */
-#ifndef UVM_DEVICES_VSOCK_CONN_H
-#define UVM_DEVICES_VSOCK_CONN_H
+#ifndef UVM_DEVICES_VIRTIO_VSOCK_CONN_H
+#define UVM_DEVICES_VIRTIO_VSOCK_CONN_H
 
 #include "devices/virtio_vsock.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "devices/vsock_conn.h"
+#include "devices/virtio_vsock_conn.h"
 
 #include <errno.h>
 #include <stdlib.h>
