@@ -347,6 +347,11 @@ void fuse_server_roots(const struct fuse_server *s, int *root, int *own_fds)
 	*own_fds = s->own_fds;
 }
 
+bool fuse_server_read_only(const struct fuse_server *s)
+{
+	return s->read_only;
+}
+
 int fuse_server_forked(struct fuse_server *s, int own_fds, struct err *e)
 {
 	close(s->own_fds);

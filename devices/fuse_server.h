@@ -65,4 +65,7 @@ int fuse_server_forked(struct fuse_server *s, int own_fds, struct err *e);
  */
 void fuse_server_roots(const struct fuse_server *s, int *root, int *own_fds);
 
+/* Whether the guest may only read. */
+bool fuse_server_read_only(const struct fuse_server *s);
+
 #endif

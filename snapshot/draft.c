@@ -93,20 +93,40 @@ void snapshot_drop(struct snapshot_draft *d)
 	*d = (struct snapshot_draft){.at = d->at, .dir = -1};
 }
 
+static int open_file(const struct snapshot_draft *d, const char *name, bool make)
+{
+	int fd;
+
+	if (d->file)
+		return d->file(d->ctx, name, make);
+	fd = openat(d->dir, name,
+		    (make ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY | O_NONBLOCK) | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+int snapshot_draft_file(const struct snapshot_draft *d, const char *name)
+{
+	return open_file(d, name, true);
+}
+
+static int write_file(const struct snapshot_draft *d, const char *name, const struct state_writer *w, struct err *e)
+{
+	return files_put(open_file(d, name, true), name, w->data, w->len, e);
+}
+
 static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest *m,
 		       struct state_writer *state, const struct mem *mem,
 		       const struct snapshot *parent, bool layer, memfile_progress *progress,
 		       void *ctx, struct err *e)
 {
-	int fd = openat(d->dir, FILE_MEMORY, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-			0600);
+	int fd = open_file(d, FILE_MEMORY, true);
 	struct memfile_layer base[MEMFILE_LAYERS];
 	unsigned int n = parent ? snapshot_layers(parent, base) : 0;
 	struct memfile_saved saved;
 	int r;
 
 	if (fd < 0)
-		return err_sys(e, "cannot make the memory file");
+		return err_set(e, -fd, "cannot make the memory file: %s", strerror(-fd));
 	r = memfile_save(fd, mem, base, n, layer, !m->unsummed, progress, ctx, &saved, e);
 	if (!r && fsync(fd))
 		r = err_sys(e, "cannot save the guest's memory");
@@ -126,12 +146,13 @@ static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest 
 static int sum_disk_file(const struct snapshot_draft *d, struct snapshot_file *f, struct err *e)
 {
 	bool elsewhere = f->path.s[0] == '/';
-	int fd = elsewhere ? dup(f->fd) : openat(d->dir, f->path.s, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = elsewhere ? fcntl(f->fd, F_DUPFD_CLOEXEC, 0) : open_file(d, f->path.s, false);
 	off_t end;
 	int r;
 
 	if (fd < 0)
-		return err_sys(e, "disk %s", f->path.s);
+		return elsewhere ? err_sys(e, "disk %s", f->path.s)
+				 : err_set(e, -fd, "disk %s: %s", f->path.s, strerror(-fd));
 	end = lseek(fd, 0, SEEK_END);
 	f->size = (uint64_t)MAX(end, 0);
 	r = end < 0 ? -errno : sum_file(fd, f->size, &f->sum);
@@ -166,6 +187,7 @@ int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 		  const struct snapshot *parent, bool layer, memfile_progress *progress,
 		  void *ctx, struct err *e)
 {
+	struct state_writer manifest = {0};
 	int r;
 
 	if (layer && (!*d->place || snapshot_replaces(d, parent)))
@@ -190,10 +212,13 @@ int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 		return r;
 	m->state_size = state->len;
 	m->state_sum = state_sum(state->data);
-	r = files_write(d->dir, FILE_STATE, state->data, state->len, e);
+	r = write_file(d, FILE_STATE, state, e);
 	/* The manifest last: a directory with one is a whole snapshot. */
 	if (!r)
-		r = manifest_write(d->dir, m, disk, e);
+		r = manifest_make(&manifest, m, disk, e);
+	if (!r)
+		r = write_file(d, FILE_MANIFEST, &manifest, e);
+	state_discard(&manifest);
 	if (!r && fsync(d->dir))
 		r = err_sys(e, "cannot sync the snapshot");
 	return r;
@@ -221,7 +246,8 @@ static int record(const struct snapshot_draft *d, const struct snapshot *parent,
 	int r = s.dir < 0 ? err_sys(e, "cannot open the snapshot") : manifest_read(&s, e);
 
 	if (!r && s.m.has_parent)
-		r = record_in_parent(d, &s, parent, e);
+		r = parent ? record_in_parent(d, &s, parent, e)
+			   : err_set(e, EINVAL, "snapshot %s needs another that is not there", d->name);
 	snapshot_close(&s);
 	return r;
 }

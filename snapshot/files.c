@@ -87,16 +87,22 @@ int snapshot_read_file(int dir, const char *name, uint8_t **data, size_t *len, s
 	return files_read(dir, name, NULL, 0, data, len, e);
 }
 
-int files_write(int dir, const char *name, const void *data, size_t len, struct err *e)
+int files_put(int fd, const char *name, const void *data, size_t len, struct err *e)
 {
-	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r = fd < 0 ? -errno : write_all(fd, data, len);
+	int r = fd < 0 ? fd : write_all(fd, data, len);
 
 	if (!r && fsync(fd))
 		r = -errno;
 	if (fd >= 0)
 		close(fd);
 	return r ? err_set(e, -r, "cannot write %s: %s", name, strerror(-r)) : 0;
+}
+
+int files_write(int dir, const char *name, const void *data, size_t len, struct err *e)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return files_put(fd < 0 ? -errno : fd, name, data, len, e);
 }
 
 int files_replace(int dir, const char *name, const void *data, size_t len, struct err *e)
@@ -193,21 +199,26 @@ int manifest_read(struct snapshot *s, struct err *e)
 	return r;
 }
 
+int manifest_make(struct state_writer *w, struct snapshot_manifest *m, const struct snapshot_disk *disk,
+		  struct err *e)
+{
+	state_begin(w, SNAPSHOT_MANIFEST_KIND);
+	state_save(w, &manifest_table, 0, m);
+	for (uint32_t i = 0; i < m->disks; i++) {
+		state_save(w, &disk_table, i, &disk[i]);
+		for (uint32_t k = 0; k < disk[i].files; k++)
+			state_save(w, &disk_file_table, i * SNAPSHOT_DISK_LAYERS + k,
+				   &disk[i].file[k]);
+	}
+	return state_finish(w, e);
+}
+
 int manifest_write(int dir, struct snapshot_manifest *m, const struct snapshot_disk *disk,
 		   struct err *e)
 {
 	struct state_writer w;
-	int r;
+	int r = manifest_make(&w, m, disk, e);
 
-	state_begin(&w, SNAPSHOT_MANIFEST_KIND);
-	state_save(&w, &manifest_table, 0, m);
-	for (uint32_t i = 0; i < m->disks; i++) {
-		state_save(&w, &disk_table, i, &disk[i]);
-		for (uint32_t k = 0; k < disk[i].files; k++)
-			state_save(&w, &disk_file_table, i * SNAPSHOT_DISK_LAYERS + k,
-				   &disk[i].file[k]);
-	}
-	r = state_finish(&w, e);
 	if (!r)
 		r = files_replace(dir, FILE_MANIFEST, w.data, w.len, e);
 	state_discard(&w);

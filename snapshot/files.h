@@ -30,6 +30,9 @@ int files_open(int dir, const char *name, struct err *e);
 int files_read(int dir, const char *name, void *small, size_t room, uint8_t **data, size_t *len,
 	       struct err *e);
 
+/* Writes a new file, syncs and closes it; fd may be -errno, which is then the result. */
+int files_put(int fd, const char *name, const void *data, size_t len, struct err *e);
+
 /* Writes a file of the directory anew and syncs it. */
 int files_write(int dir, const char *name, const void *data, size_t len, struct err *e);
 
@@ -38,6 +41,8 @@ int files_replace(int dir, const char *name, const void *data, size_t len, struc
 
 /* The manifest as a file, and back; s->dir is open, s->m and s->disk are filled. */
 int manifest_read(struct snapshot *s, struct err *e);
+int manifest_make(struct state_writer *w, struct snapshot_manifest *m, const struct snapshot_disk *disk,
+		  struct err *e); /* w is to be discarded, whatever the result */
 int manifest_write(int dir, struct snapshot_manifest *m, const struct snapshot_disk *disk,
 		   struct err *e);
 

@@ -148,7 +148,15 @@ struct snapshot_draft {
 	char name[NAME_MAX]; /* the final one */
 	char temp[NAME_MAX];
 	char place[PATH_MAX]; /* the path of `at`; empty: unknown */
+	/* Opens a file in it for a process that may not (vmm/keeper.h), a new one for writing or one that is there for
+	 * reading: returns a descriptor or -errno. NULL: the process may.
+	 */
+	int (*file)(void *ctx, const char *name, bool make);
+	void *ctx;
 };
+
+/* Makes a file in the draft, for reading and writing. Returns a descriptor or -errno. */
+int snapshot_draft_file(const struct snapshot_draft *d, const char *name);
 
 /* Makes a directory to fill, beside what will be `name` in the directory `at` (which the draft
  * keeps) with the absolute path place, or empty: then it gets no parent, which would have to be told

@@ -52,19 +52,28 @@ static int print_all(unsigned int also)
 	return r;
 }
 
-/* A row a line: its name, who may, and under which conditions (argument:mask:value). */
+static void list_roles(unsigned int roles)
+{
+	static const char *const name[] = {"vcpu", "disk", "net", "share", "main", "runtime"};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(name); i++)
+		if (roles & 1u << i)
+			printf("%s ", name[i]);
+	printf("\t");
+}
+
+/* A row a line: its name, who may, under which conditions (argument:mask:value), why, whom no test makes it and
+ * why not.
+ */
 static void list_row(const struct confine_call *c)
 {
-	static const char *const who[] = {"vcpu", "disk", "net", "share", "main", "runtime"};
-
 	printf("%s\t", c->name);
-	for (unsigned int i = 0; i < ARRAY_SIZE(who); i++)
-		if (c->who & 1u << i)
-			printf("%s ", who[i]);
-	printf("\t");
+	list_roles(c->who);
 	for (unsigned int i = 0; i < CONFINE_CONDITIONS && c->when[i].used; i++)
 		printf("%u:%u:%u ", c->when[i].arg, c->when[i].mask, c->when[i].value);
-	printf("\t%s\n", c->why);
+	printf("\t%s\t", c->why);
+	list_roles(c->rare);
+	printf("%s\n", c->unmade ? c->unmade : "");
 }
 
 static int list(void)

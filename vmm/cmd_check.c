@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "vmm/cmd.h"
+#include "vmm/confine.h"
+#include "vmm/jail.h"
 #include "vmm/json.h"
 #include "vmm/kvm.h"
 #include "vmm/probe.h"
@@ -38,6 +40,8 @@ struct findings {
 	bool quick;	      /* a process can be put into a cgroup without a wait */
 	char remount[512];    /* what to do about it; empty: nothing */
 	bool smt, ksm;	      /* are on */
+	bool jail;	      /* a VM of this user's is in one */
+	int landlock;	      /* its version; 0: none */
 	char vulnerable[512]; /* what the host's kernel says its CPU is, and does nothing about */
 	enum verdict verdict;
 	const char *advice;
@@ -105,10 +109,18 @@ static void look_at_leaks(struct findings *f)
 		closedir(d);
 }
 
+/* What keeps a VM's process from its user's files. */
+static void look_at_confinement(struct findings *f)
+{
+	f->jail = jail_allowed();
+	f->landlock = confine_landlock();
+}
+
 static void look(struct findings *f)
 {
 	struct kvm k;
 
+	look_at_confinement(f);
 	look_at_cgroups(f);
 	look_at_leaks(f);
 	f->verdict = UNUSABLE;
@@ -137,6 +149,24 @@ static void look(struct findings *f)
 static void line(const char *name, const char *value, const char *note)
 {
 	printf("%-24s %-10s %s\n", name, value, note);
+}
+
+static void print_confinement(const struct findings *f)
+{
+	char version[16];
+
+	snprintf(version, sizeof(version), "%d", f->landlock);
+	line("jail", f->jail ? "yes" : "no",
+	     f->jail ? "a VM's process sees none of the host's files"
+		     : "this user may make no user namespaces: see user.max_user_namespaces, "
+		       "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns (sysctl)");
+	line("Landlock", f->landlock ? version : "no",
+	     f->landlock && f->jail ? "a VM's process looks into no other"
+	     : f->landlock	    ? "a VM's process opens no file but those of VMs, its snapshots and its shares"
+	     : f->jail ? "VMs of one user could look into each other's memory; boot the host with landlock in lsm= "
+			 "(CONFIG_SECURITY_LANDLOCK)"
+		       : "a VM's process can open its user's files; boot the host with landlock in lsm= "
+			 "(CONFIG_SECURITY_LANDLOCK), or allow user namespaces");
 }
 
 static void print_text(const struct findings *f)
@@ -179,6 +209,7 @@ static void print_text(const struct findings *f)
 	line("KSM", f->ksm ? "on" : "off",
 	     f->ksm ? "VMs can find out about each other's memory; switch it off for VMs of different trust"
 		    : "");
+	print_confinement(f);
 	line("verdict", verdict_name[f->verdict], f->advice);
 }
 
@@ -196,6 +227,8 @@ static void print_json(const struct findings *f)
 	json_put_string(&w, "vulnerable", f->vulnerable);
 	json_put_bool(&w, "smt", f->smt);
 	json_put_bool(&w, "ksm", f->ksm);
+	json_put_bool(&w, "jail", f->jail);
+	json_put_int(&w, "landlock", f->landlock);
 	json_put_string(&w, "error",
 			*f->kvm_error.text  ? f->kvm_error.text
 			: *f->vm_error.text ? f->vm_error.text

@@ -18,6 +18,7 @@
 #include "vmm/json.h"
 #include "vmm/machine_state.h"
 #include "vmm/pool.h"
+#include "vmm/several.h"
 #include "vmm/util.h"
 
 #define CLONES_MAX 1024u
@@ -197,33 +198,71 @@ struct started {
 	char id[RUNDIR_ID_MAX + 1];
 };
 
-static int await(struct started *s, struct err *e)
-{
-	int status = launch_await(&s->launch, e);
+/* What became of all that one command starts. */
+struct outcome {
+	unsigned int started;
+	struct several lost;
+	int status;
+	struct err first; /* failure */
+};
 
-	if (!status)
-		printf("%s\n", s->id);
-	return status;
+static void lose(struct outcome *o, const char *name, int status, const struct err *why)
+{
+	several_failed(&o->lost, name, why->text);
+	if (!o->status) {
+		o->status = status;
+		o->first = *why;
+	}
+}
+
+static void await(struct started *s, struct outcome *o)
+{
+	struct err why = {{0}};
+	int status = launch_await(&s->launch, &why);
+
+	if (status) {
+		lose(o, s->id, status, &why);
+		return;
+	}
+	o->started++;
+	printf("%s\n", s->id);
+}
+
+/* Returns 0, or 1 in the clone's process, or -errno. */
+static int start(struct clone_config *c, struct started *s, struct err *e)
+{
+	int r = take_id(c, e);
+
+	if (r)
+		return r;
+	memcpy(s->id, c->clone.rundir.id, sizeof(s->id));
+	r = launch_fork(&s->launch, e);
+	if (r < 0)
+		rundir_remove(&c->clone.rundir);
+	if (!r)
+		rundir_release(&c->clone.rundir);
+	return r;
 }
 
 /* Starts them side by side, but only some more than there are CPUs: many at once would all wait for
- * the last, and a guest's agent must answer in time.
+ * the last, and a guest's agent must answer in time. None is begun after one has failed. taken: those that a pool
+ * has given.
  */
-static int run_detached(struct clone_config *c, struct err *e)
+static int run_detached(struct clone_config *c, uint32_t taken, struct err *e)
 {
 	struct started *started = calloc(c->count, sizeof(*started));
 	uint32_t side_by_side = (uint32_t)MAX(2 * sysconf(_SC_NPROCESSORS_ONLN), 4);
 	uint32_t n = 0, seen = 0;
-	int status = EXIT_OK, failed = started ? 0 : err_set(e, ENOMEM, "out of memory");
+	struct outcome o = {.started = taken};
 
-	for (; n < c->count && !status && !failed; n++) {
-		int r = take_id(c, e);
+	if (!started) {
+		err_set(e, ENOMEM, "out of memory");
+		return EXIT_FAIL;
+	}
+	while (n < c->count && !o.status) {
+		struct err why;
+		int r = start(c, &started[n], &why);
 
-		if (!r) {
-			r = launch_fork(&started[n].launch, e);
-			if (r < 0)
-				rundir_remove(&c->clone.rundir);
-		}
 		if (r > 0) {
 			for (uint32_t i = 0; i < n; i++) /* the starter's */
 				close(started[i].launch.fd);
@@ -233,28 +272,27 @@ static int run_detached(struct clone_config *c, struct err *e)
 			return clone_run(&c->clone, e);
 		}
 		if (r < 0) {
-			failed = r;
+			lose(&o, "the next one", EXIT_FAIL, &why);
 			break;
 		}
-		memcpy(started[n].id, c->clone.rundir.id, sizeof(started[n].id));
-		rundir_release(&c->clone.rundir);
-		if (n + 1 - seen == side_by_side)
-			status = await(&started[seen++], e);
+		n++;
+		if (n - seen == side_by_side)
+			await(&started[seen++], &o);
 	}
-	while (seen < n) {
-		struct err ignored;
-		int r = await(&started[seen++], status || failed ? &ignored : e);
-
-		status = status ? status : r;
-	}
+	while (seen < n)
+		await(&started[seen++], &o);
 	free(started);
-	return status ? status : failed ? EXIT_FAIL : EXIT_OK;
+	*e = o.first;
+	if (o.status && c->count + taken > 1)
+		several_tell(&o.lost, o.started, c->count + taken, "clones started", e);
+	return o.status;
 }
 
 static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 {
 	struct clone_config *c = cfg;
 	bool command;
+	uint32_t taken = 0;
 	int status;
 
 	c->clone.started = now_ns();
@@ -278,7 +316,8 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 	if (command && take_for_command(c, argv[0], argv + 1, &status, e))
 		return status;
 	if (c->detach)
-		c->count -= take_detached(c, argv[0]);
+		taken = take_detached(c, argv[0]);
+	c->count -= taken;
 	if (!c->count)
 		return EXIT_OK;
 	if (snapshot_open(&c->snapshot, argv[0], SNAPSHOT_UNLESS_SEALED, e) || clone_prepare(&c->clone, &c->snapshot, e))
@@ -294,7 +333,7 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 	}
 	if (command)
 		return run_command(c, argv + 1, e);
-	return c->detach ? run_detached(c, e) : run_here(c, e);
+	return c->detach ? run_detached(c, taken, e) : run_here(c, e);
 }
 
 const struct cmd cmd_clone = {

@@ -287,7 +287,7 @@ static int flatten_into(const struct snapshot *s, struct snapshot_draft *d, stru
 	int r = disk && m ? copy_state(s, &w, e) : err_set(e, ENOMEM, "out of memory");
 
 	for (uint32_t i = 0; i < s->m.disks && !r; i++)
-		r = disk_flatten(s, i, d->dir, &disk[i], e);
+		r = disk_flatten(s, i, d, &disk[i], e);
 	if (!r)
 		r = memfile_map(&mem, s->m.memory, layer, snapshot_layers(s, layer), e);
 	if (!r) {

@@ -73,60 +73,111 @@ struct landlock_attr {
 	uint64_t fs, net, scoped;
 };
 #define LANDLOCK_LINKS	    2
+#define LANDLOCK_TRUNCATES  3
+#define LANDLOCK_TCP	    4
+#define LANDLOCK_IOCTLS	    5
 #define LANDLOCK_SCOPES	    6
+#define FS_FIRST	    ((1ull << 13) - 1) /* of version 1 */
+#define FS_TRUNCATE	    (1ull << 14)
+#define FS_IOCTL_DEV	    (1ull << 15)
+#define NET_TCP		    3u /* bind, connect */
 #define SCOPE_ABSTRACT_UNIX 1u
 #define SCOPE_SIGNALS	    2u
+#define FS_READ		    (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 
-/* Links and renames from one directory to another are denied in every domain that has rules for files, unless
- * one allows them (version 2, Linux 5.19); a share's guest makes them.
- */
-static int allow_links_in(int ruleset, int dir)
+int confine_landlock(void)
 {
-	struct landlock_path_beneath_attr a = {.allowed_access = LANDLOCK_ACCESS_FS_REFER, .parent_fd = dir};
+	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	return (int)MAX(version, 0);
+}
+
+/* A right that the kernel does not know is not asked of it. */
+static uint64_t all_of_files(int version)
+{
+	return FS_FIRST | (version < LANDLOCK_LINKS ? 0 : LANDLOCK_ACCESS_FS_REFER) |
+	       (version < LANDLOCK_TRUNCATES ? 0 : FS_TRUNCATE) | (version < LANDLOCK_IOCTLS ? 0 : FS_IOCTL_DEV);
+}
+
+static int allow_in(int ruleset, int dir, uint64_t rights)
+{
+	struct landlock_path_beneath_attr a = {.allowed_access = rights, .parent_fd = dir};
 
 	return dir < 0 ? -1 : (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &a, 0);
 }
 
-/* The root directory is enough without a jail; in one it is not above the shares. */
+/* Links and renames from one directory to another are denied in every domain that has rules for files, unless
+ * one allows them (version 2, Linux 5.19); a share's guest makes them. The root directory is enough without a jail;
+ * in one it is not above the shares.
+ */
 static int allow_links(int ruleset, const struct confine_needs *n)
 {
-	int root = open("/", O_PATH | O_CLOEXEC), r = allow_links_in(ruleset, root);
+	int root = open("/", O_PATH | O_CLOEXEC), r = allow_in(ruleset, root, LANDLOCK_ACCESS_FS_REFER);
 
-	for (unsigned int i = 0; i < n->root_count && !r; i++)
-		r = allow_links_in(ruleset, n->roots[i]);
+	for (unsigned int i = 0; i < n->dirs && !r; i++)
+		r = allow_in(ruleset, n->dir[i].fd, LANDLOCK_ACCESS_FS_REFER);
 	if (root >= 0)
 		close(root);
 	return r;
 }
 
-/* A Landlock domain of its own. Who is in one can look into no process outside of it (ptrace(2), and so
- * /proc/PID/mem, which no filter sees); newer kernels keep its signals and its abstract sockets in, too.
- * Files are left alone, but that none is executed: what a domain is told now is all that a snapshot or a
- * fork could reach later. An OCI runtime has mounts to make yet, which who has rules for files must not; nor
- * can a share be served on a kernel whose rules deny links.
- */
-static int scope(const struct confine_needs *needs, struct err *e)
+/* All but to execute, and to control devices. */
+static int allow_dirs(int ruleset, const struct confine_needs *n, uint64_t all)
 {
-	long version = syscall(SYS_landlock_create_ruleset, NULL, 0,
-			       LANDLOCK_CREATE_RULESET_VERSION);
-	bool files = !needs->runtime && (version >= LANDLOCK_LINKS || !needs->shares);
-	const struct landlock_attr attr = {
-		.fs = !files			   ? 0
-		      : version >= LANDLOCK_LINKS ? LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_REFER
-						   : LANDLOCK_ACCESS_FS_EXECUTE,
-		.scoped = version < LANDLOCK_SCOPES ? 0 : SCOPE_ABSTRACT_UNIX | SCOPE_SIGNALS};
-	int fd, r = 0;
+	const uint64_t rights = all & ~(LANDLOCK_ACCESS_FS_EXECUTE | FS_IOCTL_DEV);
+	int r = 0;
 
-	if (version < 1 || !(attr.fs | attr.scoped))
-		return 0;
-	fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-	if (fd >= 0 && attr.fs & LANDLOCK_ACCESS_FS_REFER && allow_links(fd, needs))
+	for (unsigned int i = 0; i < n->dirs && !r; i++)
+		r = allow_in(ruleset, n->dir[i].fd, n->dir[i].read_only ? FS_READ : rights);
+	return r;
+}
+
+static int make_domain(const struct landlock_attr *attr, const struct confine_needs *needs, struct err *e)
+{
+	int fd = (int)syscall(SYS_landlock_create_ruleset, attr, sizeof(*attr), 0), r = 0;
+
+	if (fd >= 0 && (needs->files		       ? allow_dirs(fd, needs, attr->fs)
+			: attr->fs & LANDLOCK_ACCESS_FS_REFER ? allow_links(fd, needs)
+						       : 0))
 		r = err_sys(e, "cannot make a Landlock rule");
 	/* E2BIG: a fork of a fork of many, which is in enough domains. */
 	if (!r && (fd < 0 || (syscall(SYS_landlock_restrict_self, fd, 0) && errno != E2BIG)))
 		r = err_sys(e, "cannot make a Landlock domain");
 	if (fd >= 0)
 		close(fd);
+	return r;
+}
+
+/* A Landlock domain of its own. Who is in one can look into no process outside of it (ptrace(2), and so
+ * /proc/PID/mem, which no filter sees); newer kernels keep its signals and its abstract sockets in, too.
+ *
+ * Without a jail it denies all files but those of the directories that it needs. What a domain is told now is all
+ * that a snapshot or a fork can reach later: the files of a snapshot are opened by the keeper then. In a jail files
+ * are left alone, but that none is executed. An OCI runtime has mounts to make yet, which who has rules for
+ * files must not; nor can a share be served on a kernel whose rules deny links.
+ */
+static int scope(struct confine *c, const struct confine_needs *needs, struct err *e)
+{
+	const int version = confine_landlock();
+	struct confine_needs n = *needs;
+	struct landlock_attr attr = {.scoped = version < LANDLOCK_SCOPES ? 0 : SCOPE_ABSTRACT_UNIX | SCOPE_SIGNALS};
+	int r;
+
+	if (!version || n.runtime || (version < LANDLOCK_LINKS && n.shares))
+		n.files = false;
+	else
+		attr.fs = n.files ? all_of_files(version)
+				  : all_of_files(version) & (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_REFER);
+	if (n.files && version >= LANDLOCK_TCP)
+		attr.net = NET_TCP;
+	if (needs->files && !n.files)
+		log_warn("who takes over this VM's process reaches its user's files: the host lets users make no namespaces, "
+			 "and its kernel has no Landlock that denies files ('uvm check' says more)");
+	if (!(attr.fs | attr.scoped))
+		return 0;
+	r = make_domain(&attr, &n, e);
+	if (!r)
+		c->reach = n.files ? CONFINE_FILES : MAX(c->reach, CONFINE_PROCESSES);
 	return r;
 }
 
@@ -169,14 +220,14 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 		return 0;
 	}
 	if (c->on)
-		return scope(n, e);
+		return scope(c, n, e);
 	c->on = true;
 	c->keeps = n->runtime;
 	r = set_limits(e);
 	if (!r)
 		r = drop_privileges(n, e);
 	if (!r)
-		r = scope(n, e);
+		r = scope(c, n, e);
 	return r ? r : filter_calls(n, e);
 }
 

@@ -10,7 +10,8 @@
  *   privileges    none can be gained by a program (no_new_privs); every capability goes, but those for
  *                 files where a directory is shared
  *   reach         no other process can be looked into, and, from Linux 6.12 on, no abstract UNIX socket
- *                 be connected to (Landlock, where the host's kernel has it)
+ *                 be connected to (Landlock, where the host's kernel has it). Without a jail it denies all
+ *                 files, too, but those of a few directories
  *   system calls  a seccomp filter for the process, and a stricter one for each kind of thread, which
  *                 the thread puts on itself (confine_calls.c has the table). What is not in it kills
  *                 the process
@@ -38,16 +39,26 @@ enum confine_role {
 	CONFINE_SANITIZER = 64, /* any thread of a build with sanitizers */
 };
 
+struct confine_dir {
+	int fd;
+	bool read_only;
+};
+
 struct confine_needs {
 	bool none;    /* --sandbox none: nothing is given up */
 	bool shares;  /* directories are shared with the guest */
-	const int *roots; /* of the shares, in which links are made; for the call of confine() */
-	unsigned int root_count;
+	bool files;   /* it is in no jail: all files are denied but those beneath these directories */
+	const struct confine_dir *dir; /* the shares' at least, in which links are made; for the call of confine() */
+	unsigned int dirs;
 	bool runtime; /* it is an OCI runtime's container */
 };
 
+/* What Landlock keeps it from. */
+enum confine_reach { CONFINE_NOTHING, CONFINE_PROCESSES, CONFINE_FILES /* and processes */ };
+
 struct confine {
 	bool on;
+	enum confine_reach reach;
 	bool keeps; /* an OCI runtime's: capabilities stay, until confine_settle */
 };
 
@@ -67,6 +78,9 @@ void confine_thread(const struct confine *c, enum confine_role role);
  */
 void confine_settle(const struct confine *c);
 
+/* The version of the host's Landlock, 0 if it has none. */
+int confine_landlock(void);
+
 /* An option's setter (vmm/opt.h): "on" or "none" [bool, true for none]. */
 int confine_set(void *to, const char *value, struct err *e);
 
@@ -81,6 +95,8 @@ struct confine_call {
 	int nr;
 	unsigned int who;     /* bits of enum confine_role */
 	const char *name, *why;
+	unsigned int rare;    /* those of who whom no test makes it, and why not (tests/calls) */
+	const char *unmade;
 	int error;	      /* 0: it is allowed; else it fails with this errno */
 	struct confine_condition {
 		unsigned char arg;

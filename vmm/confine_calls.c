@@ -45,10 +45,18 @@
 #define HAS(n, bits)  {.arg = n, .used = 1, .mask = (bits), .value = (bits)}
 #define HASNT(n, bits) {.arg = n, .used = 1, .mask = (bits), .value = 0}
 
-#define CALL(call, who, why, ...) {SYS_##call, who, #call, why, 0, {__VA_ARGS__}}
-#define FAILS(call, who, error, why) {SYS_##call, who, #call, why, error, {{0}}}
+#define CALL(call, who, why, ...) {SYS_##call, who, #call, why, 0, NULL, 0, {__VA_ARGS__}}
+#define FAILS(call, who, error, why) {SYS_##call, who, #call, why, 0, NULL, error, {{0}}}
 #define IOCTL(request, who, why) \
-	{SYS_ioctl, who, "ioctl " #request, why, 0, {IS(1, request)}}
+	{SYS_ioctl, who, "ioctl " #request, why, 0, NULL, 0, {IS(1, request)}}
+
+/* A call that those of `who` that are in `rare` are not seen to make by any test, and why not. */
+#define RARE(call, who, rare, why, unmade, ...) \
+	{SYS_##call, who, #call, why, rare, unmade, 0, {__VA_ARGS__}}
+#define RARE_IOCTL(request, who, why, unmade) \
+	{SYS_ioctl, who, "ioctl " #request, why, who, unmade, 0, {IS(1, request)}}
+
+#define MALLOC "malloc may call for it at any time; it has enough for what these ask of it in tests"
 
 #define NAMESPACES                                                                                 \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
@@ -59,64 +67,59 @@
 
 const struct confine_call confine_calls[] = {
 	/* --- every thread --- */
-	CALL(read, M | T, "eventfds, timers, consoles, files"),
+	CALL(read, M | IO, "eventfds, timers, consoles, files"),
 	CALL(write, M | T, "eventfds, consoles, messages, files"),
-	CALL(writev, M | T, "stdio; a tap device"),
 	CALL(futex, M | T, "locks, and waiting for a thread"),
-	CALL(rt_sigreturn, M | T, "the end of a signal's handler"),
+	RARE(rt_sigreturn, M | T, IO, "the end of a signal's handler",
+	     "what others send comes to the main thread, unless that is in a handler"),
 	CALL(rt_sigprocmask, M | T, "threads begin and end with signals blocked"),
 	CALL(exit, M | T, "a thread's end"),
-	CALL(exit_group, M | T, "the process's end"),
-	CALL(mmap, M | T, "malloc, stacks, rings, guest memory; nothing that can be executed",
+	RARE(exit_group, M | T, T, "the process's end, also where memory is lost (SIGBUS)",
+	     "tests have the guest lose memory, not the threads that serve it"),
+	RARE(mmap, M | T, V | N, "malloc, stacks, rings, guest memory; nothing that can be executed", MALLOC,
 	     HASNT(2, PROT_EXEC)),
-	CALL(munmap, M | T, "what was mapped"),
-	CALL(mprotect, M | T, "stacks' guard pages, malloc; nothing that can be executed",
+	RARE(munmap, M | T, V | N, "what was mapped", MALLOC),
+	RARE(mprotect, M | T, V | N | S, "stacks' guard pages, malloc; nothing that can be executed", MALLOC,
 	     HASNT(2, PROT_EXEC)),
-	CALL(madvise, M | T, "free memory given back; what a fork must not have"),
-	CALL(brk, M | T, "malloc"),
-	CALL(mremap, M | T, "realloc"),
-	CALL(close, M | T, "what was opened"),
-	CALL(clock_gettime, M | T, "the time, where the vDSO cannot tell it"),
-	CALL(sched_yield, M | T, "musl's locks"),
-	CALL(set_robust_list, M | T, "a thread's beginning, glibc"),
-	CALL(rseq, M | T, "a thread's beginning, glibc"),
-	CALL(gettid, M | T, "musl's recursive locks"),
-	CALL(getpid, M | T, "the pid file; whether a lock's owner is a fork"),
-	CALL(restart_syscall, M | T, "a wait goes on after a stop"),
-	CALL(seccomp, M | T, "a thread's own filter, on top of this one",
-	     IS(0, SECCOMP_SET_MODE_FILTER)),
+	RARE(madvise, M | T, S, "free memory given back; what a fork must not have", MALLOC),
+	RARE(brk, M | T, T, "malloc", MALLOC),
+	RARE(mremap, M | T, M | T, "realloc", MALLOC),
+	RARE(clock_gettime, M | T, M | T, "the time, where the vDSO cannot tell it",
+	     "that is so on hosts with another clock source"),
 
 	/* --- vCPUs; the order is the filter's: what is done most comes first --- */
 	IOCTL(KVM_RUN, M | V, "the guest runs"),
 	IOCTL(KVM_GET_REGS, M | V, "where the guest was when it could not go on; its state"),
-	CALL(timerfd_settime, M | T, "limits of devices; a VM's first exit"),
-	CALL(epoll_ctl, M | T, "a device's back end is watched, or not"),
-	CALL(io_uring_enter, M | V | D, "a disk's transfers; a reset waits for them"),
-	IOCTL(TUNSETOFFLOAD, M | V | N, "what a tap device may leave to the guest's driver"),
+	CALL(timerfd_settime, M | V | D | N, "limits of devices; a VM's first exit"),
 
 	/* --- loops --- */
-	CALL(epoll_wait, M | IO, "a loop"),
+	CALL(epoll_ctl, M | D | N, "a device's back end is watched, or not"),
+	CALL(io_uring_enter, D, "a disk's transfers"),
+	IOCTL(TUNSETOFFLOAD, M | N, "what a tap device may leave to the guest's driver"),
+	RARE(epoll_wait, M | IO, S, "a loop, glibc", "shares are not tested with glibc"),
 	CALL(epoll_pwait, M | IO, "the same, musl"),
-	CALL(readv, M | D | N | S, "requests' buffers"),
-	CALL(lseek, M | D | S, "a file's holes; positions in directories"),
-	CALL(fallocate, M | D | S, "discards and zeros; the guest's fallocate"),
+	CALL(writev, N, "a tap device"),
+	CALL(readv, M, "vsock connections"),
+	CALL(lseek, M | S, "a file's holes; positions in directories"),
+	CALL(fallocate, D | S, "discards and zeros; the guest's fallocate"),
 	CALL(fdatasync, M | D | S, "flushes"),
-	CALL(fsync, M | D | S, "flushes"),
-	CALL(ftruncate, M | D | S, "files of layers; the guest's truncate"),
-	CALL(fstat, M | D | S, "what a file is"),
-	CALL(fcntl, M | D | N | S, "locks of images; flags of descriptors"),
+	CALL(fsync, M | S, "flushes"),
+	CALL(ftruncate, M | S, "files of layers; the guest's truncate"),
+	CALL(fstat, M | S, "what a file is"),
+	CALL(fcntl, M, "locks of images; flags of descriptors"),
 
 	/* --- disks --- */
 	CALL(preadv, M | D | S, "reads"),
 	CALL(pwritev, M | D | S, "writes"),
-	CALL(pread64, M | D | S, "reads"),
-	CALL(pwrite64, M | D | S, "writes"),
-	IOCTL(BLKDISCARD, M | D, "discards of block devices"),
-	FAILS(io_uring_setup, M | D, EPERM, "what a ring does is not seen by these filters"),
+	CALL(pread64, M, "reads"),
+	CALL(pwrite64, M, "writes"),
+	IOCTL(BLKDISCARD, D, "discards of block devices"),
+	FAILS(io_uring_setup, D, EPERM, "what a ring does is not seen by these filters"),
 
 	/* --- networks --- */
 	CALL(recvfrom, M | N, "a stream of frames; consoles and agents"),
-	CALL(sendto, M | N, "a stream of frames; consoles and agents"),
+	RARE(sendto, M | N, N, "the rest of a frame; consoles and agents",
+	     "the streams of tests take whole frames, but for unit tests'"),
 	CALL(sendmsg, M | N, "a stream of frames; vsock connections"),
 	CALL(landlock_create_ruleset, M, "a fork gets out of its parent's reach"),
 	CALL(landlock_add_rule, M, "the same"),
@@ -124,6 +127,14 @@ const struct confine_call confine_calls[] = {
 	CALL(getrandom, M, "random numbers; identities of copies"),
 	IOCTL(TUNGETIFF, M, "what is attached is a tap device"),
 	IOCTL(TUNSETVNETHDRSZ, M, "its frames have the header that a device's have"),
+
+	/* --- the main thread: what every thread of a libc's might make, and only this one does --- */
+	CALL(set_robust_list, M, "a thread's beginning, glibc"),
+	CALL(rseq, M, "a thread's beginning, glibc"),
+	CALL(gettid, M, "a fork's number"),
+	CALL(getpid, M, "the pid file; whether a lock's owner is a fork"),
+	RARE(restart_syscall, M, M, "a wait goes on after a stop", "it would have to be stopped while it is in poll"),
+	CALL(seccomp, M, "a thread's own filter, on top of this one", IS(0, SECCOMP_SET_MODE_FILTER)),
 
 	/* --- the main thread: sockets --- */
 	CALL(recvmsg, M, "requests on the control socket, with descriptors"),
@@ -138,19 +149,17 @@ const struct confine_call confine_calls[] = {
 	CALL(getsockopt, M, "who a client is", IS(1, SOL_SOCKET), IS(2, SO_PEERCRED)),
 
 	/* --- the main thread: files --- */
+	CALL(close, M | S, "what was opened"),
 	CALL(openat, M | S, "files in directories that are open", HAS(2, O_CLOEXEC)),
 	CALL(open, M, "the same, musl", HAS(1, O_CLOEXEC)),
-	CALL(newfstatat, M | S, "what a name stands for"),
-	CALL(statx, M | S, "the same, and the mount that it is in"),
-	CALL(stat, M, "the same, musl"),
+	CALL(newfstatat, M, "what a name stands for"),
+	CALL(statx, S, "the same, and the mount that it is in"),
 	CALL(readlink, M, "the process's number, where /proc has it"),
 	CALL(readlinkat, M | S, "links"),
 	CALL(mkdirat, M | S, "directories of snapshots and forks"),
 	CALL(unlinkat, M | S, "a VM's files at its end"),
 	CALL(renameat, M, "a snapshot gets its name"),
 	CALL(renameat2, M | S, "a snapshot takes another's place; the guest's rename"),
-	CALL(faccessat, M, "whether a directory is kept"),
-	CALL(faccessat2, M, "the same"),
 	CALL(fchdir, M, "a fork goes to its own directory"),
 	CALL(getdents64, M | S, "directories"),
 	CALL(flock, M, "a VM's directory is locked"),
@@ -159,45 +168,38 @@ const struct confine_call confine_calls[] = {
 	IOCTL(FICLONE, M, "copies of disks, where a file system shares blocks"),
 	CALL(dup, M, "the descriptors of forks"),
 	CALL(dup2, M, "standard streams of what goes to the background"),
-	CALL(dup3, M, "the same"),
-	CALL(pipe2, M, "what a fork reports"),
+	CALL(dup3, M, "a container's output goes to another file"),
 
 	/* --- the main thread: the rest --- */
 	CALL(poll, M, "waiting for one thing"),
-	CALL(eventfd2, M | D, "doorbells of forks"),
+	CALL(eventfd2, M, "doorbells of forks"),
 	CALL(epoll_create1, M, "loops of forks"),
 	CALL(timerfd_create, M, "timers of forks"),
 	CALL(signalfd4, M, "signals"),
 	CALL(rt_sigaction, M, "handlers"),
-	CALL(clock_nanosleep, M, "waiting for a guest to shut down"),
-	CALL(nanosleep, M, "the same"),
+	CALL(nanosleep, M, "waiting for the clock's tick"),
+	RARE(clock_nanosleep, M, M, "the same, glibc", "that is not tested with glibc"),
 	CALL(tkill, M, "a vCPU is kicked, musl", IS(1, KICK)),
 	CALL(tgkill, M, "a vCPU is kicked, glibc", IS(2, KICK)),
 	CALL(clone, M, "threads and forks; no namespaces", HASNT(0, NAMESPACES)),
 	FAILS(clone3, M, ENOSYS, "glibc goes on with clone, whose flags can be seen"),
 	CALL(fork, M, "forks and snapshots, musl"),
-	CALL(set_tid_address, M, "forks, musl"),
 	CALL(setsid, M, "a fork is in the background"),
 	CALL(getppid, M, "what stays behind looks whether it still needs to"),
 	CALL(geteuid, M, "whose a directory is"),
-	CALL(getegid, M, "whose a directory is"),
 	CALL(close_range, M, "what stays behind keeps little"),
-	CALL(pause, M, "what stays behind"),
+	RARE(pause, M, M, "what stays behind", "traced, it comes there after its parent's end, and has nothing to wait for"),
 	CALL(setpriority, M, "what stays behind is nobody's hurry"),
 	CALL(prctl, M, "what stays behind goes with its parent", IS(0, PR_SET_PDEATHSIG)),
-	CALL(membarrier, M, "musl, where a thread-local variable is made"),
 
 	/* --- terminals --- */
 	IOCTL(TCGETS, M, "a terminal becomes raw, and what it was"),
 	IOCTL(TCSETS, M, "the same"),
-	IOCTL(TCSETSW, M, "the same"),
-	IOCTL(TCSETSF, M, "the same"),
 	IOCTL(TIOCGWINSZ, M, "a terminal's size; musl asks it of stdout"),
 
 	/* --- KVM: state is read for snapshots; a fork makes a VM --- */
 #define KVM(request, why) IOCTL(KVM_##request, M, why)
 	KVM(CHECK_EXTENSION, "what there is"),
-	KVM(GET_API_VERSION, "a fork makes a VM"),
 	KVM(GET_VCPU_MMAP_SIZE, "a fork makes a VM"),
 	KVM(CREATE_VM, "a fork makes a VM"),
 	KVM(SET_USER_MEMORY_REGION, "a fork makes a VM"),
@@ -207,14 +209,13 @@ const struct confine_call confine_calls[] = {
 	KVM(CREATE_VCPU, "a fork makes a VM"),
 	KVM(IRQFD, "interrupt lines of a fork"),
 	KVM(IOEVENTFD, "doorbells of a fork"),
-	KVM(GET_SUPPORTED_CPUID, "whether a state fits this host"),
 	KVM(GET_MSR_INDEX_LIST, "a vCPU's state"),
 	KVM(GET_MSRS, "a vCPU's state"),
 	KVM(SET_MSRS, "a vCPU's state"),
 	KVM(SET_REGS, "a vCPU's state"),
 	KVM(GET_SREGS, "a vCPU's state"),
 	KVM(SET_SREGS, "a vCPU's state"),
-	KVM(GET_XSAVE, "a vCPU's state"),
+	RARE_IOCTL(KVM_GET_XSAVE, M, "a vCPU's state", "before Linux 5.17, which has KVM_GET_XSAVE2"),
 	KVM(GET_XSAVE2, "a vCPU's state"),
 	KVM(SET_XSAVE, "a vCPU's state"),
 	KVM(GET_XCRS, "a vCPU's state"),
@@ -229,7 +230,7 @@ const struct confine_call confine_calls[] = {
 	KVM(SET_VCPU_EVENTS, "a vCPU's state"),
 	KVM(SET_CPUID2, "a vCPU's state"),
 	KVM(GET_TSC_KHZ, "a vCPU's state"),
-	KVM(SET_TSC_KHZ, "a vCPU's state"),
+	RARE_IOCTL(KVM_SET_TSC_KHZ, M, "a vCPU's state", "before Linux 5.18 a VM has no rate of its own"),
 	KVM(GET_DEVICE_ATTR, "a vCPU's clock"),
 	KVM(SET_DEVICE_ATTR, "a vCPU's clock"),
 	KVM(KVMCLOCK_CTRL, "a guest stood still"),
@@ -270,9 +271,20 @@ const struct confine_call confine_calls[] = {
 	CALL(fchdir, R, "the container's root"),
 	CALL(chdir, R, "the container's root"),
 	CALL(openat2, R, "a place for /proc, and no link is followed out of the root"),
-	CALL(mknodat, R, "a place for /proc", IS(3, 0)),
 
 	/* --- what the sanitizers of the tests' build do at any time; in no other build's filters --- */
+	CALL(read, A, "/proc/self/maps"),
+	CALL(mmap, A, "its own memory", HASNT(2, PROT_EXEC)),
+	CALL(munmap, A, "the same"),
+	CALL(mprotect, A, "the same", HASNT(2, PROT_EXEC)),
+	CALL(madvise, A, "the same"),
+	CALL(close, A, "/proc/self/maps"),
+	CALL(sched_yield, A, "its locks"),
+	CALL(clock_gettime, A, "a report"),
+	CALL(gettid, A, "a thread's number"),
+	CALL(getpid, A, "a report"),
+	CALL(set_robust_list, A, "a thread's beginning"),
+	CALL(rseq, A, "a thread's beginning"),
 	CALL(sigaltstack, A, "a thread's stack for reports"),
 	CALL(sched_getaffinity, A, "a thread's beginning"),
 	CALL(getrusage, A, "a report"),

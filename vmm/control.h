@@ -6,7 +6,7 @@
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
  *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, sandbox,
- *              jail, and net.N, mac.N, mtu.N, link.N (of network device N), attached.N (of slot
+ *              jail, landlock, seccomp, and net.N, mac.N, mtu.N, link.N (of network device N), attached.N (of slot
  *              N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,

@@ -318,18 +318,18 @@ void disk_close(struct disk *d)
 	disk_close_files(d);
 }
 
-static int new_file(int dir, unsigned int index, unsigned int layer, struct snapshot_text *path,
+static int new_file(const struct snapshot_draft *to, unsigned int index, unsigned int layer, struct snapshot_text *path,
 		    struct err *e)
 {
 	int fd;
 
 	path->len = (uint32_t)snprintf(path->s, sizeof(path->s), "disk-%u.%u", index, layer);
-	fd = openat(dir, path->s, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return fd < 0 ? err_sys(e, "cannot make %s", path->s) : fd;
+	fd = snapshot_draft_file(to, path->s);
+	return fd < 0 ? err_set(e, -fd, "cannot make %s: %s", path->s, strerror(-fd)) : fd;
 }
 
-int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct snapshot_disk *as,
-		 struct err *e)
+int disk_flatten(const struct snapshot *s, unsigned int index, const struct snapshot_draft *to,
+		 struct snapshot_disk *as, struct err *e)
 {
 	struct disk *d = calloc(1, sizeof(*d));
 	int fd, r = d ? 0 : err_set(e, ENOMEM, "out of memory");
@@ -339,7 +339,7 @@ int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct s
 		d->now.size = as->size;
 		r = open_files(d, s, as, e);
 		*as = (struct snapshot_disk){.size = as->size, .files = 1};
-		fd = r ? r : new_file(dir, index, 0, &as->file[0].path, e);
+		fd = r ? r : new_file(to, index, 0, &as->file[0].path, e);
 		r = fd < 0 ? fd : blk_copy_backend(disk_backend(d), fd, e);
 		if (fd >= 0)
 			close(fd);
@@ -363,7 +363,7 @@ static bool stays(int fd, const struct snapshot_text *path, const struct snapsho
 	return !fstat(fd, &st) && st.st_nlink;
 }
 
-int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot *gone,
+int disk_copy(struct disk *d, const struct snapshot_draft *to, unsigned int index, const struct snapshot *gone,
 	      struct snapshot_disk *as, struct err *e)
 {
 	struct blk_backend *top = disk_backend(d);
@@ -383,7 +383,7 @@ int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot
 		if (stays(as->file[i].fd, path, gone))
 			continue;
 		as->file[i].sum_known = false;
-		fd = new_file(dir, index, i, path, e);
+		fd = new_file(to, index, i, path, e);
 		r = fd < 0 ? fd : blk_copy_file(file_fd(d, i), fd, e);
 		if (fd >= 0)
 			close(fd);

@@ -97,15 +97,15 @@ int disk_fill(struct disk *d, const struct disk_config *cfg, struct disk_config 
 /* Makes a raw image of a snapshot's writable disk in the directory of another, which `as` then
  * describes; a read-only disk is only described.
  */
-int disk_flatten(const struct snapshot *s, unsigned int index, int dir, struct snapshot_disk *as,
-		 struct err *e);
+int disk_flatten(const struct snapshot *s, unsigned int index, const struct snapshot_draft *to,
+		 struct snapshot_disk *as, struct err *e);
 
 /* --- while the VM is paused --- */
 
 /* Makes a copy, in a snapshot's directory, of each file that has no path, or one in the snapshot
  * `gone` (may be NULL), and describes the disk as it is there. What was written before is in it.
  */
-int disk_copy(struct disk *d, int dir, unsigned int index, const struct snapshot *gone,
+int disk_copy(struct disk *d, const struct snapshot_draft *to, unsigned int index, const struct snapshot *gone,
 	      struct snapshot_disk *as, struct err *e);
 
 /* Makes the stack one that another process can build on: for a fork. Then the parent calls

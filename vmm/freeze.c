@@ -69,6 +69,17 @@ static void note(struct freeze *f)
 			journal_text(f->m->rundir, "fork", "fork", id);
 }
 
+/* Of several forks it is told which ones failed. */
+static void tell_lost(struct freeze *f)
+{
+	unsigned int started = 0;
+
+	for (unsigned int i = 0; i < f->made; i++)
+		started += f->child[i].good;
+	if (f->lost.failed)
+		several_tell(&f->lost, started, f->forks, "forks started, and were ended again", &f->failed);
+}
+
 /* Answers, once everything has come to its end: every child, and the thawing. */
 static void finish(struct freeze *f)
 {
@@ -77,6 +88,7 @@ static void finish(struct freeze *f)
 
 	if (f->children || f->thawing)
 		return;
+	tell_lost(f);
 	/* All forks or none: those that are there end if they are not told to stay, and the client hears of
 	 * the failure only.
 	 */
@@ -92,7 +104,7 @@ static void finish(struct freeze *f)
 		note(f);
 	f->made = 0;
 	state_discard(&f->state);
-	snapshot_drop(&f->draft);
+	keeper_drop(f->m->rundir, &f->draft);
 	if (f->draft.at >= 0)
 		close(f->draft.at);
 	f->draft.at = -1;
@@ -107,6 +119,28 @@ static void finish(struct freeze *f)
 
 /* --- the child's report --- */
 
+/* One of several forks, by its number from 1. */
+static void lose(struct freeze *f, unsigned int i, const char *why)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "fork %u", i);
+	several_failed(&f->lost, name, why);
+}
+
+static void child_failed(struct freeze_child *c, const char *why)
+{
+	struct freeze *f = c->freeze;
+
+	if (c->failed)
+		return;
+	c->failed = true;
+	if (f->snapshot || f->forks == 1)
+		err_set(&f->failed, 0, "%s", why);
+	else
+		lose(f, (unsigned int)(c - f->child) + 1, why);
+}
+
 /* A child has come to its end; or a fork has begun to live, and waits for finish(). */
 static void child_gone(struct freeze_child *c)
 {
@@ -117,9 +151,9 @@ static void child_gone(struct freeze_child *c)
 		close(c->pipe.fd);
 		c->pipe.fd = -1;
 	}
-	if (!c->good && !*f->failed.text)
-		err_set(&f->failed, 0, "the %s ended before it was done",
-			f->snapshot ? "process that saves" : "fork");
+	if (!c->good)
+		child_failed(c, f->snapshot ? "the process that saves ended before it was done"
+					    : "the fork ended before it was done");
 	if (--f->children)
 		return;
 	if (f->snapshot) {
@@ -144,8 +178,7 @@ static void child_line(struct freeze_child *c, const char *line)
 
 		control_progress(&f->m->control, f->ticket, text, (size_t)n);
 	} else if (!strncmp(line, "error ", 6)) {
-		if (!*f->failed.text)
-			err_set(&f->failed, 0, "%s", line + 6);
+		child_failed(c, line + 6);
 	} else {
 		c->good = true;
 		if (!strncmp(line, "id ", 3) && f->answer_len < sizeof(f->answer) - 100)
@@ -241,7 +274,7 @@ static int take_snapshot(struct freeze *f, struct err *e)
 	int r = disk ? 0 : err_set(e, ENOMEM, "out of memory");
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
-		r = disk_copy(m->disk[i], f->draft.dir, i, gone, &disk[i], e);
+		r = disk_copy(m->disk[i], &f->draft, i, gone, &disk[i], e);
 	if (!r)
 		r = make_child(f, disk, e);
 	free(disk);
@@ -256,8 +289,11 @@ static int take_forks(struct freeze *f, struct err *e)
 
 	for (unsigned int i = 0; i < m->config.disks && !r; i++)
 		r = disk_share(m->disk[i], m->rundir, e);
-	for (unsigned int i = 0; i < f->forks && !r; i++)
+	for (unsigned int i = 0; i < f->forks && !r; i++) {
 		r = make_child(f, NULL, e);
+		if (r && f->forks > 1)
+			lose(f, i + 1, e->text);
+	}
 	for (unsigned int i = 0; i < m->config.disks; i++)
 		disk_continue(m->disk[i]);
 	return r;
@@ -330,6 +366,7 @@ static int begin(struct freeze *f, struct control_ticket ticket, struct err *e)
 	f->answer_len = 0;
 	f->made = f->children = 0;
 	*f->failed.text = 0;
+	f->lost = (struct several){0};
 	if (m->config.agent && !m->mark[MARK_READY])
 		return err_set(e, EAGAIN, "the guest's agent is not ready yet");
 	if (!freeze_agent(m))
@@ -353,7 +390,7 @@ int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, cons
 	if (!r)
 		r = keeper_replaceable(f->m->rundir, at, name, e);
 	if (!r)
-		r = snapshot_draft(&f->draft, at, place, name, e);
+		r = keeper_draft(f->m->rundir, f->m->confine.reach == CONFINE_FILES, &f->draft, at, place, name, e);
 	if (r) {
 		close(at);
 		return r;
@@ -363,7 +400,7 @@ int freeze_snapshot(struct freeze *f, struct control_ticket ticket, int at, cons
 	f->prepare = how == CONTROL_TEMPLATE;
 	r = begin(f, ticket, e);
 	if (r) {
-		snapshot_drop(&f->draft);
+		keeper_drop(f->m->rundir, &f->draft);
 		close(at);
 		return r;
 	}

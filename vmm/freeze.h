@@ -21,6 +21,7 @@
 #include "vmm/control.h"
 #include "vmm/loop.h"
 #include "vmm/rundir.h"
+#include "vmm/several.h"
 #include "vmm/warmup.h"
 
 struct machine;
@@ -33,6 +34,7 @@ struct freeze_child {
 	char line[1024];	 /* what it said and was not yet understood */
 	size_t len;
 	bool good; /* it has said that all is well */
+	bool failed;
 };
 
 struct freeze {
@@ -52,6 +54,7 @@ struct freeze {
 	struct state_writer state;
 	char answer[CONTROL_ANSWER];
 	size_t answer_len;
+	struct several lost; /* of several forks */
 	struct err failed; /* text empty: nothing has */
 	uint64_t paused_ns; /* how long the vCPUs stood still */
 };

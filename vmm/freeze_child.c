@@ -161,7 +161,7 @@ _Noreturn void freeze_save(struct freeze *f, struct snapshot_disk *disk, int fd)
 	if (!r)
 		r = keeper_replaceable(f->m->rundir, f->draft.at, f->draft.name, &e);
 	if (!r)
-		r = snapshot_publish(&f->draft, parent, &e);
+		r = keeper_publish(f->m->rundir, &f->draft, parent, &e);
 	report(fd, r ? "error" : "ok", r ? e.text : "");
 	_exit(r ? 1 : 0);
 }

@@ -207,6 +207,19 @@ bool jail_refused(int r)
 	return (r == -EPERM || r == -ENOSPC || r == -EUSERS || r == -EINVAL || r == -EACCES) && !has_rights();
 }
 
+bool jail_allowed(void)
+{
+	int dir = open("/etc", O_PATH | O_DIRECTORY | O_CLOEXEC), fd; /* no file system is mounted in it */
+
+	if (dir < 0)
+		return has_rights();
+	fd = jail_detach(dir);
+	close(dir);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 && jail_possible();
+}
+
 int jail_enter(const struct rundir *vm, const struct snapshot *from, bool *in, struct err *e)
 {
 	int r = jail_replace(vm->dir, false, "the run directory", e);

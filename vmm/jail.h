@@ -10,7 +10,8 @@
  *
  * Root has the rights for this. An ordinary user's process gets them by a user namespace, where the host lets
  * users make these (user.max_user_namespaces, and no security module is against it). In there it is its user and
- * knows no other: a client that is root takes the user's place to reach it (client.c).
+ * knows no other: a client that is root takes the user's place to reach it (client.c). Where the host does not let
+ * them, there is no jail, and Landlock keeps the process from files (confine.h).
  *
  * A mount namespace of its own would add nothing: no call that could use one is in the process's table
  * (confine_calls.c), and it would cost a start more than all of this.
@@ -43,6 +44,9 @@ int jail_replace(int dir, bool mounts, const char *what, struct err *e);
  * security module, or its build.
  */
 bool jail_refused(int r);
+
+/* Whether this process could go into one: for "uvm check". */
+bool jail_allowed(void);
 
 /* Goes in. vm's directory and those of the snapshots are replaced, under the same numbers. Before
  * confine(), which takes away the rights that this needs, and while there is one thread. Returns 0 or -errno; in

@@ -10,6 +10,10 @@
  * also that of a VM that was killed. What can be asked is in keeper.c's one table of requests; none takes a
  * path, and nothing that an answer tells is more than the VM's process knew when it began.
  *
+ * Where the host refuses namespaces to its user the VM is in no jail, but denied all files besides those
+ * directories (Landlock). The keeper is not, and does the same for it; descriptors that it gives away then lead on
+ * by "..", which opens nothing.
+ *
  * A request brings the socket on which it is answered, so the VM's process and the children that it makes
  * for snapshots and forks may ask at once.
  */
@@ -25,6 +29,9 @@
  * directory of all VMs, and vm->root is closed. Returns 0 or -errno.
  */
 int keeper_start(struct rundir *vm, const struct snapshot *from, struct err *e);
+
+/* Tells it that there is no jail, which it looks at by itself. Before the guest runs. Returns 0 or -errno. */
+int keeper_stay_outside(const struct rundir *vm, struct err *e);
 
 /* Has the directory removed, and waits for that; or does it itself, if vm has no keeper. */
 void keeper_remove(struct rundir *vm);
@@ -52,5 +59,15 @@ bool keeper_parents(const struct rundir *vm, const struct snapshot *from);
  * cannot find out. Without a keeper that is left to the draft. Returns 0, or -errno with a message.
  */
 int keeper_replaceable(const struct rundir *vm, int at, const char *name, struct err *e);
+
+/* snapshot_draft, snapshot_publish and snapshot_drop. by_keeper: the process may write to no directory of others
+ * (CONFINE_FILES), so the keeper makes the draft and opens the files in it. Only a directory that was opened for
+ * reading is taken, which such a process could not have done itself: so it comes from a client.
+ */
+int keeper_draft(const struct rundir *vm, bool by_keeper, struct snapshot_draft *d, int at, const char *place,
+		 const char *name, struct err *e);
+int keeper_publish(const struct rundir *vm, struct snapshot_draft *d, const struct snapshot *parent,
+		   struct err *e);
+void keeper_drop(const struct rundir *vm, struct snapshot_draft *d);
 
 #endif

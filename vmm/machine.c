@@ -398,30 +398,60 @@ static int start_threads(struct machine *m, struct err *e)
 	return r;
 }
 
-/* Where the host refuses it to its user, the VM does without. */
+/* Where the host refuses it to its user, the VM does without: Landlock is between it and files. */
 static int go_to_jail(struct machine *m, struct err *e)
 {
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
 		r = share_detach(&m->share[i], e);
-	if (!r)
-		return jail_enter(m->rundir, m->snapshot, &m->jailed, e);
-	m->jailed = false;
-	return jail_refused(r) ? 0 : r;
+	if (!r) {
+		r = jail_enter(m->rundir, m->snapshot, &m->jailed, e);
+	} else {
+		m->jailed = false;
+		r = jail_refused(r) ? 0 : r;
+	}
+	if (!r && !m->jailed)
+		r = keeper_stay_outside(m->rundir, e);
+	return r || m->jailed ? r : jail_move(m->rundir, e);
 }
 
-static int confine_with_shares(struct machine *m, struct err *e)
+#define DIRS (SHARE_MAX + MEMFILE_LAYERS + 1)
+
+/* A VM's and its forks' run directories are all in one directory; a clone is told of by what it is a clone of. */
+static unsigned int own_dirs(const struct machine *m, struct confine_dir *dir, int runs)
+{
+	unsigned int n = 0;
+
+	dir[n++] = (struct confine_dir){.fd = runs};
+	for (const struct snapshot *s = m->snapshot; s && n <= MEMFILE_LAYERS; s = s->parent)
+		dir[n++] = (struct confine_dir){.fd = s->dir};
+	return n;
+}
+
+static int confine_with_dirs(struct machine *m, struct err *e)
 {
 	struct confine_needs needs = m->config.confine;
-	int roots[SHARE_MAX], fds;
+	struct confine_dir dir[DIRS];
+	int fds, runs = -1, r;
 
-	for (unsigned int i = 0; i < m->config.shares; i++)
-		if (m->share[i].server)
-			fuse_server_roots(m->share[i].server, &roots[needs.root_count++], &fds);
 	needs.shares = m->config.shares;
-	needs.roots = roots;
-	return confine(&m->confine, &needs, e);
+	needs.files = m->rundir->keeper >= 0 && !m->jailed && !m->confine.on;
+	if (needs.files) {
+		runs = openat(m->rundir->dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		needs.dirs = own_dirs(m, dir, runs);
+	}
+	for (unsigned int i = 0; i < m->config.shares; i++) {
+		if (!m->share[i].server)
+			continue;
+		dir[needs.dirs].read_only = fuse_server_read_only(m->share[i].server);
+		fuse_server_roots(m->share[i].server, &dir[needs.dirs++].fd, &fds);
+	}
+	needs.dir = dir;
+	r = confine(&m->confine, &needs, e);
+	if (runs >= 0)
+		close(runs);
+	return r;
 }
 
 /* The last that is done before the guest runs. */
@@ -440,13 +470,13 @@ static int give_up(struct machine *m, struct err *e)
 		worker_confine(&m->share[i].worker, &m->confine, CONFINE_SHARE, &m->end);
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);
-	if (!r && m->jailed) {
+	if (!r && m->rundir->keeper >= 0) {
 		log_debug("devices are ready; going into the jail");
 		r = m->confine.on ? jail_move(m->rundir, e) : go_to_jail(m, e);
 	}
 	if (!r)
 		log_debug("giving up system calls");
-	return r ? r : confine_with_shares(m, e);
+	return r ? r : confine_with_dirs(m, e);
 }
 
 bool machine_pause(struct machine *m)

@@ -142,7 +142,9 @@ static void empty(const struct rundir *r)
 
 bool rundir_kept(const struct rundir *r)
 {
-	return !faccessat(r->dir, KEEP, F_OK, AT_SYMLINK_NOFOLLOW);
+	struct stat st;
+
+	return !fstatat(r->dir, KEEP, &st, AT_SYMLINK_NOFOLLOW);
 }
 
 /* Removes the directory that we have locked, and lets go of it. Under the root's lock. */

@@ -460,7 +460,8 @@ static void check_mmap(void)
 
 static void check_sparse(void)
 {
-	int fd = open("sparse", O_RDWR | O_CREAT | O_EXCL, 0600);
+	int fd = open("sparse", O_RDWR | O_CREAT | O_EXCL, 0600), to;
+	off_t from = 0, into = 0;
 	struct stat st;
 
 	CHECK(fd >= 0 && pwrite(fd, "x", 1, 1 << 30) == 1);
@@ -469,6 +470,10 @@ static void check_sparse(void)
 	CHECK(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 30, 1));
 	CHECK(!fallocate(fd, 0, 0, 4096) && !ftruncate(fd, 8192) && !fstat(fd, &st));
 	CHECK(st.st_size == 8192 && st.st_blocks >= 8);
+	to = open("copy", O_RDWR | O_CREAT | O_EXCL, 0600);
+	CHECK(to >= 0 && copy_file_range(fd, &from, to, &into, 4096, 0) == 4096 && from == 4096);
+	CHECK(!fstat(to, &st) && st.st_size == 4096 && !syncfs(fd));
+	close(to);
 	close(fd);
 }
 

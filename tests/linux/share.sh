@@ -191,7 +191,26 @@ test_share_of_a_user()
 	same "owner in the guest" 0:0 "$(UVM_RUN=$dir/run "$uvm" exec u -- stat -c %u:%g /mnt/file)" || return
 	ends 1 env UVM_RUN="$dir/run" "$uvm" exec u -- chown 5 /mnt/file 2>"$dir/err" || return
 	same "owner on the host, still" 1234 "$(stat -c %u "$dir/share/file")" || return
+	reason="a fork of a user's"
+	UVM_RUN=$dir/run "$uvm" fork u --id v >/dev/null || return
+	UVM_RUN=$dir/run "$uvm" exec v -- sh -c 'grep -q x /mnt/file && mv /mnt/file /mnt/d/moved && echo y >/mnt/fork' || return
+	same "what the fork wrote" "x y" "$(cat "$dir/share/d/moved" "$dir/share/fork" | xargs)" || return
+	ends 0 env UVM_RUN="$dir/run" "$uvm" kill v || return
+	UVM_RUN=$dir/run "$uvm" inspect u >"$dir/inspect"
 	ends 0 env UVM_RUN="$dir/run" "$uvm" kill u
+}
+
+# The lab's kernel has Landlock in its second version.
+test_share_of_a_user_without_namespaces()
+{
+	local file=/proc/sys/user/max_user_namespaces before status=0
+	[ "${UVM_LAB-}" ] || { reason="skip: the limit is the whole host's"; return 1; }
+	before=$(cat $file)
+	echo 0 >$file
+	test_share_of_a_user || status=1
+	echo "$before" >$file
+	[ $status = 0 ] || return
+	want "confinement: $(cat "$dir/inspect")" grep -q '"jail":"none","landlock":"files","seccomp":"on"' "$dir/inspect"
 }
 
 test_share_killed_while_it_writes()

@@ -32,6 +32,8 @@
 static int open_file(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
 static int make_file(const char *path) { return open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600); }
 
+static int write_file(const char *path) { return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC); }
+
 static int connect_to(const char *path)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -123,7 +125,8 @@ static const struct {
 	const char *name;
 	int (*does)(const char *argument);
 } things[] = {
-	{"open", open_file},	  {"create", make_file},   {"connect", connect_to},
+	{"open", open_file},	  {"create", make_file},   {"write", write_file},
+	{"connect", connect_to},
 	{"climb", climb},	  {"seek", seek_name},	   {"write-disks", write_disks},
 	{"inet", inet},		  {"exec", run_it},	   {"ptrace", trace_it},
 	{"kill", kill_it},	  {"terminate", end_it},   {"pidfd", hold_it},

@@ -17,6 +17,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -211,6 +212,46 @@ START_TEST(abstract_sockets_are_out_of_reach)
 }
 END_TEST
 
+static int dir_of_files;
+
+static int open_in_dir(void)
+{
+	return RESULT(syscall(SYS_openat, dir_of_files, "it", O_RDONLY | O_CLOEXEC));
+}
+static int make_in_dir(void)
+{
+	return RESULT(syscall(SYS_openat, dir_of_files, "new", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+}
+static int open_null(void) { return RESULT(syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+/* Of a VM that is in no jail: only what it was given, and of that only what it may. */
+START_TEST(files_are_out_of_reach_without_a_jail)
+{
+	struct confine_dir dir = {.fd = -1};
+	const struct confine_needs none = {.files = true}, one = {.files = true, .dir = &dir, .dirs = 1};
+
+	if (confine_landlock() < 2)
+		ck_skip("this kernel's Landlock does not know links");
+	tmp_setup();
+	ck_that(!mkdir(tmp_path("d"), 0700));
+	tmp_file("d/it", "x", 1);
+	dir_of_files = open(tmp_path("d"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_that(dir_of_files >= 0);
+	dir.fd = dir_of_files;
+	ck_assert_int_eq(confined(&none, 0, open_null), EACCES);
+	ck_assert_int_eq(confined(&none, 0, open_in_dir), EACCES);
+	ck_assert_int_eq(confined(&one, 0, open_null), EACCES);
+	ck_assert_int_eq(confined(&one, 0, open_in_dir), 0);
+	ck_assert_int_eq(confined(&one, 0, make_in_dir), 0);
+	ck_that(!unlinkat(dir_of_files, "new", 0));
+	dir.read_only = true;
+	ck_assert_int_eq(confined(&one, 0, open_in_dir), 0);
+	ck_assert_int_eq(confined(&one, 0, make_in_dir), EACCES);
+	close(dir_of_files);
+	tmp_teardown();
+}
+END_TEST
+
 static pid_t neighbour;
 
 static int memory_of_a_neighbour(void)
@@ -366,7 +407,7 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {forbidden_things, abstract_sockets_are_out_of_reach,
+	const TTest *const tests[] = {forbidden_things, files_are_out_of_reach_without_a_jail, abstract_sockets_are_out_of_reach,
 				      neighbours_memory_is_out_of_reach, privileges_are_gone, runtime_gives_up_later, sandbox_none_is_said,
 				      each_call_has_its_reason, filters_have_a_size};
 
