@@ -228,8 +228,12 @@ int oci_child_settle(struct oci_child *c, int fds[3],
 	r = oci_streams(fds, log, &create->config.process, create->console, e);
 	if (log >= 0)
 		close(log);
-	if (!r) /* from now on "delete" can end it */
+	if (!r)
 		r = rundir_write_pid(c->dir, e);
+	if (!r) /* from now on "delete" can end it */
+		r = oci_state_save_process(c->dir, e);
+	if (!r)
+		r = oci_state_detach(c->dir, e);
 	if (!r)
 		r = join_cgroup(c, e);
 	if (!r)

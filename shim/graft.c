@@ -18,7 +18,13 @@
 #include "shim/mount.h"
 #include "vmm/util.h"
 
-#define FILE_NAME "share" /* in the VM's run directory: a number */
+#define FILE_NAME "place" /* in the clients' own directory (rundir_own): what struct place is */
+
+/* The descriptor of the monitor's, and what it was of: by then it may be of anything that the monitor has. */
+struct place {
+	int number;
+	unsigned long long dev, ino;
+};
 
 /* --- in the monitor's process --- */
 
@@ -39,22 +45,30 @@ static int put_place(int share)
 	return r;
 }
 
-static int write_number(const struct rundir *vm, int number)
+static int write_place(const struct rundir *vm, int number)
 {
-	int fd = openat(vm->dir, FILE_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%d\n", number), r;
+	int own = rundir_own(vm, false), fd, n, r;
+	struct stat st;
+	char text[64];
 
-	if (fd < 0)
-		return -errno;
-	r = write_all(fd, text, (size_t)n);
-	close(fd);
+	if (own < 0)
+		return own;
+	fd = openat(own, FILE_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	r = fd < 0 || fstat(number, &st) ? -errno : 0;
+	if (!r) {
+		n = snprintf(text, sizeof(text), "%d %llu %llu\n", number, (unsigned long long)st.st_dev,
+			     (unsigned long long)st.st_ino);
+		r = write_all(fd, text, (size_t)n);
+	}
+	if (fd >= 0)
+		close(fd);
+	close(own);
 	return r;
 }
 
 int graft_make(const struct rundir *vm, int share, struct err *e)
 {
-	int place = put_place(share), r = place < 0 ? place : write_number(vm, place);
+	int place = put_place(share), r = place < 0 ? place : write_place(vm, place);
 
 	return r ? err_set(e, -r, "cannot make a place for other containers' files: %s", strerror(-r)) : 0;
 }
@@ -72,18 +86,23 @@ int graft_name(char name[GRAFT_NAME + 1], struct err *e)
 }
 
 /* Opens the file, and locks it: one at a time makes changes. Returns it or -errno. */
-static int lock(const struct rundir *vm, int *number)
+static int lock(const struct rundir *vm, struct place *p)
 {
-	int fd = openat(vm->dir, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	char text[16] = "";
+	int own = rundir_own(vm, false), fd, error;
+	char text[64] = "";
 
+	if (own < 0)
+		return own;
+	fd = openat(own, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	error = errno;
+	close(own);
 	if (fd < 0)
-		return -errno;
-	if (flock(fd, LOCK_EX) || read(fd, text, sizeof(text) - 1) <= 0) {
+		return -error;
+	if (flock(fd, LOCK_EX) || read(fd, text, sizeof(text) - 1) <= 0 ||
+	    sscanf(text, "%d %llu %llu\n", &p->number, &p->dev, &p->ino) != 3) {
 		close(fd);
 		return -EIO;
 	}
-	*number = (int)strtol(text, NULL, 10);
 	return fd;
 }
 
@@ -131,11 +150,16 @@ static int take_out(int place, const char *name)
 }
 
 /* tree -1: takes out. */
-static int change(int pidfd, int number, const char *name, int tree)
+static int change(int pidfd, const struct place *p, const char *name, int tree)
 {
-	int place = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	int place = (int)syscall(SYS_pidfd_getfd, pidfd, p->number, 0);
+	struct stat st;
 
-	if (place < 0 || setns(pidfd, CLONE_NEWNS))
+	if (place < 0 || fstat(place, &st))
+		return -errno;
+	if (st.st_dev != p->dev || st.st_ino != p->ino)
+		return -ESTALE; /* a file system of ours, which no other is numbered like */
+	if (setns(pidfd, CLONE_NEWNS))
 		return -errno;
 	return tree >= 0 ? add(place, name, tree) : take_out(place, name);
 }
@@ -144,14 +168,15 @@ static int change(int pidfd, int number, const char *name, int tree)
 
 static int change_apart(const struct rundir *vm, int pidfd, const char *name, int tree)
 {
-	int number = -1, held = lock(vm, &number), status;
+	struct place place;
+	int held = lock(vm, &place), status;
 	pid_t pid;
 
 	if (held < 0)
 		return held;
 	pid = fork();
 	if (!pid)
-		_exit(-change(pidfd, number, name, tree) & 0xff);
+		_exit(-change(pidfd, &place, name, tree) & 0xff);
 	if (pid < 0)
 		status = -errno;
 	else if (waitpid(pid, &status, 0) < 0)

@@ -9,7 +9,7 @@
  * before the guest is, which may remember for a second what it has seen in the share; for that reason, too,
  * no two trees have the same name. The guest can write to none of it: the mount is read-only, and directories
  * are made through another mount of the same. Nor has it a say in where it is: the monitor holds a descriptor
- * of it, whose number it has written down before the guest ran.
+ * of it, whose number, and of what it is, it has written down before the guest ran, where it cannot write later.
  *
  * All is gone with the monitor's process.
  */

@@ -17,13 +17,14 @@
 #include "shim/vm.h"
 #include "vmm/client.h"
 #include "vmm/cmd.h"
+#include "vmm/jail.h"
 #include "vmm/log.h"
 #include "vmm/record.h"
 #include "vmm/util.h"
 
 /* --- the VM --- */
 
-/* In the VM's process, before it is one. The IPC and UTS namespaces of the guest's container are named by
+/* In the VM's process, before it is one. No directory that it has open leads on, when this is left. The IPC and UTS namespaces of the guest's container are named by
  * the process', unless somebody else has made ones for a pod.
  */
 static int take_place(struct oci_child *c, struct err *e)
@@ -35,11 +36,15 @@ static int take_place(struct oci_child *c, struct err *e)
 	} table[] = {{config->network, CLONE_NEWNET},
 		     {config->ipc, CLONE_NEWIPC},
 		     {config->uts, CLONE_NEWUTS}};
+	struct vm *vm = CONTAINER_OF(c, struct vm, child);
+	int r = jail_detach_snapshots(&vm->snapshot, e);
 
+	if (r)
+		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		const char *path = table[i].path;
 		int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-		int r = path ? fd < 0 || setns(fd, table[i].flag) : unshare(table[i].flag);
+		r = path ? fd < 0 || setns(fd, table[i].flag) : unshare(table[i].flag);
 
 		if (r)
 			r = path ? err_sys(e, "cannot join the namespace %s", path)
@@ -63,6 +68,8 @@ static int join_network(struct vm *vm, struct err *e)
 	if (n->links != vm->template.nets) {
 		snapshot_close(&vm->snapshot);
 		r = oci_vm_open(vm, e);
+		if (!r)
+			r = jail_detach_snapshots(&vm->snapshot, e);
 	}
 	if (!r)
 		r = oci_network_join(n, vm->run.clone.config.net, e);
@@ -99,6 +106,7 @@ static int make_share(struct vm *vm, struct err *e)
 		r = oci_rootfs_keep(rootfs, e);
 	if (!r && !config->image)
 		r = graft_make(vm->child.dir, rootfs->copy, e);
+	oci_state_leave(vm->child.dir);
 	return r;
 }
 

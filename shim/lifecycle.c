@@ -159,10 +159,27 @@ static const struct opt kill_options[] = {
 	{0},
 };
 
-/* By the pid file: there is no control socket before the guest runs, and never one of a pod's container. */
+/* Waits for its end. Its status is its caller's. */
+static bool await(int process)
+{
+	struct pollfd p = {.fd = process, .events = POLLIN};
+
+	return poll(&p, 1, CLIENT_TIMEOUT_MS) > 0;
+}
+
+/* Returns 0 when it has ended; -ENOENT if there is none yet; or another -errno with the message set. */
 static int kill_process(struct oci_state *s, struct err *e)
 {
-	return cmd_kill_process(&s->vm, rundir_pid(&s->vm, e), e);
+	int process = oci_state_process(&s->vm, NULL), r = 0;
+
+	if (process < 0)
+		return process == -ESRCH ? 0 : process;
+	if (syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0) && errno != ESRCH)
+		r = err_sys(e, "cannot kill the process of container '%s'", s->vm.id);
+	else if (!await(process))
+		r = err_set(e, ETIMEDOUT, "the process of container '%s' was killed but has not ended", s->vm.id);
+	close(process);
+	return r;
 }
 
 static int send_signal(struct oci_state *s, int signo, bool all, struct err *e)
@@ -177,7 +194,7 @@ static int send_signal(struct oci_state *s, int signo, bool all, struct err *e)
 		return err_set(e, ESRCH, "container not running");
 	/* What does not answer is killed as a whole; one in another's VM is, when that finds its client gone. */
 	if (r && signo == SIGKILL)
-		return kill_process(s, e) == EXIT_OK ? 0 : -EIO;
+		return kill_process(s, e);
 	return r;
 }
 
@@ -216,20 +233,15 @@ static const struct opt delete_options[] = {
 	{0},
 };
 
-/* The process of one that has ended may still be about to go. Its status is its caller's. */
-static void await_process(const struct oci_state *s)
+/* The process of one that has ended may still be about to go; or it has only said so. */
+static int await_process(struct oci_state *s, struct err *e)
 {
-	struct err none;
-	pid_t pid = rundir_pid(&s->vm, &none);
-	struct pollfd p = {.events = POLLIN};
+	int process = oci_state_process(&s->vm, NULL);
+	bool ended = process < 0 || await(process);
 
-	if (pid < 0)
-		return;
-	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (p.fd < 0)
-		return;
-	poll(&p, 1, CLIENT_TIMEOUT_MS);
-	close(p.fd);
+	if (process >= 0)
+		close(process);
+	return ended ? 0 : kill_process(s, e);
 }
 
 /* A container that is being made has no process yet, for a moment, or one of "create"'s that has not yet
@@ -240,16 +252,11 @@ static void await_process(const struct oci_state *s)
 
 static int kill_vm(struct oci_state *s, struct err *e)
 {
-	struct err none;
+	int r;
 
-	for (unsigned int i = 0; kill_process(s, e) != EXIT_OK; i++) {
-		if (rundir_pid(&s->vm, &none) >= 0)
-			return -EIO;
-		if (i == DELETE_TRIES)
-			return 0; /* there was none: the directory tells */
+	for (unsigned int i = 0; (r = kill_process(s, e)) == -ENOENT && i < DELETE_TRIES; i++)
 		usleep(DELETE_WAIT_US);
-	}
-	return 0;
+	return r == -ENOENT ? 0 : r; /* there was none: the directory tells */
 }
 
 /* s->vm is closed. */
@@ -280,7 +287,7 @@ static int delete(const struct shim *c, struct oci_state *s, struct err *e)
 		r = err_set(e, EBUSY, "cannot delete container %s that is not stopped: %s",
 			    s->vm.id, oci_status_name(s->status));
 	else if (s->status == OCI_STOPPED)
-		await_process(s);
+		r = await_process(s, e);
 	else
 		r = kill_vm(s, e);
 	if (r) {

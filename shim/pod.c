@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim/child.h"
@@ -46,24 +45,6 @@ struct pod_member {
 
 /* --- the sandbox --- */
 
-/* Opens its process. The number counts if it is still alive afterwards. */
-static int open_process(const struct oci_state *s)
-{
-	int fd = s->pid > 0 ? (int)syscall(SYS_pidfd_open, s->pid, 0) : -1;
-	struct rundir again;
-	struct err ignored;
-	bool running = false;
-
-	if (fd < 0)
-		return -ESRCH;
-	if (!rundir_open_any(&again, s->vm.id, &running, &ignored))
-		rundir_close(&again);
-	if (running)
-		return fd;
-	close(fd);
-	return -ESRCH;
-}
-
 static int open_sandbox(struct pod_member *m, const char *id, struct err *e)
 {
 	struct oci_state *s = &m->sandbox;
@@ -73,7 +54,7 @@ static int open_sandbox(struct pod_member *m, const char *id, struct err *e)
 		return err_set(e, ENOENT, "the pod's sandbox '%s': %s", id, why.text);
 	m->pidfd = s->status == OCI_STOPPED || s->status == OCI_CREATING || s->sandbox
 			   ? -ESRCH
-			   : open_process(s);
+			   : oci_state_process(&s->vm, NULL);
 	if (m->pidfd >= 0)
 		return 0;
 	oci_state_close(s);
@@ -203,6 +184,7 @@ static void created(void *ctx)
 
 	if (!r)
 		r = oci_state_made(&m->dir, &e);
+	oci_state_close(&m->sandbox); /* the session has its connections */
 	if (!r) /* what is left to do is to hear a hostile guest, as the VM's process does */
 		r = confine(&m->confine, &(struct confine_needs){0}, &e);
 	/* Where "create" is gone, nobody would know of the container; it ends with us. */
@@ -256,6 +238,7 @@ static void be_member(struct oci_child *child)
 	struct err e = {{0}};
 	int r = oci_child_settle(child, fds, enter, &e);
 
+	oci_state_leave(&m->dir);
 	if (!r)
 		r = hand_over(m, &e);
 	rq->create = &m->spec;

@@ -194,7 +194,8 @@ int oci_rootfs_enter(struct oci_rootfs *r, struct err *e)
 		return err_set(e, -target, "the root has no /proc and none can be made: %s",
 			       strerror(-target));
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", target);
-	if (mount("proc", proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+	/* Who is root needs no capability to write to /proc/sys, core_pattern for one. */
+	if (mount("proc", proc, "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		return err_sys(e, "cannot mount a /proc");
 	close(target);
 	if (fchdir(r->root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||

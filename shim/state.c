@@ -3,24 +3,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim/config.h"
 #include "vmm/file.h"
+#include "vmm/jail.h"
 #include "vmm/record.h"
+#include "vmm/util.h"
 
 #define FORMAT	 2u
 #define SIZE_MAX_STATE (1u << 20)
 
 int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct err *e)
 {
-	int fd = openat(vm->dir, STATE_FILE,
-			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int own = rundir_own(vm, true);
+	int fd = openat(own, STATE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
 	struct json_writer w = {.out = out};
 
+	if (own >= 0)
+		close(own);
 	if (!out)
 		return err_sys(e, "cannot make the state of container '%s'", vm->id);
 	json_put_open(&w, NULL, '{');
@@ -48,9 +54,115 @@ int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct er
 	return rundir_keep(vm, e);
 }
 
-static int make_mark(const struct rundir *vm, const char *name, struct err *e)
+/* --- the process --- */
+
+#define START_TIME 22 /* the field of /proc/PID/stat, from 1 */
+
+/* When the process was started, in the kernel's ticks: with its number that is a name that no other ever has. */
+static int start_time(const char *proc, unsigned long long *ticks)
 {
-	int fd = openat(vm->dir, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	char path[64], text[1024], *at;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%s/stat", proc);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -ESRCH;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n < 0 ? 0 : n] = 0;
+	at = strrchr(text, ')'); /* the second field is a name, with anything in it */
+	for (int field = 2; at && field < START_TIME; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return -ESRCH;
+	*ticks = strtoull(at, NULL, 10);
+	return 0;
+}
+
+int oci_state_save_process(const struct rundir *vm, struct err *e)
+{
+	char self[16], text[64];
+	ssize_t len = readlink("/proc/self", self, sizeof(self) - 1); /* as others know it */
+	unsigned long long ticks;
+	int own = rundir_own(vm, false), fd, n, r = len < 0 ? -errno : 0;
+
+	if (!r) {
+		self[len] = 0;
+		r = start_time("self", &ticks);
+	}
+	fd = r ? -1 : openat(own, STATE_PROCESS, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (!r && fd < 0)
+		r = -errno;
+	if (!r) {
+		n = snprintf(text, sizeof(text), "%s %llu\n", self, ticks);
+		r = write_all(fd, text, (size_t)n);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (own >= 0)
+		close(own);
+	return r ? err_set(e, -r, "cannot write the state of '%s': %s", vm->id, strerror(-r)) : 0;
+}
+
+static int read_process(const struct rundir *vm, pid_t *pid, unsigned long long *ticks)
+{
+	int own = rundir_own(vm, false), number = 0;
+	int fd = own < 0 ? -1 : openat(own, STATE_PROCESS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char text[64];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (own >= 0)
+		close(own);
+	text[n < 0 ? 0 : n] = 0;
+	if (sscanf(text, "%d %llu\n", &number, ticks) != 2 || number <= 1)
+		return -ENOENT;
+	*pid = number;
+	return 0;
+}
+
+int oci_state_process(const struct rundir *vm, pid_t *pid)
+{
+	unsigned long long was, is;
+	char number[16];
+	pid_t found;
+	int r = read_process(vm, &found, &was), fd;
+
+	if (r)
+		return r;
+	fd = (int)syscall(SYS_pidfd_open, found, 0);
+	if (fd < 0)
+		return -ESRCH;
+	/* What is open now has the number until it is reaped, and it ends for who polls before that. */
+	snprintf(number, sizeof(number), "%d", (int)found);
+	if (start_time(number, &is) || is != was || poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0)) {
+		close(fd);
+		return -ESRCH;
+	}
+	if (pid)
+		*pid = found;
+	return fd;
+}
+
+int oci_state_detach(struct rundir *vm, struct err *e)
+{
+	return jail_replace(vm->dir, false, "the run directory", e);
+}
+
+void oci_state_leave(struct rundir *vm)
+{
+	close(vm->root);
+	vm->root = -1;
+}
+
+/* --- marks --- */
+
+static int make_mark(const struct rundir *vm, int dir, const char *name, struct err *e)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return err_sys(e, "cannot write the state of '%s'", vm->id);
@@ -60,7 +172,7 @@ static int make_mark(const struct rundir *vm, const char *name, struct err *e)
 
 int oci_state_made(const struct rundir *vm, struct err *e)
 {
-	return make_mark(vm, STATE_CREATED, e);
+	return make_mark(vm, vm->dir, STATE_CREATED, e);
 }
 
 int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct err *e)
@@ -116,12 +228,16 @@ static int load(struct oci_state *s, struct err *e)
 {
 	char what[RUNDIR_ID_MAX + 64], *text;
 	size_t len;
-	int fd, r;
+	int own = rundir_own(&s->vm, false), fd, r;
 
 	snprintf(what, sizeof(what), "container '%s': " STATE_FILE, s->vm.id);
-	fd = openat(s->vm.dir, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 && errno == ENOENT)
-		return -ENOENT;
+	if (own < 0)
+		return own;
+	fd = openat(own, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	r = fd < 0 ? -errno : 0;
+	close(own);
+	if (r == -ENOENT)
+		return r;
 	r = file_load(fd, what, SIZE_MAX_STATE, &text, &len, e);
 	if (!r)
 		r = oci_state_parse(s, text, len, e);
@@ -129,28 +245,43 @@ static int load(struct oci_state *s, struct err *e)
 	return r;
 }
 
-static bool has(const struct rundir *vm, const char *name)
+static bool has(int dir, const char *name)
 {
-	return !faccessat(vm->dir, name, F_OK, AT_SYMLINK_NOFOLLOW);
+	return !faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW);
 }
 
+static bool has_own(const struct rundir *vm, const char *name)
+{
+	int own = rundir_own(vm, false);
+	bool there = own >= 0 && has(own, name);
+
+	if (own >= 0)
+		close(own);
+	return there;
+}
+
+/* A process that lives is believed more than its lock, which it can open. */
 static void find_status(struct oci_state *s, bool running)
 {
 	struct record rec = {.status = -1};
 	struct err ignored;
+	pid_t pid = 0;
+	int process = oci_state_process(&s->vm, &pid);
 
+	if (process >= 0) {
+		close(process);
+		running = true;
+	}
 	if (record_load(&s->vm, &rec, &ignored))
 		rec = (struct record){.status = -1};
 	snprintf(s->created, sizeof(s->created), "%s", rec.created);
 	s->status = !running || *rec.exited	  ? OCI_STOPPED
-		    : !has(&s->vm, STATE_CREATED) ? OCI_CREATING
+		    : !has(s->vm.dir, STATE_CREATED) ? OCI_CREATING
 		    : !*rec.started		  ? OCI_CREATED
-		    : has(&s->vm, STATE_PAUSED) ? OCI_PAUSED
+		    : has_own(&s->vm, STATE_PAUSED) ? OCI_PAUSED
 						  : OCI_RUNNING;
 	record_free(&rec);
-	s->pid = s->status == OCI_STOPPED ? 0 : rundir_pid(&s->vm, &ignored);
-	if (s->pid < 0)
-		s->pid = 0;
+	s->pid = s->status == OCI_STOPPED ? 0 : pid;
 }
 
 /* One whose sandbox is gone is as well, or about to be. */
@@ -226,7 +357,7 @@ bool oci_state_exists(const char *id)
 
 	if (!rundir_id_valid(id) || rundir_open_any(&vm, id, &running, &ignored))
 		return false;
-	there = has(&vm, STATE_FILE);
+	there = has_own(&vm, STATE_FILE);
 	rundir_close(&vm);
 	return there;
 }
@@ -279,9 +410,14 @@ char *oci_state_text(const struct oci_state *s)
 
 int oci_state_set_paused(const struct oci_state *s, bool paused, struct err *e)
 {
-	if (!paused)
-		return unlinkat(s->vm.dir, STATE_PAUSED, 0) && errno != ENOENT
-			       ? err_sys(e, "cannot write the state of '%s'", s->vm.id)
-			       : 0;
-	return make_mark(&s->vm, STATE_PAUSED, e);
+	int own = rundir_own(&s->vm, false), r = 0;
+
+	if (own < 0)
+		return err_set(e, -own, "cannot write the state of '%s': %s", s->vm.id, strerror(-own));
+	if (paused)
+		r = make_mark(&s->vm, own, STATE_PAUSED, e);
+	else if (unlinkat(own, STATE_PAUSED, 0) && errno != ENOENT)
+		r = err_sys(e, "cannot write the state of '%s'", s->vm.id);
+	close(own);
+	return r;
 }

@@ -7,11 +7,17 @@
  * and what cleans up after a dead VM cleans up after a dead container. One that is in another's VM
  * (shim/pod.h) has such a directory without the VM's sockets. In it there are, for this
  * runtime alone,
- *   oci.json   written once, when the container is made: struct oci_state
  *   created    if it is there: "create" is done
- *   paused     if it is there: "pause" has stopped the container's processes
- * and the rest of what a state is made of: the lock, which tells whether the VM lives; "pid"; and the
+ * and the rest of what a state is made of: the lock, which tells whether the VM lives; and the
  * record (vmm/record.h), which tells when the process has begun and ended.
+ *
+ * A monitor that its guest has taken over can write all of this, so nobody but its own container suffers from
+ * believing it. What makes root act (hooks, paths, who is signalled and whose namespaces are entered) is in the
+ * clients' own directory beside it (rundir_own), to which the process closes its way before its guest runs:
+ *   oci.json   written once, when the container is made: struct oci_state
+ *   process    the number of the container's process, and when that was started (proc(5))
+ *   place      the descriptor of the process' that others' files come to (shim/graft.h), and what it is of
+ *   paused     if it is there: "pause" has stopped the container's processes
  */
 #ifndef UVM_SHIM_STATE_H
 #define UVM_SHIM_STATE_H
@@ -24,6 +30,7 @@
 #include "vmm/rundir.h"
 
 #define STATE_FILE    "oci.json"
+#define STATE_PROCESS "process"
 #define STATE_CREATED "created"
 #define STATE_PAUSED  "paused"
 
@@ -59,6 +66,21 @@ struct oci_state {
  * file. Returns 0 or -errno.
  */
 int oci_state_save(const struct rundir *vm, const struct oci_state *s, struct err *e);
+
+/* In the container's process, before its guest runs: writes down which it is. */
+int oci_state_save_process(const struct rundir *vm, struct err *e);
+
+/* Opens the container's process (a pidfd), which the kernel says is the one that was written down; *pid is its
+ * number, unless NULL. Returns it; -ENOENT if none was written down yet; -ESRCH if it has ended.
+ */
+int oci_state_process(const struct rundir *vm, pid_t *pid);
+
+/* Closes the process' ways to all but the container's own directory, which becomes the root of a mount; before
+ * another mount namespace is entered. vm->root stays, for who has something to write down: oci_state_leave
+ * closes that.
+ */
+int oci_state_detach(struct rundir *vm, struct err *e);
+void oci_state_leave(struct rundir *vm);
 
 /* Its making is done. */
 int oci_state_made(const struct rundir *vm, struct err *e);

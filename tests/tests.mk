@@ -70,7 +70,7 @@ $B/san/uvm: $B/san/vmm/main.o $B/san/libuvm.a $B/guest/image.o
 
 # What the Linux suite runs: probe and load inside guests, and order, a client of the agent's.
 .PHONY: linux
-linux: $(patsubst %.c,$B/%,$(wildcard tests/linux/*.c))
+linux: $(patsubst %.c,$B/%,$(wildcard tests/linux/*.c)) $B/tests/tiny/forbidden
 
 $B/tests/linux/%: tests/linux/%.c guest/protocol.h
 	$(call say,CC,$@)

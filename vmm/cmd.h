@@ -57,9 +57,6 @@ int cmd_print_top(struct rundir *vm, const char *container, struct err *e);
 /* Kills the VM's process, and waits for its end and its directory's. Returns an exit status. */
 int cmd_kill_vm(struct rundir *vm, struct err *e);
 
-/* The same with the process that the caller has found; an error, with its message set, if it is below 0. */
-int cmd_kill_process(struct rundir *vm, pid_t pid, struct err *e);
-
 /* "COMMAND X -- CMD" and "COMMAND X CMD" are the same: takes a "--" behind the first operand away. Returns
  * the number of operands; argv ends in NULL then.
  */

@@ -349,7 +349,8 @@ static void put_status(struct json_writer *w, const char *answer)
 		bool number;
 	} keys[] = {{"pid", true},    {"agent", false},	   {"cpus", true},
 		    {"memory", true}, {"uptime_ms", true}, {"kernel", false},
-		    {"console", false}, {"sandbox", false}, {"jail", false}, {"landlock", false}, {"seccomp", false}};
+		    {"console", false}, {"sandbox", false}, {"jail", false}, {"landlock", false}, {"seccomp", false},
+		    {"uid", true},    {"gid", true}};
 	char value[4096];
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {

@@ -288,8 +288,9 @@ static const struct opt stop_options[] = {
 /* The wait is for the process, not for its sockets to close: the lock, by which a directory counts as a live
  * VM's, may be let go of after them.
  */
-int cmd_kill_process(struct rundir *vm, pid_t pid, struct err *e)
+int cmd_kill_vm(struct rundir *vm, struct err *e)
 {
+	pid_t pid = client_pid(vm, e);
 	struct rundir again;
 	struct pollfd p = {.events = POLLIN};
 	struct err none;
@@ -317,11 +318,6 @@ int cmd_kill_process(struct rundir *vm, pid_t pid, struct err *e)
 		usleep(1000);
 	}
 	return EXIT_OK;
-}
-
-int cmd_kill_vm(struct rundir *vm, struct err *e)
-{
-	return cmd_kill_process(vm, client_pid(vm, e), e);
 }
 
 /* A container's process is asked, then killed; its VM ends with it. */

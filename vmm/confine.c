@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -32,6 +33,17 @@ static int set_limits(struct err *e)
 
 	return setrlimit(RLIMIT_CORE, &none) || setrlimit(RLIMIT_MSGQUEUE, &none)
 		       ? err_sys(e, "cannot lower a limit")
+		       : 0;
+}
+
+/* --- user --- */
+
+static int become_user(const struct confine_needs *n, struct err *e)
+{
+	if (!n->as_user)
+		return 0;
+	return setgroups(0, NULL) || setresgid(n->gid, n->gid, n->gid) || setresuid(n->uid, n->uid, n->uid)
+		       ? err_sys(e, "cannot become user %u", n->uid)
 		       : 0;
 }
 
@@ -225,6 +237,8 @@ int confine(struct confine *c, const struct confine_needs *n, struct err *e)
 	c->keeps = n->runtime;
 	r = set_limits(e);
 	if (!r)
+		r = become_user(n, e);
+	if (!r)
 		r = drop_privileges(n, e);
 	if (!r)
 		r = scope(c, n, e);
@@ -259,10 +273,48 @@ void confine_settle(const struct confine *c)
 		give_up(r);
 }
 
+/* A number below (uint32_t)-1, which means "none" to the kernel. */
+static const char *parse_id(const char *text, unsigned int *id)
+{
+	unsigned long long n = 0;
+
+	if (*text < '0' || *text > '9')
+		return NULL;
+	for (; *text >= '0' && *text <= '9'; text++) {
+		n = n * 10 + (unsigned int)(*text - '0');
+		if (n >= UINT32_MAX)
+			return NULL;
+	}
+	*id = (unsigned int)n;
+	return text;
+}
+
+static int set_user(struct confine_needs *n, const char *value, struct err *e)
+{
+	const char *end = parse_id(value, &n->uid);
+
+	n->gid = n->uid;
+	if (end && *end == ':')
+		end = parse_id(end + 1, &n->gid);
+	if (!end || *end)
+		return err_set(e, EINVAL, "'user=%s' is not user=UID[:GID], of numbers", value);
+	if (!n->uid || !n->gid)
+		return err_set(e, EINVAL, "'user=%s': root is no other user or group", value);
+	if (geteuid())
+		return err_set(e, EPERM, "'user=%s': only root's VMs can be another user's", value);
+	n->as_user = true;
+	return 0;
+}
+
 int confine_set(void *to, const char *value, struct err *e)
 {
-	*(bool *)to = !strcmp(value, "none");
-	return *(bool *)to || !strcmp(value, "on")
+	struct confine_needs *n = to;
+
+	n->none = !strcmp(value, "none");
+	n->as_user = false;
+	if (!strncmp(value, "user=", 5))
+		return set_user(n, value + 5, e);
+	return n->none || !strcmp(value, "on")
 		       ? 0
-		       : err_set(e, EINVAL, "'%s' is neither 'on' nor 'none'", value);
+		       : err_set(e, EINVAL, "'%s' is none of 'on', 'none' and 'user=UID[:GID]'", value);
 }

@@ -7,6 +7,7 @@
  * function of its own:
  *
  *   limits        no core dumps, no message queues; those that stand cannot be raised
+ *   user          root's process becomes another user's, if it was told to be one's
  *   privileges    none can be gained by a program (no_new_privs); every capability goes, but those for
  *                 files where a directory is shared
  *   reach         no other process can be looked into, and, from Linux 6.12 on, no abstract UNIX socket
@@ -46,6 +47,8 @@ struct confine_dir {
 
 struct confine_needs {
 	bool none;    /* --sandbox none: nothing is given up */
+	bool as_user; /* --sandbox user=UID[:GID]: root's process becomes that user's, with no other group */
+	unsigned int uid, gid;
 	bool shares;  /* directories are shared with the guest */
 	bool files;   /* it is in no jail: all files are denied but those beneath these directories */
 	const struct confine_dir *dir; /* the shares' at least, in which links are made; for the call of confine() */
@@ -81,7 +84,7 @@ void confine_settle(const struct confine *c);
 /* The version of the host's Landlock, 0 if it has none. */
 int confine_landlock(void);
 
-/* An option's setter (vmm/opt.h): "on" or "none" [bool, true for none]. */
+/* An option's setter (vmm/opt.h): "on", "none", or "user=UID[:GID]", of root's [struct confine_needs]. */
 int confine_set(void *to, const char *value, struct err *e);
 
 /* --- the table; for tests, too --- */

@@ -6,8 +6,8 @@
  * some requests lines of the form "<key> <value>", then an empty line. Requests:
  *
  *   status     keys id, pid, state, agent, cpus, memory, uptime_ms, kernel, console, sandbox,
- *              jail, landlock, seccomp, and net.N, mac.N, mtu.N, link.N (of network device N), attached.N (of slot
- *              N)
+ *              jail, landlock, seccomp, uid, gid, and net.N, mac.N, mtu.N, link.N (of network device N),
+ *              attached.N (of slot N)
  *   stats      keys exits.N (of vCPU N), reads.N, writes.N, flushes.N, errors.N, read_bytes.N,
  *              written_bytes.N (of disk N), rx_frames.N, rx_bytes.N, rx_dropped.N, tx_frames.N,
  *              tx_bytes.N, tx_dropped.N (of network N, as the guest sees it),

@@ -220,6 +220,15 @@ bool jail_allowed(void)
 	return fd >= 0 && jail_possible();
 }
 
+int jail_detach_snapshots(const struct snapshot *from, struct err *e)
+{
+	int r = 0;
+
+	for (; from && !r; from = from->parent)
+		r = jail_replace(from->dir, false, "a snapshot's directory", e);
+	return r;
+}
+
 int jail_enter(const struct rundir *vm, const struct snapshot *from, bool *in, struct err *e)
 {
 	int r = jail_replace(vm->dir, false, "the run directory", e);
@@ -227,8 +236,8 @@ int jail_enter(const struct rundir *vm, const struct snapshot *from, bool *in, s
 	*in = false;
 	if (jail_refused(r))
 		return 0;
-	for (; from && !r; from = from->parent)
-		r = jail_replace(from->dir, false, "a snapshot's directory", e);
+	if (!r)
+		r = jail_detach_snapshots(from, e);
 	if (!r)
 		r = leave_root(vm, e);
 	*in = !r;

@@ -40,6 +40,9 @@ int jail_detach_readable(int dir);
  */
 int jail_replace(int dir, bool mounts, const char *what, struct err *e);
 
+/* Puts such ones behind the directories of a snapshot and its parents; from NULL: does nothing. Returns likewise. */
+int jail_detach_snapshots(const struct snapshot *from, struct err *e);
+
 /* Whether r, of one of these, says that the host does not let this process's user make namespaces: by a limit, a
  * security module, or its build.
  */

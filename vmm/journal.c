@@ -38,7 +38,8 @@ int journal_add(struct journal_line *l, const struct rundir *vm, const char *fil
 	json_put_close(&l->w);
 	fputc('\n', l->w.out);
 	r = fclose(l->w.out) ? -ENOMEM : 0;
-	fd = openat(vm->dir, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* A client does it, too, in a directory where a taken-over monitor may have put a fifo. */
+	fd = openat(vm->dir, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (!r)
 		r = fd < 0 ? -errno : write_all(fd, l->text, l->size);
 	if (fd >= 0)

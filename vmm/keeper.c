@@ -51,6 +51,7 @@ struct keeper {
 	pid_t process; /* of a VM that was started, not forked: its parent */
 	bool outside;  /* the VM is in no jail */
 	struct snapshot_draft draft;
+	struct confine_needs user;
 };
 
 static _Noreturn void keep(struct keeper *k);
@@ -80,7 +81,8 @@ static int give(const struct keeper *k, int dir)
 static void answer_make(struct keeper *k, int to, const char *id)
 {
 	struct answer a = {0};
-	struct keeper its = {.from = k->from, .outside = k->outside, .draft = {.at = -1, .dir = -1}};
+	struct keeper its = {.from = k->from, .outside = k->outside, .user = k->user,
+			     .draft = {.at = -1, .dir = -1}};
 	int ends[2], pass[FDS];
 	pid_t pid;
 
@@ -90,8 +92,11 @@ static void answer_make(struct keeper *k, int to, const char *id)
 		return;
 	}
 	memcpy(a.id, its.vm.id, sizeof(a.id));
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+	if (k->user.as_user)
+		a.result = rundir_give(&its.vm, k->user.uid, k->user.gid, &a.e);
+	if (!a.result && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
 		a.result = err_sys(&a.e, "cannot make a socket");
+	if (a.result) {
 		sock_send(to, &a, sizeof(a), NULL, 0);
 		rundir_remove(&its.vm);
 		return;
@@ -298,9 +303,10 @@ static _Noreturn void keep(struct keeper *k)
 
 /* --- in the VM's process --- */
 
-int keeper_start(struct rundir *vm, const struct snapshot *from, struct err *e)
+int keeper_start(struct rundir *vm, const struct snapshot *from, const struct confine_needs *user, struct err *e)
 {
-	struct keeper k = {.vm = *vm, .from = from, .process = getpid(), .draft = {.at = -1, .dir = -1}};
+	struct keeper k = {.vm = *vm, .from = from, .process = getpid(), .user = *user,
+			   .draft = {.at = -1, .dir = -1}};
 	int ends[2];
 	pid_t pid;
 

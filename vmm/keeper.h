@@ -23,12 +23,14 @@
 #include <stdbool.h>
 
 #include "snapshot/snapshot.h"
+#include "vmm/confine.h"
 #include "vmm/rundir.h"
 
-/* Starts the keeper of vm; from: the snapshot that the VM is a clone of, or NULL. From then on it has the
+/* Starts the keeper of vm; from: the snapshot that the VM is a clone of, or NULL; user: whose the directories of its
+ * forks are to be, if confine_needs says so. From then on it has the
  * directory of all VMs, and vm->root is closed. Returns 0 or -errno.
  */
-int keeper_start(struct rundir *vm, const struct snapshot *from, struct err *e);
+int keeper_start(struct rundir *vm, const struct snapshot *from, const struct confine_needs *user, struct err *e);
 
 /* Tells it that there is no jail, which it looks at by itself. Before the guest runs. Returns 0 or -errno. */
 int keeper_stay_outside(const struct rundir *vm, struct err *e);

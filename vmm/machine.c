@@ -259,7 +259,10 @@ static int begin(struct machine *m, const struct machine_config *cfg, struct run
 	} else if (wants_jail(cfg)) {
 		m->jailed = true;
 		m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		r = keeper_start(rundir, src ? src->snapshot : NULL, e);
+		r = keeper_start(rundir, src ? src->snapshot : NULL, &cfg->confine, e);
+	} else if (cfg->confine.as_user) {
+		r = err_set(e, ENOTSUP, "--sandbox user= needs a jail, which there is none where /proc is of another "
+					"PID namespace");
 	}
 	return r;
 }
@@ -398,13 +401,21 @@ static int start_threads(struct machine *m, struct err *e)
 	return r;
 }
 
-/* Where the host refuses it to its user, the VM does without: Landlock is between it and files. */
-static int go_to_jail(struct machine *m, struct err *e)
+/* An OCI runtime's are the root of a mount already, in which others come. */
+static int detach_shares(struct machine *m, struct err *e)
 {
 	int r = 0;
 
 	for (unsigned int i = 0; i < m->config.shares && !r; i++)
-		r = share_detach(&m->share[i], e);
+		r = share_detach(&m->share[i], !m->config.confine.runtime, e);
+	return r;
+}
+
+/* Where the host refuses it to its user, the VM does without: Landlock is between it and files. */
+static int go_to_jail(struct machine *m, struct err *e)
+{
+	int r = detach_shares(m, e);
+
 	if (!r) {
 		r = jail_enter(m->rundir, m->snapshot, &m->jailed, e);
 	} else {
@@ -454,6 +465,20 @@ static int confine_with_dirs(struct machine *m, struct err *e)
 	return r;
 }
 
+/* Its directory is given away before its process has the user. A fork's was made so. */
+static int give_to_user(struct machine *m, struct err *e)
+{
+	const struct confine_needs *n = &m->config.confine;
+
+	if (!n->as_user || m->confine.on)
+		return 0;
+	for (unsigned int i = 0; i < m->config.shares; i++)
+		if (m->share[i].server)
+			return err_set(e, ENOTSUP, "--sandbox user= and a shared directory exclude each other: its "
+						   "files are served as root");
+	return rundir_give(m->rundir, n->uid, n->gid, e);
+}
+
 /* The last that is done before the guest runs. */
 static int give_up(struct machine *m, struct err *e)
 {
@@ -470,6 +495,10 @@ static int give_up(struct machine *m, struct err *e)
 		worker_confine(&m->share[i].worker, &m->confine, CONFINE_SHARE, &m->end);
 	/* Not before KVM_CREATE_VM, which is slower in some cgroups. */
 	r = cgroup_join(&m->config.cgroup, e);
+	if (!r)
+		r = give_to_user(m, e);
+	if (!r && m->config.confine.runtime)
+		r = detach_shares(m, e);
 	if (!r && m->rundir->keeper >= 0) {
 		log_debug("devices are ready; going into the jail");
 		r = m->confine.on ? jail_move(m->rundir, e) : go_to_jail(m, e);

@@ -18,14 +18,14 @@ static size_t status(void *ctx, char *text, size_t size)
 	int n = snprintf(text, size,
 			 "id %s\npid %d\nstate %s\nagent %s\ncpus %u\nmemory %" PRIu64
 			 "\nuptime_ms %" PRIu64 "\nkernel %s\nconsole %s\nsandbox %s\njail %s\n"
-			 "landlock %s\nseccomp %s\n",
+			 "landlock %s\nseccomp %s\nuid %u\ngid %u\n",
 			 m->rundir->id, (int)(pid > 0 ? pid : getpid()), m->paused ? "paused" : "running",
 			 m->mark[MARK_READY] ? "ready" : "no",
 			 m->config.cpus, m->config.memory,
 			 (now_ns() - m->mark[MARK_RUN]) / 1000000u, m->config.kernel,
 			 console[m->config.console.mode], m->confine.on ? "on" : "none",
 			 m->jailed ? "on" : "none", landlock[m->confine.reach],
-			 m->confine.on ? "on" : "none");
+			 m->confine.on ? "on" : "none", (unsigned int)geteuid(), (unsigned int)getegid());
 	size_t len = MIN((size_t)MAX(n, 0), size - 1);
 
 	for (unsigned int i = 0; i < m->config.nets && size - len > NET_DESCRIBED; i++)

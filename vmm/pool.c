@@ -133,7 +133,7 @@ bool pool_fits(const struct machine_config *c)
 {
 	const struct cgroup_config none = {0};
 
-	return !c->nets && !c->share_fills && !c->confine.none && c->fills <= POOL_DISKS &&
+	return !c->nets && !c->share_fills && !c->confine.none && !c->confine.as_user && c->fills <= POOL_DISKS &&
 	       c->cgroup.path == none.path && c->cgroup.cpu == none.cpu && c->cgroup.memory == none.memory &&
 	       c->cgroup.pids == none.pids && c->cgroup.io == none.io;
 }

@@ -123,12 +123,12 @@ static int take_lock(struct rundir *r)
 	return error;
 }
 
-/* Removes the files in r->dir but the lock; what is no file stays, and then so does the
+/* Removes the files in dir but a lock; what is no file stays, and then so does the
  * directory.
  */
-static void empty(const struct rundir *r)
+static void empty(int dir)
 {
-	int fd = openat(r->dir, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	int fd = openat(dir, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 
@@ -140,17 +140,57 @@ static void empty(const struct rundir *r)
 	closedir(d);
 }
 
+#define OWN "%s%s", ".own-" /* no VM's id begins like that, nor a hidden one */
+#define OWN_MAX (RUNDIR_ID_MAX + 16)
+
+int rundir_own(const struct rundir *r, bool make)
+{
+	char name[OWN_MAX];
+	int fd, error;
+
+	snprintf(name, sizeof(name), OWN, r->id);
+	error = make && mkdirat(r->root, name, 0700) ? errno : 0;
+	if (error && error != EEXIST)
+		return -error;
+	fd = openat(r->root, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0 && make)
+		empty(fd);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool has_own(const struct rundir *r)
+{
+	char name[OWN_MAX];
+
+	snprintf(name, sizeof(name), OWN, r->id);
+	return r->root >= 0 && !faccessat(r->root, name, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+static void remove_own(const struct rundir *r)
+{
+	char name[OWN_MAX];
+	int fd = has_own(r) ? rundir_own(r, false) : -1;
+
+	if (fd < 0)
+		return;
+	empty(fd);
+	close(fd);
+	snprintf(name, sizeof(name), OWN, r->id);
+	unlinkat(r->root, name, AT_REMOVEDIR);
+}
+
 bool rundir_kept(const struct rundir *r)
 {
 	struct stat st;
 
-	return !fstatat(r->dir, KEEP, &st, AT_SYMLINK_NOFOLLOW);
+	return !fstatat(r->dir, KEEP, &st, AT_SYMLINK_NOFOLLOW) || has_own(r);
 }
 
 /* Removes the directory that we have locked, and lets go of it. Under the root's lock. */
 static void remove_locked(struct rundir *r)
 {
-	empty(r);
+	empty(r->dir);
+	remove_own(r);
 	unlinkat(r->dir, LOCK, 0);
 	unlinkat(r->root, r->id, AT_REMOVEDIR);
 	close(r->lock);
@@ -171,7 +211,7 @@ static int create_locked(struct rundir *r)
 		return -ENOTEMPTY;
 	}
 	if (there && !error)
-		empty(r); /* of what a dead VM of this id left */
+		empty(r->dir); /* of what a dead VM of this id left */
 	return error;
 }
 
@@ -259,6 +299,26 @@ int rundir_show(struct rundir *r, const char *id, struct err *e)
 		return err_set(e, error, "cannot name the run directory '%s': %s", to, strerror(error));
 	memcpy(r->id, to, sizeof(to));
 	return 0;
+}
+
+int rundir_give(const struct rundir *r, uid_t uid, gid_t gid, struct err *e)
+{
+	int fd = openat(r->dir, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC), error = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!d)
+		return err_sys(e, "cannot read the run directory of '%s'", r->id);
+	while ((entry = readdir(d)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+		    fchownat(fd, entry->d_name, uid, gid, AT_SYMLINK_NOFOLLOW))
+			error = errno;
+	if (fchown(fd, uid, gid)) /* last: from then on it can be changed by others */
+		error = errno;
+	closedir(d);
+	return error ? err_set(e, error, "cannot give the run directory of '%s' to user %u: %s", r->id,
+			       (unsigned int)uid, strerror(error))
+		     : 0;
 }
 
 int rundir_write_pid(const struct rundir *r, struct err *e)

@@ -18,6 +18,9 @@
  * lock nobody holds is a dead VM's; whoever comes upon it removes it, unless it is to
  * be kept: then it holds what is known of a container that has ended, until that is removed.
  *
+ * Beside it there may be its clients' own directory, .own-ID (rundir_own): what they believe, and a monitor that
+ * was taken over must not write. It comes and goes with the VM's, and while it is there that is kept.
+ *
  * Beside them are directories that are no VM's yet, or never, with hidden names: those of pools and their
  * shells (vmm/pool.h). They live and die by the same lock.
  */
@@ -73,6 +76,9 @@ int rundir_create_hidden(struct rundir *r, const char *prefix, const char *id, s
  */
 int rundir_show(struct rundir *r, const char *id, struct err *e);
 
+/* Gives the directory and what is in it to another user. */
+int rundir_give(const struct rundir *r, uid_t uid, gid_t gid, struct err *e);
+
 /* Writes the process id for clients, once the process is the one that stays. */
 int rundir_write_pid(const struct rundir *r, struct err *e);
 
@@ -84,7 +90,12 @@ void rundir_release(struct rundir *r);
 /* From now on rundir_remove, and those who find the VM dead, leave what is known of its container. */
 int rundir_keep(const struct rundir *r, struct err *e);
 
-/* Whether that was said, of a directory that is open. */
+/* Opens the clients' own directory of one whose root is open, for what its monitor must not write, which has no
+ * way to it; make: makes it, empty. Returns a descriptor or -errno; -ENOENT if there is none.
+ */
+int rundir_own(const struct rundir *r, bool make);
+
+/* Whether that was said, or there is such a directory, of a directory that is open. */
 bool rundir_kept(const struct rundir *r);
 
 /* Removes the directory with all in it, then the lock. */

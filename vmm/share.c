@@ -110,14 +110,15 @@ int share_adopt(struct share *s, const struct share *parent, const struct rundir
 		       : fuse_server_forked(s->server, fds, e);
 }
 
-int share_detach(const struct share *s, struct err *e)
+int share_detach(const struct share *s, bool directory, struct err *e)
 {
-	int root, own_fds, r;
+	int root, own_fds, r = 0;
 
 	if (!s->server)
 		return 0;
 	fuse_server_roots(s->server, &root, &own_fds);
-	r = jail_replace(root, true, "a shared directory", e); /* with what is mounted in it */
+	if (directory) /* with what is mounted in it */
+		r = jail_replace(root, true, "a shared directory", e);
 	return r ? r : jail_replace(own_fds, false, "/proc/self/fd", e);
 }
 

@@ -41,10 +41,10 @@ int share_open(struct share *s, const struct share_config *cfg, unsigned int n, 
 /* In a forked process, whose VM is vm: goes on with what its parent had. */
 int share_adopt(struct share *s, const struct share *parent, const struct rundir *vm, struct err *e);
 
-/* Before a guest runs, for the jail: from what it goes from, ".." leads nowhere any more. Returns 0, or
- * -errno with a message.
+/* Before a guest runs, for the jail: from what it goes from, ".." leads nowhere any more; the directory itself only
+ * if directory. Returns 0, or -errno with a message.
  */
-int share_detach(const struct share *s, struct err *e);
+int share_detach(const struct share *s, bool directory, struct err *e);
 
 /* Gives the placeholder of that tag among n shares, which stand still, its directory. */
 int share_fill(struct share *s, unsigned int n, const struct share_config *cfg, struct err *e);

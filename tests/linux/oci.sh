@@ -493,9 +493,64 @@ test_oci_roots()
 # left: what there is of containers.
 left()
 {
-	same "run directories" "" "$(ls "$UVM_RUN")" || return
+	same "run directories" "" "$(ls -A "$UVM_RUN")" || return
 	same "cgroups" "" "$(find /sys/fs/cgroup/uvm-test -mindepth 1 -type d 2>/dev/null)" || return
 	same "processes" "" "$(pgrep -f 'create --bundle' | xargs)"
+}
+
+# taken_over ORDER RESULT: of a container's monitor (tests/tiny/forbidden.c).
+taken_over()
+{
+	local uvm=$top/build/tests/tiny/forbidden
+	UVM_FORBIDDEN=$1 create t || return
+	later 10 grep -q "^forbidden: " "$UVM_RUN/t/log"
+	# The last, as the VM that a template is made of says it there, too.
+	same "$1" "$2" "$(sed -n 's/^forbidden: //p' "$UVM_RUN/t/log" | tail -n 1)"
+}
+
+# and_gone: it can be removed, whatever it has done.
+and_gone()
+{
+	ends 0 oci delete --force t || return
+	ends 137 wait $waiter || return
+	left
+}
+
+# What a taken-over monitor writes into its run directory makes root do nothing; nothing else is in its reach.
+test_oci_taken_over()
+{
+	local pid victim order
+	bundle t '["sleep", "1000"]' || return
+	mkdir "$UVM_RUN/.beside" || return
+	for order in "seek .beside" "seek ../sys/kernel/core_pattern"; do
+		taken_over "$order" "errno 2" && ends 0 oci delete --force t || return
+		ends 137 wait $waiter || return
+	done
+	rmdir "$UVM_RUN/.beside"
+	taken_over "seek journal" "done" && and_gone || return # its own
+	taken_over "create /proc/sys/kernel/core_pattern" "errno 30" && and_gone || return
+	# Somebody else's process in its files, hooks of its own, and a fifo.
+	sleep 1000 &
+	victim=$!
+	create t && ends 0 oci start t || return
+	pid=$(cat "$dir/t.pid")
+	echo "$victim" >"$UVM_RUN/t/pid"
+	printf '{"format":2,"bundle":"/","rootfs":"/","memory":1,"cpus":1,"hooks":{"poststop":[{"path":"%s","args":["touch","%s"]}]}}' \
+		"$(command -v touch)" "$dir/owned" >"$UVM_RUN/t/oci.json"
+	echo 0 >"$UVM_RUN/t/share"
+	rm -f "$UVM_RUN/t/keep" "$UVM_RUN/t/paused" && mkfifo "$UVM_RUN/t/paused" || return
+	same "pid of its state" "$pid" "$(oci state t | sed 's/.*"pid":\([0-9]*\).*/\1/')" || return
+	same "pids" "[$pid]" "$(oci ps --format json t)" || return
+	ends 0 oci pause t && same "status" paused "$(status_of t)" && ends 0 oci resume t || return
+	rm "$UVM_RUN/t/container" && mkfifo "$UVM_RUN/t/container" || return
+	and_gone || return
+	want "a neighbour that runs on" kill -0 "$victim" || return
+	kill "$victim"
+	want "no hook of its own" test ! -e "$dir/owned" || return
+	# It says that it is dead, and lives.
+	taken_over unlock "done" || return
+	same "status" created "$(status_of t)" || return
+	and_gone
 }
 
 # Whatever has happened to a container, delete --force removes what there is of it, and twice is well.
@@ -505,7 +560,7 @@ test_oci_wreckage()
 	# A state that cannot be read.
 	for kind in '' '{"format":1,"bundle":"/b","rootfs":"/r"}' '{"format":2'; do
 		bundle w '["sleep", "1000"]' && create w || return
-		printf '%s' "$kind" >"$UVM_RUN/w/oci.json"
+		printf '%s' "$kind" >"$UVM_RUN/.own-w/oci.json"
 		ends 1 oci state w 2>/dev/null || return
 		in_log oci.json || return
 		ends 1 oci delete w 2>/dev/null || return

@@ -5,15 +5,18 @@
  * log, what came of it: "forbidden: done" or "forbidden: errno N". One that is killed says nothing.
  *
  * Linked with -Wl,--wrap=vsock_unix_listen (tiny.mk), which the monitor calls at that moment on its main
- * thread. It is no part of uvm.
+ * thread. An OCI container's does it later, when it has the container's root, on the thread of its session
+ * (--wrap=confine_settle). It is no part of uvm.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -26,6 +29,7 @@
 #include <unistd.h>
 
 #include "devices/vsock_unix.h"
+#include "vmm/confine.h"
 
 #define FDS 256
 
@@ -93,6 +97,15 @@ static int write_disks(const char *size)
 	return wrote;
 }
 
+/* Of what tells that it lives. */
+static int unlock(const char *unused)
+{
+	(void)unused;
+	for (int fd = 0; fd < FDS; fd++)
+		flock(fd, LOCK_UN);
+	return 0;
+}
+
 static int inet(const char *unused) { (void)unused; return socket(AF_INET, SOCK_STREAM, 0); }
 static int run_it(const char *path) { return execl(path, path, NULL); }
 static int trace_it(const char *pid) { return (int)ptrace(PTRACE_ATTACH, atoi(pid), 0, 0); }
@@ -131,13 +144,10 @@ static const struct {
 	{"inet", inet},		  {"exec", run_it},	   {"ptrace", trace_it},
 	{"kill", kill_it},	  {"terminate", end_it},   {"pidfd", hold_it},
 	{"mount", mount_it},	  {"chroot", change_root}, {"unshare", leave_namespace},
-	{"setuid", become_root},  {"device", make_device},  {"vm-readv", read_memory}, {"rlimit", raise_limit},
+	{"setuid", become_root},  {"unlock", unlock},	   {"device", make_device},  {"vm-readv", read_memory}, {"rlimit", raise_limit},
 };
 
-int __real_vsock_unix_listen(struct vsock_unix *u, struct err *e);
-int __wrap_vsock_unix_listen(struct vsock_unix *u, struct err *e);
-
-int __wrap_vsock_unix_listen(struct vsock_unix *u, struct err *e)
+static void obey(void)
 {
 	const char *order = getenv("UVM_FORBIDDEN");
 	size_t len = order ? strcspn(order, " ") : 0;
@@ -151,5 +161,35 @@ int __wrap_vsock_unix_listen(struct vsock_unix *u, struct err *e)
 		else
 			dprintf(2, "forbidden: done\n");
 	}
+}
+
+static bool runtime; /* it is an OCI container's */
+
+int __real_confine(struct confine *c, const struct confine_needs *needs, struct err *e);
+int __wrap_confine(struct confine *c, const struct confine_needs *needs, struct err *e);
+
+int __wrap_confine(struct confine *c, const struct confine_needs *needs, struct err *e)
+{
+	runtime = needs->runtime;
+	return __real_confine(c, needs, e);
+}
+
+int __real_vsock_unix_listen(struct vsock_unix *u, struct err *e);
+int __wrap_vsock_unix_listen(struct vsock_unix *u, struct err *e);
+
+int __wrap_vsock_unix_listen(struct vsock_unix *u, struct err *e)
+{
+	if (!runtime)
+		obey();
 	return __real_vsock_unix_listen(u, e);
+}
+
+void __real_confine_settle(const struct confine *c);
+void __wrap_confine_settle(const struct confine *c);
+
+void __wrap_confine_settle(const struct confine *c)
+{
+	__real_confine_settle(c);
+	if (runtime && syscall(SYS_gettid) != getpid())
+		obey();
 }

@@ -40,6 +40,6 @@ $(TINY)/tool: tests/tiny/tool.c snapshot/sum.c vmm/util.c
 $(TINY)/forbidden: tests/tiny/forbidden.c $(VMM_OBJ) $B/musl-pie.specs
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D) && gcc -specs $B/musl-pie.specs -std=gnu11 -D_GNU_SOURCE= -I. $(WARN) $(KHDRS) -O1 -fPIE \
-	    $(LDHARDEN) -Wl,--wrap=vsock_unix_listen -o $@ $(filter-out %.specs,$^)
+	    $(LDHARDEN) -Wl,--wrap=vsock_unix_listen,--wrap=confine,--wrap=confine_settle -o $@ $(filter-out %.specs,$^)
 
 -include $(TINY_OBJ:.o=.d)

@@ -4,11 +4,15 @@
  * log's forms, and which of two commands of one name is meant.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "shim/cgroup.h"
@@ -670,6 +674,70 @@ START_TEST(state_without_a_vm)
 }
 END_TEST
 
+static void overwrite(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* Which process a container's is, whatever its monitor writes, and until that ends. */
+START_TEST(state_of_a_process)
+{
+	struct rundir vm;
+	struct oci_state s;
+	char text[64];
+	pid_t child, pid = 0;
+	int fd, go[2];
+
+	setenv("UVM_RUN", tmp_path("run"), 1);
+	ck_ok(rundir_create(&vm, "p", &e));
+	ck_ok(save(&vm, NULL));
+	ck_assert_int_eq(oci_state_process(&vm, &pid), -ENOENT);
+	ck_that(!pipe(go));
+	child = fork();
+	if (!child) {
+		if (oci_state_save_process(&vm, &e) || write(go[1], "x", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	ck_that(read(go[0], text, 1) == 1);
+	fd = oci_state_process(&vm, &pid);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pid, child);
+	close(fd);
+	/* What a taken-over monitor can write, and that it lets go of its lock. */
+	ck_ok(oci_state_made(&vm, &e));
+	snprintf(text, sizeof(text), "%d\n", (int)getppid());
+	overwrite(tmp_path("run/p/pid"), text);
+	overwrite(tmp_path("run/p/oci.json"), "{\"format\":2,\"bundle\":\"/x\",\"rootfs\":\"/x\",\"cgroup\":\"/x\"}");
+	ck_that(!mkfifo(tmp_path("run/p/paused"), 0600));
+	ck_that(!flock(vm.lock, LOCK_UN));
+	ck_ok(oci_state_open(&s, "p", &e));
+	ck_assert_int_eq(s.pid, child);
+	ck_assert_int_eq(s.status, OCI_CREATED);
+	ck_assert_str_eq(s.bundle, "/b");
+	ck_assert(!s.cgroup);
+	ck_ok(oci_state_set_paused(&s, true, &e));
+	oci_state_close(&s);
+	/* Its number is another's by now, or it is there and not reaped. */
+	snprintf(text, sizeof(text), "%d 1\n", (int)child);
+	overwrite(tmp_path("run/.own-p/process"), text);
+	ck_assert_int_eq(oci_state_process(&vm, NULL), -ESRCH);
+	overwrite(tmp_path("run/.own-p/process"), "1 1\n");
+	ck_assert_int_eq(oci_state_process(&vm, NULL), -ENOENT);
+	unlink(tmp_path("run/.own-p/process"));
+	ck_that(!kill(child, SIGKILL));
+	ck_that(waitpid(child, NULL, 0) == child);
+	ck_ok(oci_state_save_process(&vm, &e));
+	fd = oci_state_process(&vm, &pid);
+	ck_assert_int_eq(pid, getpid());
+	close(fd);
+}
+END_TEST
+
 START_TEST(log_forms)
 {
 	char *text;
@@ -855,7 +923,7 @@ int main(void)
 	const TTest *const config[] = {everything, refusals, limits, damaged, mount_words,
 				       limits_converted, cgroup_paths, state_file, without_effect,
 				       user_namespace, pods, sizes};
-	const TTest *const files[] = {state_without_a_vm, log_forms, which_command, failures, pid_file,
+	const TTest *const files[] = {state_without_a_vm, state_of_a_process, log_forms, which_command, failures, pid_file,
 				      settings_read, settings_of_a_pod, root_paths, hooks_run, hooks_of_the_guest};
 	const struct test_group groups[] = {
 		{config, ARRAY_SIZE(config), NULL, teardown},

@@ -464,6 +464,43 @@ START_TEST(hidden_leftovers)
 }
 END_TEST
 
+/* What a monitor has no way to goes and stays with the VM's directory, whatever it has done to that. */
+START_TEST(clients_own_directory)
+{
+	struct rundir monitor;
+	bool running;
+	int own, fd;
+
+	ck_assert_int_eq(rundir_create(&rundir, "a", &e), 0);
+	ck_assert_int_eq(rundir_own(&rundir, false), -ENOENT);
+	own = rundir_own(&rundir, true);
+	ck_assert_int_ge(own, 0);
+	fd = openat(own, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	close(own);
+	ck_assert(rundir_kept(&rundir) && exists("run/.own-a/file") && !exists("run/a/file"));
+	/* The monitor, whose root is closed, ends. */
+	monitor = rundir;
+	monitor.root = -1;
+	close(monitor.lock);
+	ck_assert_int_eq(rundir_open_any(&rundir, "a", &running, &e), 0);
+	ck_assert(!running && exists("run/.own-a/file"));
+	own = rundir_own(&rundir, true); /* empty again */
+	ck_assert_int_ge(own, 0);
+	ck_assert(!exists("run/.own-a/file"));
+	close(own);
+	ck_assert_int_eq(rundir_forget(&rundir, &e), 0);
+	ck_assert(!exists("run/a") && !exists("run/.own-a"));
+	close(monitor.dir);
+	/* A link is nobody's directory. */
+	ck_assert_int_eq(rundir_create(&rundir, "b", &e), 0);
+	ck_that(!symlink("/etc", tmp_path("run/.own-b")));
+	ck_assert_int_lt(rundir_own(&rundir, true), 0);
+	rundir_release(&rundir);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -486,6 +523,7 @@ int main(void)
 		socket_names,
 		hidden_until_it_is_shown,
 		hidden_leftovers,
+		clients_own_directory,
 	};
 
 	return run_tests("rundir", tests, ARRAY_SIZE(tests), setup, tmp_teardown);
