@@ -4,6 +4,9 @@
  */
 #include "vmm/cmd.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -24,6 +27,26 @@ int cmd_drop_dashes(int argc, char **argv)
 	}
 	argv[argc] = NULL;
 	return argc;
+}
+
+int cmd_env(const char *text, const char **both, struct err *e)
+{
+	const char *value;
+	char *made;
+
+	*both = text;
+	if (!*text || *text == '=')
+		return err_set(e, EINVAL, "'%s' is neither NAME=VALUE nor the NAME of a variable of ours", text);
+	if (strchr(text, '='))
+		return 0;
+	*both = NULL;
+	value = getenv(text);
+	if (!value)
+		return 0;
+	if (asprintf(&made, "%s=%s", text, value) < 0)
+		return err_set(e, ENOMEM, "out of memory");
+	*both = made;
+	return 0;
 }
 
 int cmd_usage(const struct cmd *c, struct err *e)

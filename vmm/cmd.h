@@ -46,6 +46,11 @@ extern const struct cmd cmd_attach, cmd_boot, cmd_check, cmd_clone, cmd_console,
 #define CMD_TIME 32
 void cmd_time(int64_t seconds, char text[CMD_TIME]);
 
+/* What -e takes: NAME=VALUE, or NAME, which passes our own variable on. *both is "NAME=VALUE", which lives
+ * as long as the process, or NULL where we have no such variable. Returns 0 or -errno.
+ */
+int cmd_env(const char *text, const char **both, struct err *e);
+
 /* An option's setter (vmm/opt.h): a signal by name or number [int]. */
 int cmd_set_signal(void *to, const char *value, struct err *e);
 

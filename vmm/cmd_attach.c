@@ -327,7 +327,7 @@ const struct cmd cmd_attach = {
 	.summary = "Give a running VM another disk or network",
 	.options = attach_options,
 	.notes = "It prints what the guest calls the device, like vdb or eth1; 'slotN' without an agent.\n"
-		 "IMG and KIND are as boot has them for --disk and --net ('uvm help boot'); --mount is for\n"
+		 "IMG and KIND are as boot has them for --disk and --network ('uvm help boot'); --mount is for\n"
 		 "containers of 'uvm run'. A VM has as many places for such devices as 'uvm boot --slots' said,\n"
 		 "one of 'uvm run' four. Snapshots and forks have what was attached.\n",
 	.examples = "uvm attach disk job data.img --mount /data\n"

@@ -80,18 +80,19 @@ static const struct opt options[] = {
 	{"kernel", 'k', "FILE", "vmlinux (ELF) or bzImage; required", opt_set_str, ATM(kernel)},
 	{"rootfs", 'r', "IMG[,ro|,cow...]", "root file system, the guest's first disk", set_rootfs,
 	 AT(machine)},
-	{"disk", 'd', "IMG[,ro|,cow...]",
+	{"disk", 0, "IMG[,ro|,cow...]",
 	 "a further disk (or 'placeholder'), see below; may be repeated", set_disk, AT(machine)},
-	{"share", 's', "DIR:TAG[:ro]",
+	{"share", 0, "DIR:TAG[:ro]",
 	 "a directory (or 'placeholder') that the guest can mount; may be repeated", set_share,
 	 AT(machine)},
-	{"net", 0, "KIND[,NAME=VALUE...]",
+	{"network", 0, "KIND[,NAME=VALUE...]",
 	 "a network device, see below; may be repeated", set_net, AT(machine)},
+	{"net", 0, "KIND[,NAME=VALUE...]", NULL, set_net, AT(machine)},
 	{"slots", 0, "N", "places for what 'uvm attach' may bring (default 0)",
 	 opt_set_u32, ATM(spares)},
 	{"rng", 0, NULL, "a source of random numbers for the guest (virtio-rng)", opt_set_flag,
 	 ATM(rng)},
-	{"initrd", 'i', "FILE", "initrd to use as it is, instead of uvm's agent", opt_set_str,
+	{"initrd", 0, "FILE", "initrd to use as it is, instead of uvm's agent", opt_set_str,
 	 ATM(initrd)},
 	{"no-agent", 0, NULL, "no agent: the root file system's own init is run", opt_set_flag,
 	 AT(no_agent)},
@@ -103,8 +104,9 @@ static const struct opt options[] = {
 	 "CPU features: all of this host's, or those that snapshots find elsewhere too", cpuid_set_template,
 	 ATM(cpu_template)},
 	{"cmdline", 0, "TEXT", "added to the kernel command line", opt_set_str, ATM(cmdline)},
-	{"id", 0, "NAME", "the VM's name (default: a random one)", opt_set_id, AT(id)},
-	{"detach", 0, NULL, "run in the background; print the id when it is ready", opt_set_flag,
+	{"name", 0, "NAME", "the VM's name (default: a random one)", opt_set_id, AT(id)},
+	{"id", 0, "NAME", NULL, opt_set_id, AT(id)},
+	{"detach", 'd', NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 AT(detach)},
 	{"console", 0, "stdio|FILE|off", "where the serial console goes", opt_set_str, AT(console)},
 	{"console-bps", 0, "SIZE", "bytes a second that it takes; what is more is lost (default: no limit)",
@@ -263,10 +265,10 @@ const struct cmd cmd_boot = {
 		 "could\n"
 		 "not be started or not go on; 2 wrong command line; 3 the guest's kernel "
 		 "panicked.\n",
-	.examples = "uvm boot --kernel vmlinux --rootfs root.ext4 --id web --detach\n"
+	.examples = "uvm boot --kernel vmlinux --rootfs root.ext4 --name web --detach\n"
 		    "uvm boot --kernel vmlinux --rootfs root.erofs,ro --disk data.img,iops=500 --memory 1G --cpus 4\n"
 		    "uvm boot --kernel vmlinux --rootfs root.ext4 --share /srv:srv:ro\n"
-		    "uvm boot --kernel vmlinux --rootfs root.ext4 --net tap=vm0,ip=10.0.0.2/24,gw=10.0.0.1\n",
+		    "uvm boot --kernel vmlinux --rootfs root.ext4 --network tap=vm0,ip=10.0.0.2/24,gw=10.0.0.1\n",
 	.run = run,
 	.cfg_size = sizeof(struct boot_config),
 	.defaults = defaults,

@@ -59,17 +59,19 @@ static int set_net(void *to, const char *value, struct err *e)
 }
 
 static const struct opt clone_options[] = {
-	{"id", 0, "NAME", "the clone's name (default: a random one)", opt_set_id,
+	{"name", 0, "NAME", "the clone's name (default: a random one)", opt_set_id,
 	 offsetof(struct clone_config, id)},
+	{"id", 0, "NAME", NULL, opt_set_id, offsetof(struct clone_config, id)},
 	{"disk", 0, "IMG[,ro|,cow...]", "what the next placeholder disk stands for; may be repeated",
 	 set_fill, offsetof(struct clone_config, clone.config)},
 	{"cmdline", 0, "TEXT", "words for the agent: uvm.env=..., uvm.mount=...", opt_set_str,
 	 offsetof(struct clone_config, clone.cmdline)},
-	{"share", 's', "DIR:TAG[:ro]", "the directory of the share with that tag; may be repeated",
+	{"share", 0, "DIR:TAG[:ro]", "the directory of the share with that tag; may be repeated",
 	 set_share, offsetof(struct clone_config, clone.config)},
-	{"net", 0, "KIND[,NAME=VALUE...]",
+	{"network", 0, "KIND[,NAME=VALUE...]",
 	 "what the next network device is connected to, as with 'uvm boot'; may be repeated", set_net,
 	 offsetof(struct clone_config, clone.config)},
+	{"net", 0, "KIND[,NAME=VALUE...]", NULL, set_net, offsetof(struct clone_config, clone.config)},
 	{"count", 'n', "N", "make N clones", opt_set_u32, offsetof(struct clone_config, count)},
 	{"detach", 'd', NULL, "run in the background; print the id when it is ready", opt_set_flag,
 	 offsetof(struct clone_config, detach)},
@@ -307,7 +309,7 @@ static int run_clone(void *cfg, int argc, char **argv, struct err *e)
 	}
 	if ((c->count > 1 && (c->id || !c->detach)) || (command && c->detach)) {
 		err_set(e, EINVAL,
-			"--count goes with --detach and without --id; a command without --detach");
+			"--count goes with --detach and without --name; a command without --detach");
 		return EXIT_USAGE;
 	}
 	if (c->clone.cmdline && strlen(c->clone.cmdline) > AGENT_CMDLINE_MAX) {
@@ -370,8 +372,9 @@ struct fork_config {
 };
 
 static const struct opt fork_options[] = {
-	{"id", 0, "NAME", "the fork's name (default: a random one)", opt_set_id,
+	{"name", 0, "NAME", "the fork's name (default: a random one)", opt_set_id,
 	 offsetof(struct fork_config, id)},
+	{"id", 0, "NAME", NULL, opt_set_id, offsetof(struct fork_config, id)},
 	{"count", 'n', "N", "make N forks, of the same instant", opt_set_u32,
 	 offsetof(struct fork_config, count)},
 	{"json", 0, NULL, "print a JSON object", opt_set_flag, offsetof(struct fork_config, json)},
@@ -452,7 +455,7 @@ const struct cmd cmd_fork = {
 		 "in it runs on; its vsock connections are reset, the parent's live on. A disk that\n"
 		 "the VM writes to directly is copied, which takes its time; with ',cow' it is not.\n"
 		 "The parent stands still for less if it was booted with --huge-pages.\n",
-	.examples = "uvm fork web --id web2\n"
+	.examples = "uvm fork web --name web2\n"
 		    "uvm fork web -n 2 --json\n",
 	.run = run_fork,
 	.cfg_size = sizeof(struct fork_config),

@@ -22,7 +22,7 @@ struct image_options {
 };
 
 static const struct opt image_options[] = {
-	{"name", 0, "NAME", "build: which image of an OCI layout", opt_set_str,
+	{"image-name", 0, "NAME", "build: which image of an OCI layout", opt_set_str,
 	 offsetof(struct image_options, name)},
 	{"all", 'a', NULL, "prune: everything that is not in use", opt_set_flag,
 	 offsetof(struct image_options, all)},

@@ -27,22 +27,12 @@ int run_put_env(struct run_config *c, const char *text, struct err *e)
 	return 0;
 }
 
-/* NAME=VALUE, or NAME, whose value is ours, if we have it. */
 static int take_env(struct run_config *c, const char *text, struct err *e)
 {
-	const char *value;
-	char *both;
+	const char *both;
+	int r = cmd_env(text, &both, e);
 
-	if (!*text || *text == '=')
-		return err_set(e, EINVAL, "'%s' is not NAME=VALUE", text);
-	if (strchr(text, '='))
-		return run_put_env(c, text, e);
-	value = getenv(text);
-	if (!value)
-		return 0;
-	if (asprintf(&both, "%s=%s", text, value) < 0)
-		return err_set(e, ENOMEM, "out of memory");
-	return run_put_env(c, both, e);
+	return r || !both ? r : run_put_env(c, both, e);
 }
 
 static int set_env(void *to, const char *value, struct err *e)
@@ -297,8 +287,9 @@ const struct opt run_options[] = {
 	 opt_set_str, AT(scratch)},
 	{"volume-disk", 0, "IMG:PATH[:ro]",
 	 "mount the file system in an image at PATH; may be repeated", set_volume, 0},
-	{"network", 0, "none|KIND[,NAME=VALUE...]",
-	 "its network, as --net of 'uvm help boot' has them (default none)", set_network, 0},
+	{"network", 0, "KIND[,NAME=VALUE...]", "its network, as 'uvm help boot' has them (default none)",
+	 set_network, 0},
+	{"net", 0, "KIND[,NAME=VALUE...]", NULL, set_network, 0},
 	{"tmpfs", 0, "PATH[:OPTIONS]", "mount an empty file system in memory at PATH (size=64m,mode=700,exec,...)",
 	 set_tmpfs, 0},
 	{"device", 0, "GUEST[:PATH][:rwm]",

@@ -28,8 +28,9 @@ struct snapshot_config {
 };
 
 static const struct opt snapshot_options[] = {
-	{"out", 'o', "DIR", "where the snapshot goes; replaces one that is there", opt_set_str,
+	{"output", 'o', "DIR", "where the snapshot goes; replaces one that is there", opt_set_str,
 	 offsetof(struct snapshot_config, out)},
+	{"out", 0, "DIR", NULL, opt_set_str, offsetof(struct snapshot_config, out)},
 	{"stop", 0, NULL, "end the VM when the snapshot is safe", opt_set_flag,
 	 offsetof(struct snapshot_config, stop)},
 	{"json", 0, NULL, "info: print a JSON object", opt_set_flag,
@@ -97,7 +98,7 @@ static int take(struct snapshot_config *c, const char *id, struct err *e)
 	int at, fd, pass, r;
 
 	if (!c->out) {
-		err_set(e, EINVAL, "snapshot needs --out DIR; see 'uvm help snapshot'");
+		err_set(e, EINVAL, "snapshot needs --output DIR; see 'uvm help snapshot'");
 		return EXIT_USAGE;
 	}
 	if (rundir_open(&vm, id, e))
@@ -381,7 +382,7 @@ const struct cmd cmd_snapshot = {
 		 "differs from the snapshot that it was cloned from, which it needs from then on;\n"
 		 "'flatten' makes it independent. 'verify' reads everything and compares checksums;\n"
 		 "'dump' prints the machine's state; 'rm' refuses what others need.\n",
-	.examples = "uvm snapshot web --out web.snap\n"
+	.examples = "uvm snapshot web --output web.snap\n"
 		    "uvm snapshot info web.snap --json\n"
 		    "uvm snapshot flatten web.snap\n",
 	.run = run,

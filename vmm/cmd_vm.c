@@ -37,19 +37,21 @@ struct exec_config {
 static int set_env(void *to, const char *value, struct err *e)
 {
 	struct exec_config *c = to;
+	const char *both;
+	int r = cmd_env(value, &both, e);
 
+	if (r || !both)
+		return r;
 	if (c->env_count == EXEC_MAX_ENV)
 		return err_set(e, EINVAL, "at most %d variables", EXEC_MAX_ENV);
-	if (!strchr(value, '=') || *value == '=')
-		return err_set(e, EINVAL, "'%s' is not NAME=VALUE", value);
-	c->env[c->env_count++] = (char *)(uintptr_t)value;
+	c->env[c->env_count++] = (char *)(uintptr_t)both;
 	return 0;
 }
 
 static const struct opt exec_options[] = {
 	{"tty", 't', NULL, "give the command a terminal", opt_set_flag,
 	 offsetof(struct exec_config, rq.tty)},
-	{"env", 'e', "NAME=VALUE", "set a variable; may be repeated", set_env, 0},
+	{"env", 'e', "NAME[=VALUE]", "set a variable, or pass on ours; may be repeated", set_env, 0},
 	{"workdir", 'w', "DIR", "run it in this directory (default /)", opt_set_str,
 	 offsetof(struct exec_config, rq.cwd)},
 	{"user", 'u', "USER[:GROUP]", "run it as this user, by name or number", opt_set_str,
@@ -271,7 +273,7 @@ const struct cmd cmd_ps = {
 /* --- stop and kill --- */
 
 struct stop_config {
-	uint32_t time;
+	uint64_t time; /* seconds */
 };
 
 static void stop_defaults(void *to)
@@ -280,7 +282,7 @@ static void stop_defaults(void *to)
 }
 
 static const struct opt stop_options[] = {
-	{"time", 't', "SECONDS", "how long the guest may take (default 10)", opt_set_u32,
+	{"time", 't', "DURATION", "how long the guest may take (default 10s)", opt_set_duration,
 	 offsetof(struct stop_config, time)},
 	{0},
 };
@@ -321,19 +323,19 @@ int cmd_kill_vm(struct rundir *vm, struct err *e)
 }
 
 /* A container's process is asked, then killed; its VM ends with it. */
-static bool stop_container(struct rundir *vm, uint32_t seconds, int fd)
+static bool stop_container(struct rundir *vm, uint64_t seconds, int fd)
 {
 	struct err why;
 
 	if (!agent_kill(client_dial_agent, vm, RECORD_CONTAINER, SIGTERM, AGENT_KILL_INIT, &why) &&
-	    client_wait_end(fd, (int)MIN(seconds, 1000000u) * 1000))
+	    client_wait_end(fd, (int)MIN(seconds, UINT64_C(1000000)) * 1000))
 		return true;
 	return !agent_kill(client_dial_agent, vm, RECORD_CONTAINER, SIGKILL, AGENT_KILL_ALL, &why) &&
 	       client_wait_end(fd, CLIENT_TIMEOUT_MS);
 }
 
 /* Asks the agent, then the monitor, then nobody. */
-static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
+static int stop_vm(struct rundir *vm, uint64_t seconds, int fd, struct err *e)
 {
 	char answer[CONTROL_ANSWER];
 	struct err why;
@@ -341,7 +343,7 @@ static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
 	if (record_is_container(vm) && stop_container(vm, seconds, fd))
 		return EXIT_OK;
 	if (!agent_shutdown(client_dial_agent, vm, AGENT_POWEROFF, &why) &&
-	    client_wait_end(fd, (int)MIN(seconds, 1000000u) * 1000))
+	    client_wait_end(fd, (int)MIN(seconds, UINT64_C(1000000)) * 1000))
 		return EXIT_OK;
 	if (!client_request(fd, "poweroff", answer, sizeof(answer), &why) &&
 	    client_wait_end(fd, CLIENT_TIMEOUT_MS))
@@ -349,32 +351,43 @@ static int stop_vm(struct rundir *vm, uint32_t seconds, int fd, struct err *e)
 	return cmd_kill_vm(vm, e);
 }
 
-static int with_vm(const struct cmd *c, int argc, char **argv, struct err *e, struct rundir *vm)
+/* Each in turn, up to the first that fails. */
+static int with_each(const struct cmd *c, int (*one)(struct rundir *vm, void *cfg, struct err *e), void *cfg, int argc,
+		     char **argv, struct err *e)
 {
-	if (argc != 1)
-		return cmd_usage(c, e);
-	return rundir_open(vm, argv[0], e) ? EXIT_FAIL : EXIT_OK;
+	int status = argc ? EXIT_OK : cmd_usage(c, e);
+
+	for (int i = 0; i < argc && !status; i++) {
+		struct rundir vm;
+
+		if (rundir_open(&vm, argv[i], e))
+			return EXIT_FAIL;
+		status = one(&vm, cfg, e);
+		rundir_close(&vm);
+	}
+	return status;
+}
+
+static int stop_one(struct rundir *vm, void *cfg, struct err *e)
+{
+	struct stop_config *c = cfg;
+	int status, fd;
+
+	fd = client_control(vm, e);
+	status = fd < 0 ? EXIT_FAIL : stop_vm(vm, c->time, fd, e);
+	if (fd >= 0)
+		close(fd);
+	return status;
 }
 
 static int run_stop(void *cfg, int argc, char **argv, struct err *e)
 {
-	struct stop_config *c = cfg;
-	struct rundir vm;
-	int status = with_vm(&cmd_stop, argc, argv, e, &vm), fd;
-
-	if (status)
-		return status;
-	fd = client_control(&vm, e);
-	status = fd < 0 ? EXIT_FAIL : stop_vm(&vm, c->time, fd, e);
-	if (fd >= 0)
-		close(fd);
-	rundir_close(&vm);
-	return status;
+	return with_each(&cmd_stop, stop_one, cfg, argc, argv, e);
 }
 
 const struct cmd cmd_stop = {
 	.name = "stop",
-	.args = "ID",
+	.args = "ID...",
 	.summary = "Stop a container, or shut a VM down",
 	.options = stop_options,
 	.notes = "A container's process gets SIGTERM, and after the time SIGKILL; its VM ends with it.\n\n"
@@ -382,7 +395,7 @@ const struct cmd cmd_stop = {
 		 "the\n"
 		 "monitor switches it off; if even that fails, the monitor is killed.\n",
 	.examples = "uvm stop web\n"
-		    "uvm stop --time 30 web\n",
+		    "uvm stop --time 30s web\n",
 	.run = run_stop,
 	.cfg_size = sizeof(struct stop_config),
 	.defaults = stop_defaults,
@@ -446,29 +459,26 @@ static int kill_container(struct rundir *vm, int signo, struct err *e)
 	return r ? EXIT_FAIL : EXIT_OK;
 }
 
-static int run_kill(void *cfg, int argc, char **argv, struct err *e)
+static int kill_one(struct rundir *vm, void *cfg, struct err *e)
 {
 	struct kill_config *c = cfg;
-	struct rundir vm;
-	int status = with_vm(&cmd_kill, argc, argv, e, &vm);
 
-	if (status)
-		return status;
-	if (record_is_container(&vm)) {
-		status = kill_container(&vm, c->signo, e);
-	} else if (c->signo) {
-		err_set(e, 0, "VM '%s' has no container that could get a signal", vm.id);
-		status = EXIT_FAIL;
-	} else {
-		status = cmd_kill_vm(&vm, e);
-	}
-	rundir_close(&vm);
-	return status;
+	if (record_is_container(vm))
+		return kill_container(vm, c->signo, e);
+	if (!c->signo)
+		return cmd_kill_vm(vm, e);
+	err_set(e, 0, "VM '%s' has no container that could get a signal; without --signal the VM ends", vm->id);
+	return EXIT_FAIL;
+}
+
+static int run_kill(void *cfg, int argc, char **argv, struct err *e)
+{
+	return with_each(&cmd_kill, kill_one, cfg, argc, argv, e);
 }
 
 const struct cmd cmd_kill = {
 	.name = "kill",
-	.args = "ID",
+	.args = "ID...",
 	.summary = "Kill a container, or end a VM at once",
 	.options = kill_options,
 	.examples = "uvm kill web\n"
@@ -518,11 +528,13 @@ static int run_console(void *cfg, int argc, char **argv, struct err *e)
 	char answer[CONTROL_ANSWER];
 	struct tty tty;
 	struct rundir vm;
-	int status = with_vm(&cmd_console, argc, argv, e, &vm), fd;
+	int fd;
 
 	(void)cfg;
-	if (status)
-		return status;
+	if (argc != 1)
+		return cmd_usage(&cmd_console, e);
+	if (rundir_open(&vm, argv[0], e))
+		return EXIT_FAIL;
 	fd = client_control(&vm, e);
 	if (fd < 0 || client_request(fd, "console", answer, sizeof(answer), e))
 		return EXIT_FAIL;

@@ -95,7 +95,8 @@ static void bash_options(const struct cmd *c)
 	if (c->options) {
 		printf("\t\t'%s -'*) words=\"", c->name);
 		for (const struct opt *o = c->options; o->name; o++)
-			printf(" --%s", o->name);
+			if (o->help)
+				printf(" --%s", o->name);
 		printf("\" ;;\n");
 	}
 	printf("\t\t'%s '*) words=\"", c->name);
@@ -148,6 +149,8 @@ static void zsh_command(const struct cmd *c)
 	for (const struct opt *o = c->options; o && o->name; o++) {
 		const char *equals = o->arg ? "=" : "";
 
+		if (!o->help)
+			continue;
 		if (o->letter)
 			printf(" \\\n\t\t\t'*'{-%c,--%s%s}'[", o->letter, o->name, equals);
 		else
@@ -217,6 +220,8 @@ static void fish_command(const struct cmd *c)
 	quoted(c->summary, "\\");
 	printf("'\n");
 	for (const struct opt *o = c->options; o && o->name; o++) {
+		if (!o->help)
+			continue;
 		printf("complete -c uvm -n '__fish_seen_subcommand_from %s' -l %s", c->name,
 		       o->name);
 		if (o->letter)

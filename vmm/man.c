@@ -54,6 +54,8 @@ static void put_upper(const char *s)
 
 static void option(const struct opt *o)
 {
+	if (!o->help)
+		return;
 	printf(".TP\n\\fB");
 	if (o->letter)
 		printf("\\-%c\\fR, \\fB", o->letter);
@@ -252,8 +254,8 @@ static const char after[] =
 	".nf\n"
 	"uvm check\n"
 	"uvm run rootfs.ext4 uname \\-a\n"
-	"uvm boot \\-\\-kernel vmlinux \\-\\-rootfs root.ext4 \\-\\-id web \\-\\-detach\n"
-	"uvm snapshot web \\-\\-out web.snap\n"
+	"uvm boot \\-\\-kernel vmlinux \\-\\-rootfs root.ext4 \\-\\-name web \\-\\-detach\n"
+	"uvm snapshot web \\-\\-output web.snap\n"
 	"uvm clone web.snap \\-\\- hostname\n"
 	".fi\n"
 	".SH SEE ALSO\n"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * net: a guest's network devices on the host: what --net says, the back end that this makes, and the
+ * net: a guest's network devices on the host: what --network says, the back end that this makes, and the
  * thread that serves it.
  *
  * A device whose other end is given has a worker of its own, so that a network that is flooded
@@ -57,7 +57,7 @@ struct net {
 	struct worker worker;	     /* if there is a back end */
 };
 
-/* Takes the value of a --net option, which is the process's own argv and is cut at its commas. */
+/* Takes the value of a --network option, which is the process's own argv and is cut at its commas. */
 int net_parse(struct net_config *cfg, const char *value, struct err *e);
 
 /* Writes the words of cfg for the agent (guest/agent/net.h), for the guest's interface eth<index>. n: the

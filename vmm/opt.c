@@ -91,9 +91,9 @@ int opt_set_duration(void *to, const char *value, struct err *e)
 	const char *end;
 	uint64_t v;
 
-	if (!parse_number(value, &v, &end) && *end && !end[1])
+	if (!parse_number(value, &v, &end) && (!*end || !end[1]))
 		for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
-			if (*end == units[i].unit && v <= INT32_MAX) { /* seconds may be signed */
+			if ((*end ? *end : 's') == units[i].unit && v <= INT32_MAX) { /* seconds may be signed */
 				*(uint64_t *)to = v * units[i].seconds;
 				return 0;
 			}
@@ -254,6 +254,8 @@ void opt_help(const struct opt *table, FILE *out)
 	for (; table->name; table++) {
 		char left[48], letter[5] = "";
 
+		if (!table->help)
+			continue;
 		if (table->letter)
 			snprintf(letter, sizeof(letter), "-%c, ", table->letter);
 		snprintf(left, sizeof(left), "%s--%s%s%s", letter, table->name,

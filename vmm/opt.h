@@ -19,7 +19,7 @@ struct opt {
 	const char *name; /* long name without the dashes; NULL ends the table */
 	char letter;	  /* short form, or 0 */
 	const char *arg;  /* what stands for its value in the help; NULL: a flag */
-	const char *help; /* one line */
+	const char *help; /* one line; NULL: an older spelling, or another tool's, that no help shows */
 	/* Checks value (NULL for a flag) and stores it at to, which is the configuration that
 	 * was given to opt_parse plus offset. value outlives the call only as argv does.
 	 * Returns 0 or -EINVAL; the message need not name the option, opt_parse adds that.
@@ -36,7 +36,7 @@ int opt_set_u32(void *to, const char *value, struct err *e);  /* [uint32_t] deci
 int opt_set_size(void *to, const char *value,
 		 struct err *e); /* [uint64_t] bytes: 1048576, 512K, 256M, 4G */
 int opt_set_duration(void *to, const char *value,
-		     struct err *e); /* [uint64_t] seconds: 90s, 30m, 24h, 7d */
+		     struct err *e); /* [uint64_t] seconds: 90 or 90s, 30m, 24h, 7d */
 
 /* --- details of a value: words behind commas --- */
 
