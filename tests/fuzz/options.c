@@ -17,25 +17,6 @@ static const struct cmd *const commands[] = {
 	&cmd_inspect, &cmd_kill, &cmd_logs,  &cmd_metrics, &cmd_pause,	  &cmd_ps,	 &cmd_resume,
 	&cmd_rm,    &cmd_run,	&cmd_snapshot, &cmd_stats, &cmd_stop,	  &cmd_template, &cmd_wait};
 
-/* Parts of vmm/main.c, which has a main() of its own. No command is run here. */
-int cmd_usage(const struct cmd *c, struct err *e)
-{
-	(void)c, (void)e;
-	abort();
-}
-
-int cmd_drop_dashes(int argc, char **argv)
-{
-	(void)argc, (void)argv;
-	abort();
-}
-
-void cmd_time(int64_t seconds, char text[CMD_TIME])
-{
-	(void)seconds, (void)text;
-	abort();
-}
-
 static const struct opt no_options[] = {{0}};
 
 /* Every argument is somewhere, once: in front those that were options, behind them the operands. */
