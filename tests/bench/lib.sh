@@ -84,10 +84,10 @@ title()
 	esac
 }
 
-# row NAME UNIT DIVISOR: from numbers on standard input. Sets p50, in the numbers' own unit.
+# row NAME UNIT DIVISOR: from numbers on standard input. Sets p50 and min, in the numbers' own unit.
 row()
 {
-	local sorted n p99 min all
+	local sorted n p99 all
 	mapfile -t sorted < <(sort -g)
 	n=${#sorted[@]}
 	[ "$n" -gt 0 ] || { failed "$1" "$2" 'no figures'; return; }

@@ -70,18 +70,21 @@ static int climb(const char *unused)
 }
 
 /* Opens what is `name` in, or beside, any directory that there is. */
-static int seek_name(const char *name)
+static int seek_with(const char *name, int flags)
 {
 	char path[512];
 
 	for (int fd = 0; fd < FDS; fd++) {
 		snprintf(path, sizeof(path), "../%s", name);
-		if (openat(fd, name, O_PATH | O_CLOEXEC) >= 0 || openat(fd, path, O_PATH | O_CLOEXEC) >= 0)
+		if (openat(fd, name, flags | O_CLOEXEC) >= 0 || openat(fd, path, flags | O_CLOEXEC) >= 0)
 			return 0;
 	}
 	errno = ENOENT;
 	return -1;
 }
+
+static int seek_name(const char *name) { return seek_with(name, O_PATH); }
+static int seek_writable(const char *name) { return seek_with(name, O_WRONLY); }
 
 /* Writes to every file of that size that is open. */
 static int write_disks(const char *size)
@@ -140,7 +143,8 @@ static const struct {
 } things[] = {
 	{"open", open_file},	  {"create", make_file},   {"write", write_file},
 	{"connect", connect_to},
-	{"climb", climb},	  {"seek", seek_name},	   {"write-disks", write_disks},
+	{"climb", climb},	  {"seek", seek_name},	   {"seek-writable", seek_writable},
+		   {"write-disks", write_disks},
 	{"inet", inet},		  {"exec", run_it},	   {"ptrace", trace_it},
 	{"kill", kill_it},	  {"terminate", end_it},   {"pidfd", hold_it},
 	{"mount", mount_it},	  {"chroot", change_root}, {"unshare", leave_namespace},
