@@ -149,8 +149,8 @@ static int check_machine(const struct machine_config *m, struct err *e)
 	if (m->cpus < 1 || m->cpus > VCPU_MAX)
 		return err_set(e, EINVAL, "--cpus: %u is outside 1 to %d", m->cpus, VCPU_MAX);
 	if (m->memory < MEM_MIN || m->memory > MEM_MAX || m->memory % 4096)
-		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
-			       MEM_MIN >> 20, MEM_MAX >> 30);
+		return err_set(e, EINVAL, "--memory: %llu bytes are not whole pages of 4 KiB from %lluM to %lluG",
+			       (unsigned long long)m->memory, MEM_MIN >> 20, MEM_MAX >> 30);
 	return check_slots(m, e);
 }
 

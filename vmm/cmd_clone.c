@@ -416,7 +416,7 @@ static int run_fork(void *cfg, int argc, char **argv, struct err *e)
 	if (argc != 1)
 		return cmd_usage(&cmd_fork, e);
 	if (c->count < 1 || c->count > FREEZE_FORKS || (c->id && c->count > 1)) {
-		err_set(e, EINVAL, "--count: 1 to %u, and a name for one only", FREEZE_FORKS);
+		err_set(e, EINVAL, "--count: %u is outside 1 to %u (1 with --name)", c->count, FREEZE_FORKS);
 		return EXIT_USAGE;
 	}
 	if (rundir_open(&vm, argv[0], e))

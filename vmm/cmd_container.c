@@ -33,7 +33,7 @@ static int open_container(struct rundir *vm, const char *id, bool *running, int 
 	if (*record >= 0)
 		return 0;
 	rundir_close(vm);
-	return *record == -ENOENT ? err_set(e, EINVAL, "VM '%s' is not a container's", id)
+	return *record == -ENOENT ? err_set(e, EINVAL, "VM '%s' is not a container's: this is for what 'uvm run' has started", id)
 				  : err_set(e, -*record, "%s", why.text);
 }
 

@@ -279,7 +279,7 @@ static const struct opt update_options[] = {
 static int update_limits(const struct update_config *c, struct rundir *vm, struct err *e)
 {
 	if (!record_is_container(vm))
-		return err_set(e, EINVAL, "VM '%s' is not a container's", vm->id);
+		return err_set(e, EINVAL, "VM '%s' is not a container's: all but --balloon is for what 'uvm run' has started", vm->id);
 	return container_update(client_dial_agent, vm, RECORD_CONTAINER, c->value, c->count, e);
 }
 

@@ -433,7 +433,7 @@ int cmd_set_signal(void *to, const char *value, struct err *e)
 			*(int *)to = names[i].signo;
 			return 0;
 		}
-	return err_set(e, EINVAL, "'%s' is not a signal", value);
+	return err_set(e, EINVAL, "'%s' is not a signal (use for example TERM, SIGTERM or 15)", value);
 }
 
 static const struct opt kill_options[] = {

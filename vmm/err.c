@@ -36,3 +36,16 @@ int err_sys(struct err *e, const char *fmt, ...)
 	snprintf(e->text + n, sizeof(e->text) - n, ": %s", strerror(code));
 	return -code;
 }
+
+void err_append(struct err *e, const char *fmt, ...)
+{
+	size_t n = strlen(e->text);
+	va_list ap;
+	int more;
+
+	va_start(ap, fmt);
+	more = vsnprintf(e->text + n, sizeof(e->text) - n, fmt, ap);
+	va_end(ap);
+	if (more < 0 || (size_t)more >= sizeof(e->text) - n)
+		e->text[n] = 0;
+}

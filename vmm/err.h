@@ -26,6 +26,9 @@ __attribute__((format(printf, 3, 4))) int err_set(struct err *e, int code, const
 /* As err_set with errno as it stands, and ": " and its text added. */
 __attribute__((format(printf, 2, 3))) int err_sys(struct err *e, const char *fmt, ...);
 
+/* Adds to the message, which stays as it is if that does not fit: what to do next. */
+__attribute__((format(printf, 2, 3))) void err_append(struct err *e, const char *fmt, ...);
+
 #ifdef UVM_ANALYSIS
 /* For "tests/run static" only, whose tools look at one file at a time: an error is below 0. */
 #define err_set(e, code, ...) (err_set(e, code, __VA_ARGS__), -(code))

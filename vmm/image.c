@@ -460,7 +460,9 @@ static int look(struct source *s, struct image *img, struct err *e)
 	/* Not waiting for a fifo's other end. */
 	s->fd = open(req->root, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (s->fd < 0 || fstat(s->fd, &st))
-		return err_sys(e, "%s", req->root);
+		return errno == ENOENT ? err_set(e, ENOENT, "%s: %s; a file or directory is meant, not an image's name "
+							    "in a registry", req->root, strerror(ENOENT))
+				       : err_sys(e, "%s", req->root);
 	if (S_ISDIR(st.st_mode)) {
 		s->kind = oci_is_layout(s->fd) ? KIND_OCI : KIND_DIR;
 	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {

@@ -40,10 +40,12 @@ static int run(const struct cmd *c, int argc, char **argv, struct err *e)
 		c->defaults(cfg);
 	first = opt_parse(c->options ? c->options : no_options, cfg, argc, argv, c->stop_at_operand,
 			  e);
-	if (first < 0)
+	if (first < 0) {
+		err_append(e, "; see 'uvm help %s'", c->name);
 		status = c->usage_status ? c->usage_status : EXIT_USAGE;
-	else
+	} else {
 		status = c->run(cfg, argc - first, argv + first, e);
+	}
 	free(cfg);
 	return status;
 }
@@ -129,6 +131,21 @@ static int take_front(int *argc, char **argv, struct err *e)
 	return r ? r : log_set_format(f.format, e);
 }
 
+/* What other tools call a command of ours. */
+static int no_command(const char *name, struct err *e)
+{
+	static const struct {
+		const char *name, *ours;
+	} others[] = {{"images", "image ls"}, {"rmi", "image rm"},	   {"import", "image build"}, {"unpause", "resume"},
+		      {"info", "check"},      {"checkpoint", "snapshot"}, {"commit", "snapshot"},    {"shell", "exec"}};
+
+	err_set(e, 0, "no command '%s'; 'uvm help' lists them", name);
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (!strcmp(name, others[i].name))
+			err_set(e, 0, "no command '%s'; here it is 'uvm %s'", name, others[i].ours);
+	return EXIT_USAGE;
+}
+
 static int dispatch(int argc, char **argv, struct err *e)
 {
 	const struct cmd *c;
@@ -148,10 +165,8 @@ static int dispatch(int argc, char **argv, struct err *e)
 	if (shim_wanted(argc, argv))
 		return shim_run(argc, argv, e);
 	c = command_find(argv[1]);
-	if (!c) {
-		err_set(e, 0, "no command '%s'; 'uvm help' lists them", argv[1]);
-		return EXIT_USAGE;
-	}
+	if (!c)
+		return no_command(argv[1], e);
 	if (argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
 		help_command(c);
 		return EXIT_OK;

@@ -262,7 +262,7 @@ static int create(struct rundir *r, const char *id, const char *prefix, struct e
 		return err_set(e, EEXIST,
 			       "a container with id '%s' has ended and is kept; 'uvm rm' removes it",
 			       r->id);
-	return error == -EEXIST ? err_set(e, EEXIST, "a VM with id '%s' is running already", r->id)
+	return error == -EEXIST ? err_set(e, EEXIST, "a VM with id '%s' is running already; 'uvm stop %s' ends it", r->id, r->id)
 				: err_set(e, -error, "cannot make the run directory of '%s': %s",
 					  r->id, strerror(-error));
 }

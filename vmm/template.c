@@ -119,8 +119,8 @@ int template_check(const struct template *t, struct err *e)
 	if (t->cpus < 1 || t->cpus > VCPU_MAX)
 		return err_set(e, EINVAL, "--cpus: %u is outside 1 to %d", t->cpus, VCPU_MAX);
 	if (t->memory < MEM_MIN || t->memory > MEM_MAX || t->memory % 4096)
-		return err_set(e, EINVAL, "--memory: whole pages from %lluM to %lluG, please",
-			       MEM_MIN >> 20, MEM_MAX >> 30);
+		return err_set(e, EINVAL, "--memory: %llu bytes are not whole pages of 4 KiB from %lluM to %lluG",
+			       (unsigned long long)t->memory, MEM_MIN >> 20, MEM_MAX >> 30);
 	return 0;
 }
 
