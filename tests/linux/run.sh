@@ -327,6 +327,16 @@ for l in sys.stdin:
 	ends 0 "$uvm" rm c
 }
 
+# What is kept of a container's output is 8 MiB, twice.
+test_run_output_is_bounded()
+{
+	background_run c -- sh -c 'yes 0123456789abcdef | head -c 9000000' || return
+	same "status" 0 "$("$uvm" wait c)" || return
+	same "size of the file that was full" 1 "$(find "$UVM_RUN/c/output.1" -size +7M -size -9M | wc -l)" || return
+	want "what comes then" [ "$(stat -c %s "$UVM_RUN/c/output")" -lt 2000000 ] || return
+	ends 0 "$uvm" rm c
+}
+
 test_run_in_the_background()
 {
 	background_run c -- sh -c 'echo line 1; echo line 2 >&2; while [ ! -e /go ]; do sleep 0.1; done; echo line 3; exit 5' || return
