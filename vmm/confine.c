@@ -38,13 +38,19 @@ static int set_limits(struct err *e)
 
 /* --- user --- */
 
+/* The kernel forgets at that which signal is to come at the parent's end (prctl(2)). */
 static int become_user(const struct confine_needs *n, struct err *e)
 {
+	const pid_t parent = getppid();
+	int sig = 0;
+
 	if (!n->as_user)
 		return 0;
-	return setgroups(0, NULL) || setresgid(n->gid, n->gid, n->gid) || setresuid(n->uid, n->uid, n->uid)
-		       ? err_sys(e, "cannot become user %u", n->uid)
-		       : 0;
+	if (prctl(PR_GET_PDEATHSIG, &sig, 0, 0, 0) || setgroups(0, NULL) ||
+	    setresgid(n->gid, n->gid, n->gid) || setresuid(n->uid, n->uid, n->uid) ||
+	    (sig && prctl(PR_SET_PDEATHSIG, sig, 0, 0, 0)))
+		return err_sys(e, "cannot become user %u", n->uid);
+	return sig && getppid() != parent ? err_set(e, ECHILD, "who started it has ended") : 0;
 }
 
 /* --- privileges --- */

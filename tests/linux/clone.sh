@@ -203,6 +203,29 @@ test_clone_runs_a_command()
 
 # What a clone is told at its start: a placeholder is mounted, and a variable there, before the first
 # command. The same words at boot, some of which the clone changes.
+# A change of user makes the kernel forget what was to come at the parent's end.
+test_clone_goes_with_its_command()
+{
+	local sandbox client pid _
+	boot a --rootfs "$rootfs,ro" || return
+	snapshot a --output "$dir/snap" --stop || return
+	chmod 755 "$dir" "$dir/snap"
+	for sandbox in on user=65534; do
+		"$uvm" clone "$dir/snap" --name c --sandbox $sandbox -- sleep 1000 &
+		client=$!
+		ready c || return
+		want "$sandbox: the VM's user" [ "$(stat -c %u "/proc/$(cat "$UVM_RUN/c/pid")")" = \
+			"$([ $sandbox = on ] && echo 0 || echo 65534)" ] || return
+		kill -KILL $client
+		wait $client 2>/dev/null
+		for _ in $(seq 100); do
+			[ -z "$("$uvm" ps -q)" ] && break
+			sleep 0.1
+		done
+		same "$sandbox: VMs left" "" "$("$uvm" ps -q)" || return
+	done
+}
+
 test_clone_command_line()
 {
 	mkdir "$dir/data" && echo late >"$dir/data/file"
