@@ -422,8 +422,10 @@ static int go_to_jail(struct machine *m, struct err *e)
 		m->jailed = false;
 		r = jail_refused(r) ? 0 : r;
 	}
-	if (!r && !m->jailed)
+	if (!r && !m->jailed) {
+		*e->text = 0; /* why it was refused is no failure */
 		r = keeper_stay_outside(m->rundir, e);
+	}
 	return r || m->jailed ? r : jail_move(m->rundir, e);
 }
 
