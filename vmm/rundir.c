@@ -103,8 +103,33 @@ static void unlock_root(int root)
 	flock(root, LOCK_UN);
 }
 
+static bool is_empty(int dir)
+{
+	int fd = openat(dir, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC), n = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n == 2; /* "." and ".." */
+}
+
+/* A directory with something in it and no lock is no VM's, but its user's: a snapshot, for one. */
+static int open_lock(const struct rundir *r)
+{
+	int fd = openat(r->dir, LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	if (is_empty(r->dir))
+		return openat(r->dir, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	errno = EUCLEAN;
+	return -1;
+}
+
 /* Opens r->id's directory and locks it, which makes the id ours. Returns 0, -EEXIST if another
- * process holds it, or another -errno. Under the root's lock.
+ * process holds it, -EUCLEAN if it is no VM's, or another -errno. Under the root's lock.
  */
 static int take_lock(struct rundir *r)
 {
@@ -113,7 +138,7 @@ static int take_lock(struct rundir *r)
 	r->dir = openat(r->root, r->id, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (r->dir < 0)
 		return -errno;
-	r->lock = openat(r->dir, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	r->lock = open_lock(r);
 	if (r->lock >= 0 && flock(r->lock, LOCK_EX | LOCK_NB) == 0)
 		return 0;
 	error = r->lock >= 0 && errno == EWOULDBLOCK ? -EEXIST : -errno;
@@ -192,8 +217,14 @@ static void remove_locked(struct rundir *r)
 	empty(r->dir);
 	remove_own(r);
 	unlinkat(r->dir, LOCK, 0);
-	unlinkat(r->root, r->id, AT_REMOVEDIR);
+	/* Where something stays that is no file, the directory is known as a VM's all the same. */
 	close(r->lock);
+	if (unlinkat(r->root, r->id, AT_REMOVEDIR) && errno == ENOTEMPTY) {
+		int lock = openat(r->dir, LOCK, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+		if (lock >= 0)
+			close(lock);
+	}
 	close(r->dir);
 }
 
@@ -261,6 +292,10 @@ static int create(struct rundir *r, const char *id, const char *prefix, struct e
 	if (error == -ENOTEMPTY)
 		return err_set(e, EEXIST,
 			       "a container with id '%s' has ended and is kept; 'uvm rm' removes it",
+			       r->id);
+	if (error == -EUCLEAN)
+		return err_set(e, EEXIST,
+			       "there is a directory '%s' beside those of VMs, which is no VM's; take another name, or move it",
 			       r->id);
 	return error == -EEXIST ? err_set(e, EEXIST, "a VM with id '%s' is running already; 'uvm stop %s' ends it", r->id, r->id)
 				: err_set(e, -error, "cannot make the run directory of '%s': %s",
@@ -428,7 +463,7 @@ int rundir_open_any(struct rundir *r, const char *id, bool *running, struct err 
 		return 0;
 	if (error && r->root >= 0)
 		close(r->root);
-	if (error == -ENOENT)
+	if (error == -ENOENT || error == -EUCLEAN)
 		return err_set(e, ENOENT, "no VM with id '%s' is running; 'uvm ps' lists them", id);
 	*running = !error;
 	return error ? err_set(e, -error, "cannot open VM '%s': %s", id, strerror(-error)) : 0;

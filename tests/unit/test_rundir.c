@@ -239,6 +239,7 @@ END_TEST
 START_TEST(leftovers_that_are_no_files)
 {
 	ck_assert(!mkdir(tmp_path("run"), 0700) && !mkdir(tmp_path("run/vm"), 0700));
+	tmp_file("run/vm/lock", "", 0);
 	ck_assert(!mkdir(tmp_path("run/vm/sub"), 0700));
 	ck_assert(!symlink(tmp_path("precious"), tmp_path("run/vm/link")));
 	tmp_file("precious", "x", 1);
@@ -246,7 +247,37 @@ START_TEST(leftovers_that_are_no_files)
 	ck_assert(exists("run/vm/sub") && !exists("run/vm/link"));
 	ck_assert(exists("precious")); /* the link went, not what it pointed to */
 	rundir_remove(&rundir);
-	ck_assert(!exists("run/vm/lock"));
+	ck_assert(exists("run/vm/lock")); /* so the id can be had again */
+	ck_ok(rundir_create(&rundir, "vm", &e));
+	rundir_remove(&rundir);
+}
+END_TEST
+
+static char seen[64];
+
+static int visit(void *ctx, const char *id)
+{
+	strcat(strcat(seen, id), " ");
+	return ctx && !strcmp(id, ctx) ? 42 : 0;
+}
+
+/* A user keeps something beside the directories of VMs. */
+START_TEST(directories_of_others)
+{
+	unsigned int fds = open_fds();
+
+	ck_assert(!mkdir(tmp_path("run"), 0700) && !mkdir(tmp_path("run/snap"), 0700));
+	tmp_file("run/snap/memory", "x", 1);
+	ck_assert_int_eq(rundir_each(true, visit, NULL, &e), 0);
+	ck_assert_str_eq(seen, "");
+	ck_refused(rundir_open(&rundir, "snap", &e), ENOENT, "'snap'");
+	ck_refused(rundir_create(&rundir, "snap", &e), EEXIST, "is no VM's");
+	ck_assert(exists("run/snap/memory") && !exists("run/snap/lock"));
+	ck_assert_uint_eq(open_fds(), fds);
+	/* What somebody has just made, or a VM that died at its beginning. */
+	ck_assert(!mkdir(tmp_path("run/vm"), 0700));
+	ck_ok(rundir_create(&rundir, "vm", &e));
+	rundir_remove(&rundir);
 }
 END_TEST
 
@@ -308,14 +339,6 @@ START_TEST(pid_files_that_make_no_sense)
 	rundir_remove(&rundir);
 }
 END_TEST
-
-static char seen[64];
-
-static int visit(void *ctx, const char *id)
-{
-	strcat(strcat(seen, id), " ");
-	return ctx && !strcmp(id, ctx) ? 42 : 0;
-}
 
 START_TEST(each_running_vm)
 {
@@ -511,7 +534,7 @@ int main(void)
 		id_of_a_dead_vm,
 		one_of_many_gets_it,
 		create_and_remove_at_once,
-		leftovers_that_are_no_files,
+		leftovers_that_are_no_files, directories_of_others,
 		names_that_are_in_the_way,
 		open_a_running_vm,
 		no_directory_at_all,
