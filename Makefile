@@ -33,8 +33,8 @@ BOTH_SRC = guest/netlink.c
 VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c) $(BOTH_SRC)
 # What a VM's process does not run, or only while it boots, is linked last: what it does run is then on
 # fewer pages, which it faults in on its way to the first instruction.
-SELDOM   = $(filter shim/% vmm/cmd_% $(patsubst %,vmm/%.c,cache client completion decompress exec exec_encode \
-           help image json_write man oci_image pack pool pool_serve probe record run sha256 tar tar_number template \
+SELDOM   = $(filter shim/% $(filter-out %/cmd_boot.c %/cmd_clone.c,$(wildcard vmm/cmd_*.c)) $(patsubst %,vmm/%.c,cache client completion decompress exec exec_encode \
+           help image json_write man meter oci_image pack pool pool_serve probe record run sha256 tar tar_number template \
            tool tree unpack unpack_path vm_stats),$(VMM_SRC))
 VMM_OBJ  = $(patsubst %.c,$B/%.o,$(filter-out $(SELDOM),$(VMM_SRC)) $(SELDOM)) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c) $(BOTH_SRC)
