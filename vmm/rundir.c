@@ -185,10 +185,11 @@ int rundir_own(const struct rundir *r, bool make)
 
 static bool has_own(const struct rundir *r)
 {
+	struct stat st;
 	char name[OWN_MAX];
 
 	snprintf(name, sizeof(name), OWN, r->id);
-	return r->root >= 0 && !faccessat(r->root, name, F_OK, AT_SYMLINK_NOFOLLOW);
+	return r->root >= 0 && !fstatat(r->root, name, &st, AT_SYMLINK_NOFOLLOW);
 }
 
 static void remove_own(const struct rundir *r)
