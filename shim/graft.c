@@ -47,22 +47,19 @@ static int put_place(int share)
 
 static int write_place(const struct rundir *vm, int number)
 {
-	int own = rundir_own(vm, false), fd, n, r;
+	int fd = rundir_own_file(vm, FILE_NAME, O_WRONLY | O_CREAT | O_EXCL), n, r;
 	struct stat st;
 	char text[64];
 
-	if (own < 0)
-		return own;
-	fd = openat(own, FILE_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	r = fd < 0 || fstat(number, &st) ? -errno : 0;
+	if (fd < 0)
+		return fd;
+	r = fstat(number, &st) ? -errno : 0;
 	if (!r) {
 		n = snprintf(text, sizeof(text), "%d %llu %llu\n", number, (unsigned long long)st.st_dev,
 			     (unsigned long long)st.st_ino);
 		r = write_all(fd, text, (size_t)n);
 	}
-	if (fd >= 0)
-		close(fd);
-	close(own);
+	close(fd);
 	return r;
 }
 
@@ -88,16 +85,11 @@ int graft_name(char name[GRAFT_NAME + 1], struct err *e)
 /* Opens the file, and locks it: one at a time makes changes. Returns it or -errno. */
 static int lock(const struct rundir *vm, struct place *p)
 {
-	int own = rundir_own(vm, false), fd, error;
+	int fd = rundir_own_file(vm, FILE_NAME, O_RDONLY);
 	char text[64] = "";
 
-	if (own < 0)
-		return own;
-	fd = openat(own, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	error = errno;
-	close(own);
 	if (fd < 0)
-		return -error;
+		return fd;
 	if (flock(fd, LOCK_EX) || read(fd, text, sizeof(text) - 1) <= 0 ||
 	    sscanf(text, "%d %llu %llu\n", &p->number, &p->dev, &p->ino) != 3) {
 		close(fd);

@@ -86,37 +86,33 @@ int oci_state_save_process(const struct rundir *vm, struct err *e)
 	char self[16], text[64];
 	ssize_t len = readlink("/proc/self", self, sizeof(self) - 1); /* as others know it */
 	unsigned long long ticks;
-	int own = rundir_own(vm, false), fd, n, r = len < 0 ? -errno : 0;
+	int fd = -1, n, r = len < 0 ? -errno : 0;
 
 	if (!r) {
 		self[len] = 0;
 		r = start_time("self", &ticks);
 	}
-	fd = r ? -1 : openat(own, STATE_PROCESS, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (!r && fd < 0)
-		r = -errno;
+	if (!r) {
+		fd = rundir_own_file(vm, STATE_PROCESS, O_WRONLY | O_CREAT | O_EXCL);
+		r = fd < 0 ? fd : 0;
+	}
 	if (!r) {
 		n = snprintf(text, sizeof(text), "%s %llu\n", self, ticks);
 		r = write_all(fd, text, (size_t)n);
 	}
 	if (fd >= 0)
 		close(fd);
-	if (own >= 0)
-		close(own);
 	return r ? err_set(e, -r, "cannot write the state of '%s': %s", vm->id, strerror(-r)) : 0;
 }
 
 static int read_process(const struct rundir *vm, pid_t *pid, unsigned long long *ticks)
 {
-	int own = rundir_own(vm, false), number = 0;
-	int fd = own < 0 ? -1 : openat(own, STATE_PROCESS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int number = 0, fd = rundir_own_file(vm, STATE_PROCESS, O_RDONLY);
 	char text[64];
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
 	if (fd >= 0)
 		close(fd);
-	if (own >= 0)
-		close(own);
 	text[n < 0 ? 0 : n] = 0;
 	if (sscanf(text, "%d %llu\n", &number, ticks) != 2 || number <= 1)
 		return -ENOENT;
@@ -228,16 +224,13 @@ static int load(struct oci_state *s, struct err *e)
 {
 	char what[RUNDIR_ID_MAX + 64], *text;
 	size_t len;
-	int own = rundir_own(&s->vm, false), fd, r;
+	int fd = rundir_own_file(&s->vm, STATE_FILE, O_RDONLY | O_NONBLOCK), r;
 
+	if (fd == -ENOENT)
+		return fd;
 	snprintf(what, sizeof(what), "container '%s': " STATE_FILE, s->vm.id);
-	if (own < 0)
-		return own;
-	fd = openat(own, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	r = fd < 0 ? -errno : 0;
-	close(own);
-	if (r == -ENOENT)
-		return r;
+	if (fd < 0)
+		errno = -fd;
 	r = file_load(fd, what, SIZE_MAX_STATE, &text, &len, e);
 	if (!r)
 		r = oci_state_parse(s, text, len, e);

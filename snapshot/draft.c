@@ -93,7 +93,7 @@ void snapshot_drop(struct snapshot_draft *d)
 	*d = (struct snapshot_draft){.at = d->at, .dir = -1};
 }
 
-static int open_file(const struct snapshot_draft *d, const char *name, bool make)
+int snapshot_draft_file(const struct snapshot_draft *d, const char *name, bool make)
 {
 	int fd;
 
@@ -104,14 +104,9 @@ static int open_file(const struct snapshot_draft *d, const char *name, bool make
 	return fd < 0 ? -errno : fd;
 }
 
-int snapshot_draft_file(const struct snapshot_draft *d, const char *name)
-{
-	return open_file(d, name, true);
-}
-
 static int write_file(const struct snapshot_draft *d, const char *name, const struct state_writer *w, struct err *e)
 {
-	return files_put(open_file(d, name, true), name, w->data, w->len, e);
+	return files_put(snapshot_draft_file(d, name, true), name, w->data, w->len, e);
 }
 
 static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest *m,
@@ -119,7 +114,7 @@ static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest 
 		       const struct snapshot *parent, bool layer, memfile_progress *progress,
 		       void *ctx, struct err *e)
 {
-	int fd = open_file(d, FILE_MEMORY, true);
+	int fd = snapshot_draft_file(d, FILE_MEMORY, true);
 	struct memfile_layer base[MEMFILE_LAYERS];
 	unsigned int n = parent ? snapshot_layers(parent, base) : 0;
 	struct memfile_saved saved;
@@ -146,7 +141,7 @@ static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest 
 static int sum_disk_file(const struct snapshot_draft *d, struct snapshot_file *f, struct err *e)
 {
 	bool elsewhere = f->path.s[0] == '/';
-	int fd = elsewhere ? fcntl(f->fd, F_DUPFD_CLOEXEC, 0) : open_file(d, f->path.s, false);
+	int fd = elsewhere ? fcntl(f->fd, F_DUPFD_CLOEXEC, 0) : snapshot_draft_file(d, f->path.s, false);
 	off_t end;
 	int r;
 

@@ -155,8 +155,10 @@ struct snapshot_draft {
 	void *ctx;
 };
 
-/* Makes a file in the draft, for reading and writing. Returns a descriptor or -errno. */
-int snapshot_draft_file(const struct snapshot_draft *d, const char *name);
+/* Makes a file in the draft, for reading and writing, or opens one that is there for reading. Returns a descriptor
+ * or -errno.
+ */
+int snapshot_draft_file(const struct snapshot_draft *d, const char *name, bool make);
 
 /* Makes a directory to fill, beside what will be `name` in the directory `at` (which the draft
  * keeps) with the absolute path place, or empty: then it gets no parent, which would have to be told

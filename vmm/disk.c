@@ -324,7 +324,7 @@ static int new_file(const struct snapshot_draft *to, unsigned int index, unsigne
 	int fd;
 
 	path->len = (uint32_t)snprintf(path->s, sizeof(path->s), "disk-%u.%u", index, layer);
-	fd = snapshot_draft_file(to, path->s);
+	fd = snapshot_draft_file(to, path->s, true);
 	return fd < 0 ? err_set(e, -fd, "cannot make %s: %s", path->s, strerror(-fd)) : fd;
 }
 

@@ -192,15 +192,11 @@ static void answer_draft(struct keeper *k, int to, int at, const struct request 
 static void answer_file(struct keeper *k, int to, const char *name, bool make)
 {
 	struct answer a = {0};
-	int fd = -1;
+	int fd = -EINVAL;
 
-	if (k->draft.dir < 0 || !*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
-		a.result = -EINVAL;
-	else
-		fd = openat(k->draft.dir, name,
-			    (make ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY | O_NONBLOCK) | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (!a.result && fd < 0)
-		a.result = -errno;
+	if (k->draft.dir >= 0 && *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, ".."))
+		fd = snapshot_draft_file(&k->draft, name, make);
+	a.result = MIN(fd, 0);
 	sock_send(to, &a, sizeof(a), &fd, !a.result);
 	if (fd >= 0)
 		close(fd);

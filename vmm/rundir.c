@@ -14,7 +14,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-
 #include "vmm/util.h"
 
 #define LOCK	    "lock"
@@ -183,19 +182,32 @@ int rundir_own(const struct rundir *r, bool make)
 	return fd < 0 ? -errno : fd;
 }
 
+int rundir_own_file(const struct rundir *r, const char *name, int flags)
+{
+	int own = rundir_own(r, false), fd;
+
+	if (own < 0)
+		return own;
+	fd = openat(own, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		fd = -errno;
+	close(own);
+	return fd;
+}
+
 static bool has_own(const struct rundir *r)
 {
-	struct stat st;
-	char name[OWN_MAX];
+	int fd = rundir_own(r, false);
 
-	snprintf(name, sizeof(name), OWN, r->id);
-	return r->root >= 0 && !fstatat(r->root, name, &st, AT_SYMLINK_NOFOLLOW);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
 }
 
 static void remove_own(const struct rundir *r)
 {
 	char name[OWN_MAX];
-	int fd = has_own(r) ? rundir_own(r, false) : -1;
+	int fd = rundir_own(r, false);
 
 	if (fd < 0)
 		return;

@@ -95,6 +95,9 @@ int rundir_keep(const struct rundir *r, struct err *e);
  */
 int rundir_own(const struct rundir *r, bool make);
 
+/* Opens a file in it, with flags beside those that every file here is opened with. Returns as rundir_own. */
+int rundir_own_file(const struct rundir *r, const char *name, int flags);
+
 /* Whether that was said, or there is such a directory, of a directory that is open. */
 bool rundir_kept(const struct rundir *r);
 
