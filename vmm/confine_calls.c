@@ -318,7 +318,8 @@ static struct seccomp_rule rule_of(const struct confine_call *c)
 int confine_compile(unsigned int who, struct sock_filter *filter, struct err *e)
 {
 	struct seccomp_list list = {.no_action = SECCOMP_RET_KILL_PROCESS,
-				    .newer = SECCOMP_RET_KILL_PROCESS};
+				    .newer = SECCOMP_RET_KILL_PROCESS,
+				    .small = true};
 	struct seccomp_rule *rule = malloc(confine_call_count * sizeof(*rule));
 	int r;
 

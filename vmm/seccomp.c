@@ -2,11 +2,16 @@
  *
  * A filter sees struct seccomp_data (seccomp(2)): the number, the architecture, the arguments.
  * Rules are sorted by number, and numbers that are treated alike without conditions become one
- * segment. Over the segments goes a bisection: "number >= middle?".
+ * segment. Over the segments goes a bisection: "number >= middle?". A small filter compares the
+ * number with that of each call that has conditions, and looks up the others in words of 32 bits.
+ * Its bit is made first of all, which is where the kernel's search for calls that always pass
+ * (seccomp_is_const_allow) gives up: it takes longer, for 800 numbers, than a short program gains
+ * from it.
  *
- * A program is written from its end to its beginning. Jumps of BPF lead forward only, so what one leads
- * to stands already, and one return of each kind serves all who need it. The kernel compiles a filter when
- * it is installed, which costs a start about 100 ns an instruction: that is why they are few.
+ * A program is written from its end to its beginning. Jumps of BPF lead forward only, so what one
+ * leads to stands already, and one return of each kind serves all who need it. The kernel compiles
+ * a filter when it is installed, which costs a start about 100 ns an instruction: that is why they
+ * are few.
  */
 #include "vmm/seccomp.h"
 
@@ -69,7 +74,7 @@ static unsigned int jump(struct program *p, uint16_t test, uint32_t k, unsigned 
 {
 	yes = reached(p, yes);
 	no = reached(p, no);
-	return emit(p, (uint16_t)(BPF_JMP | test | BPF_K), (uint8_t)(p->n - yes - 1),
+	return emit(p, (uint16_t)(BPF_JMP | test), (uint8_t)(p->n - yes - 1),
 		    (uint8_t)(p->n - no - 1), k);
 }
 
@@ -136,8 +141,8 @@ static unsigned int condition(struct program *p, const struct seccomp_condition 
 
 /* --- rules of one call --- */
 
-/* Where the rules that have been written begin: at `at`, once what `load` compares has been loaded; which
- * rules in a row that compare the same share.
+/* Where the rules that have been written begin: at `at`, once what `load` compares has been loaded;
+ * which rules in a row that compare the same share.
  */
 struct begin {
 	const struct seccomp_condition *load; /* or NULL */
@@ -179,6 +184,7 @@ struct segment {
 	uint32_t from;
 	uint32_t action;
 	const struct seccomp_rule *rule;
+	unsigned int at; /* in a small filter: where its calls go */
 };
 
 struct compiler {
@@ -202,11 +208,11 @@ static unsigned int leaf(struct compiler *c, const struct segment *s)
 	return begin(p, &b);
 }
 
-/* Numbers before and behind the second of three segments, which is one number, are treated alike. */
+/* Numbers before and behind the second of three segments, which is one number, are treated alike.
+ */
 static bool is_single(const struct segment *s)
 {
-	return s[2].from - s[1].from == 1 && !s[0].rule && !s[2].rule &&
-	       s[0].action == s[2].action;
+	return s[2].from - s[1].from == 1 && !s[0].rule && !s[2].rule && s[0].action == s[2].action;
 }
 
 static unsigned int tree(struct compiler *c, size_t first, size_t n)
@@ -226,16 +232,100 @@ static unsigned int tree(struct compiler *c, size_t first, size_t n)
 	return jump(&c->program, BPF_JGE, c->segment[first + half].from, yes, no);
 }
 
+/* --- a small filter --- */
+
+#define SECCOMP_TABLE 480u /* numbers; x86-64's end at 450 in Linux 6.1 */
+#define WORD_BITS     32u
+#define WORDS	      (SECCOMP_TABLE / WORD_BITS)
+#define FEW	      2 /* what is in a word costs three instructions; a call compared by itself one */
+
+/* Calls that are allowed whatever their arguments are, which make up a table of bits; not those
+ * that have a word almost to themselves.
+ */
+static void make_table(const struct compiler *c, uint32_t word[WORDS])
+{
+	memset(word, 0, WORDS * sizeof(*word));
+	for (size_t i = 0; i + 1 < c->segments; i++) {
+		const struct segment *s = &c->segment[i];
+
+		for (uint32_t nr = s->from; nr < MIN(s[1].from, SECCOMP_TABLE); nr++)
+			if (!s->rule && s->action == SECCOMP_RET_ALLOW)
+				word[nr / WORD_BITS] |= 1u << nr % WORD_BITS;
+	}
+	for (unsigned int i = 0; i < WORDS; i++)
+		if (__builtin_popcount(word[i]) <= FEW)
+			word[i] = 0;
+}
+
+/* X is the number's bit in its word. */
+static unsigned int table(struct program *p, const uint32_t word[WORDS], uint32_t no_action)
+{
+	unsigned int at[WORDS], next, none = ret(p, no_action);
+
+	for (unsigned int i = WORDS; i--;) {
+		if (!word[i])
+			continue;
+		next = ret(p, SECCOMP_RET_ALLOW);
+		jump(p, BPF_JSET | BPF_X, 0, next, ret(p, no_action));
+		at[i] = emit(p, BPF_LD | BPF_IMM, 0, 0, word[i]);
+	}
+	next = none;
+	for (unsigned int i = WORDS; i--;)
+		if (word[i])
+			next = jump(p, BPF_JEQ, i, at[i], next);
+	if (next == none) /* no word, nothing to look up */
+		return none;
+	return emit(p, BPF_ALU | BPF_RSH | BPF_K, 0, 0, 5);
+}
+
+/* Calls that the table has no bit for and that are not treated as most are, one after the other. */
+static unsigned int small(struct compiler *c)
+{
+	struct program *p = &c->program;
+	uint32_t word[WORDS];
+	unsigned int next;
+
+	make_table(c, word);
+	for (size_t i = c->segments; i--;)
+		c->segment[i].at = leaf(c, &c->segment[i]);
+	next = table(p, word, c->list->no_action);
+	for (size_t i = c->segments - 1; i--;) { /* the last one is that of newer calls */
+		const struct segment *s = &c->segment[i];
+
+		for (uint32_t nr = s[1].from; nr-- > s->from;) {
+			bool in_table =
+				nr < SECCOMP_TABLE && word[nr / WORD_BITS] >> nr % WORD_BITS & 1;
+
+			if (s->rule || (s->action != c->list->no_action && !in_table))
+				next = jump(p, BPF_JEQ, nr, s->at, next);
+		}
+	}
+	return next;
+}
+
+/* X becomes 1 << number % 32. */
+static void make_bit(struct program *p)
+{
+	emit(p, BPF_MISC | BPF_TAX, 0, 0, 0);
+	emit(p, BPF_ALU | BPF_LSH | BPF_X, 0, 0, 0);
+	emit(p, BPF_LD | BPF_IMM, 0, 0, 1);
+	emit(p, BPF_MISC | BPF_TAX, 0, 0, 0);
+	emit(p, BPF_ALU | BPF_AND | BPF_K, 0, 0, WORD_BITS - 1);
+	load(p, offsetof(struct seccomp_data, nr));
+}
+
 static void write_program(struct compiler *c)
 {
 	struct program *p = &c->program;
-	unsigned int at = tree(c, 0, c->segments), last;
+	unsigned int at = c->list->small ? small(c) : tree(c, 0, c->segments), last;
 
 	at = jump(p, BPF_JGE, X32_BIT, ret(p, SECCOMP_RET_ERRNO | ENOSYS), at);
 	load(p, offsetof(struct seccomp_data, nr));
 	last = p->n - 1;
 	jump(p, BPF_JEQ, AUDIT_ARCH_X86_64, last, ret(p, SECCOMP_RET_KILL_PROCESS));
 	load(p, offsetof(struct seccomp_data, arch));
+	if (c->list->small)
+		make_bit(p);
 	for (unsigned int i = 0, k = p->n; i < k && p->n <= SECCOMP_FILTER_MAX; i++) {
 		struct sock_filter moved = p->at[i];
 
@@ -253,7 +343,7 @@ static void add_segment(struct compiler *c, uint32_t from, uint32_t action,
 		c->segments--; /* an empty one */
 	else if (last && !rule && !last->rule && last->action == action)
 		return;
-	c->segment[c->segments++] = (struct segment){from, action, rule};
+	c->segment[c->segments++] = (struct segment){from, action, rule, 0};
 }
 
 static void make_segments(struct compiler *c)

@@ -3,8 +3,8 @@
  * seccomp: a list of system calls becomes a seccomp filter (seccomp(2), SECCOMP_SET_MODE_FILTER).
  *
  * For x86-64 only: a call by another architecture's convention kills the process, one of x32's
- * fails with ENOSYS. A filter begins with a search by bisection over the calls' numbers, so its
- * length does not count, but its logarithm.
+ * fails with ENOSYS. A filter finds a call by bisection over the numbers, so its length does not
+ * count, but its logarithm; or, where it is to be short, mostly by a table of bits.
  */
 #ifndef UVM_VMM_SECCOMP_H
 #define UVM_VMM_SECCOMP_H
@@ -49,10 +49,13 @@ struct seccomp_rule {
 };
 
 /* no_action: for every call without a rule that applies. newer: for calls with a number above that
- * of every rule, since a list can't have meant what it did not know.
+ * of every rule, since a list can't have meant what it did not know. small: fewer instructions, so
+ * that the kernel has it installed sooner; newer must be no_action. For programs that make few calls:
+ * the kernel cannot foresee of any call that such a filter lets it pass, and runs it for each.
  */
 struct seccomp_list {
 	uint32_t no_action, newer;
+	bool small;
 	const struct seccomp_rule *rule;
 	size_t rules;
 };

@@ -26,7 +26,7 @@ static struct err e;
 
 static uint32_t run(int n, const struct seccomp_data *d)
 {
-	uint32_t a = 0;
+	uint32_t a = 0, x = 0;
 
 	for (int pc = 0; pc < n; pc++) {
 		const struct sock_filter *f = &filter[pc];
@@ -36,9 +36,14 @@ static uint32_t run(int n, const struct seccomp_data *d)
 			ck_that(f->k % 4 == 0 && f->k <= sizeof(*d) - 4);
 			memcpy(&a, (const char *)d + f->k, 4);
 			break;
+		case BPF_LD | BPF_IMM: a = f->k; break;
+		case BPF_MISC | BPF_TAX: x = a; break;
 		case BPF_ALU | BPF_AND | BPF_K: a &= f->k; break;
+		case BPF_ALU | BPF_RSH | BPF_K: a >>= f->k; break;
+		case BPF_ALU | BPF_LSH | BPF_X: a <<= x; break;
 		case BPF_JMP | BPF_JA: pc += (int)f->k; break;
 		case BPF_JMP | BPF_JEQ | BPF_K: pc += a == f->k ? f->jt : f->jf; break;
+		case BPF_JMP | BPF_JSET | BPF_X: pc += a & x ? f->jt : f->jf; break;
 		case BPF_JMP | BPF_JGT | BPF_K: pc += a > f->k ? f->jt : f->jf; break;
 		case BPF_JMP | BPF_JGE | BPF_K: pc += a >= f->k ? f->jt : f->jf; break;
 		case BPF_RET | BPF_K: return f->k;
@@ -98,11 +103,13 @@ static uint64_t value(void)
 	return some[(unsigned int)rand() % ARRAY_SIZE(some)];
 }
 
-START_TEST(agrees_with_the_list)
+static void agree(bool small)
 {
 	static struct seccomp_rule rule[300];
-	struct seccomp_list l = {
-		.no_action = SECCOMP_RET_ERRNO | EPERM, .newer = SECCOMP_RET_LOG, .rule = rule};
+	struct seccomp_list l = {.no_action = SECCOMP_RET_ERRNO | EPERM,
+				 .newer = small ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_LOG,
+				 .small = small,
+				 .rule = rule};
 	uint64_t args[6];
 	int n;
 
@@ -111,7 +118,7 @@ START_TEST(agrees_with_the_list)
 		l.rules = (size_t)rand() % (round % 3 ? 12 : 300);
 		for (size_t i = 0; i < l.rules; i++) {
 			rule[i] = (struct seccomp_rule){
-				.nr = (uint32_t)rand() % (round % 2 ? 20 : 440),
+				.nr = (uint32_t)rand() % (round % 2 ? 20 : 520),
 				.action = rand() % 3 ? SECCOMP_RET_ALLOW
 						     : SECCOMP_RET_ERRNO | ((uint32_t)rand() % 4),
 				.conditions = rand() % 4 ? 0 : (unsigned int)rand() % 7};
@@ -129,13 +136,24 @@ START_TEST(agrees_with_the_list)
 		n = seccomp_compile(&l, filter, &e);
 		ck_assert_msg(n > 0, "%s", e.text);
 		for (int i = 0; i < 600; i++) {
-			uint32_t nr = (uint32_t)rand() % 450;
+			uint32_t nr = (uint32_t)rand() % 550;
 
 			for (int k = 0; k < 6; k++)
 				args[k] = value();
 			ck_that(ask(n, nr, args) == expected(&l, nr, args));
 		}
 	}
+}
+
+START_TEST(agrees_with_the_list)
+{
+	agree(false);
+}
+END_TEST
+
+START_TEST(a_small_one_agrees_too)
+{
+	agree(true);
 }
 END_TEST
 
@@ -323,6 +341,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {agrees_with_the_list,
+				      a_small_one_agrees_too,
 				      other_conventions,
 				      few_instructions_each,
 				      too_much,
