@@ -36,7 +36,8 @@ VMM_SRC  = $(wildcard vmm/*.c devices/*.c shim/*.c snapshot/*.c) $(BOTH_SRC)
 SELDOM   = $(filter shim/% $(filter-out %/cmd_boot.c %/cmd_clone.c,$(wildcard vmm/cmd_*.c)) $(patsubst %,vmm/%.c,cache client completion decompress exec exec_encode \
            help image json_write man meter oci_image pack pool pool_serve probe record run sha256 tar tar_number template \
            tool tree unpack unpack_path vm_stats),$(VMM_SRC))
-VMM_OBJ  = $(patsubst %.c,$B/%.o,$(filter-out $(SELDOM),$(VMM_SRC)) $(SELDOM)) $B/guest/image.o
+# Only what is made while uvm is built reads the table of its filters ($B/filters).
+VMM_OBJ  = $(patsubst %.c,$B/%.o,$(filter-out $(SELDOM) vmm/confine_calls.c,$(VMM_SRC)) $(SELDOM)) $B/guest/image.o
 AGENT_SRC = $(wildcard guest/agent/*.c) $(BOTH_SRC)
 
 .PHONY: all help demo test test-shim soak bench bench-quick bench-boot bench-clone bench-grow bench-run bench-io bench-shim clean deb install

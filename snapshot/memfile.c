@@ -241,7 +241,7 @@ static bool is_read(const uint64_t *entry)
 			return false;
 		present += !!(entry[k] & PM_PRESENT);
 	}
-	return present > HUGE_PAGES / 2;
+	return present > HUGE_PAGES / 8;
 }
 
 void memfile_gather(const struct mem *m)

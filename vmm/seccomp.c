@@ -443,7 +443,7 @@ int seccomp_compile(const struct seccomp_list *list, struct sock_filter *filter,
 int seccomp_number(const char *name)
 {
 	static const struct {
-		const char *name;
+		char name[24]; /* a pointer would be one that is relocated at each start */
 		int nr;
 	} calls[] = {
 #include "build/syscalls.inc"
