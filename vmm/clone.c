@@ -57,13 +57,19 @@ static void answered(void *ctx, int result, struct err *e)
 
 static int fill_identity(struct agent_identity *id, const char *hostname, struct err *e)
 {
+	struct {
+		uint8_t entropy[sizeof(id->entropy)], machine_id[sizeof(id->machine_id)],
+			boot_id[sizeof(id->boot_id)];
+	} random;
 	struct timespec now;
 
-	*id = (struct agent_identity){0};
-	if (getrandom(id->entropy, sizeof(id->entropy), 0) != sizeof(id->entropy) ||
-	    getrandom(id->machine_id, sizeof(id->machine_id), 0) != sizeof(id->machine_id) ||
-	    getrandom(id->boot_id, sizeof(id->boot_id), 0) != sizeof(id->boot_id))
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		return err_sys(e, "no random numbers");
+	*id = (struct agent_identity){0};
+	memcpy(id->entropy, random.entropy, sizeof(random.entropy));
+	memcpy(id->machine_id, random.machine_id, sizeof(random.machine_id));
+	memcpy(id->boot_id, random.boot_id, sizeof(random.boot_id));
+	explicit_bzero(&random, sizeof(random));
 	snprintf(id->hostname, sizeof(id->hostname), "%s", hostname);
 	clock_gettime(CLOCK_REALTIME, &now); /* last: it is to be right when it arrives */
 	id->wall_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;

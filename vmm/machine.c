@@ -531,6 +531,9 @@ int machine_run(struct machine *m, struct err *e)
 	int r;
 
 	r = give_up(m, e);
+	if (m->hold) /* whoever it waits for shall not wait for threads */
+		for (unsigned int i = 0; i < m->vcpus && !r; i++)
+			r = vcpu_prepare(&m->vcpu[i], e);
 	if (!r && m->hold)
 		r = m->hold(m->ready_ctx, e);
 	mark(m, MARK_RUN);

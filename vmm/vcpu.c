@@ -242,6 +242,8 @@ static void *vcpu_thread(void *arg)
 	bool go_on;
 
 	confine_thread(v->host->confine, CONFINE_VCPU);
+	while (sem_wait(&v->go)) {
+	}
 	for (;;) {
 		int r = ioctl(v->fd, KVM_RUN, NULL);
 
@@ -276,7 +278,7 @@ static void kicked(int sig)
 	(void)sig;
 }
 
-int vcpu_start(struct vcpu *v, struct err *e)
+int vcpu_prepare(struct vcpu *v, struct err *e)
 {
 	struct sigaction sa = {.sa_handler = kicked};
 	pthread_attr_t attr;
@@ -285,6 +287,7 @@ int vcpu_start(struct vcpu *v, struct err *e)
 	sigaction(KICK, &sa, NULL); /* no SA_RESTART: KVM_RUN must return */
 	v->stop = false;
 	v->run->immediate_exit = 0;
+	sem_init(&v->go, 0, 0);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	r = pthread_create(&v->thread, &attr, vcpu_thread, v);
@@ -295,6 +298,15 @@ int vcpu_start(struct vcpu *v, struct err *e)
 	return 0;
 }
 
+int vcpu_start(struct vcpu *v, struct err *e)
+{
+	int r = v->running ? 0 : vcpu_prepare(v, e);
+
+	if (!r)
+		sem_post(&v->go);
+	return r;
+}
+
 void vcpu_stop(struct vcpu *v)
 {
 	if (!v->running)
@@ -302,6 +314,7 @@ void vcpu_stop(struct vcpu *v)
 	__atomic_store_n(&v->stop, true, __ATOMIC_RELEASE);
 	/* The flag covers the moment before KVM_RUN, the signal the time inside (4.10, 5). */
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	sem_post(&v->go); /* one that has been prepared only */
 	pthread_kill(v->thread, KICK);
 	pthread_join(v->thread, NULL);
 	v->running = false;

@@ -10,6 +10,7 @@
 #define UVM_VMM_VCPU_H
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "vmm/bus.h"
 #include "vmm/confine.h"
@@ -65,7 +66,8 @@ struct vcpu {
 	struct vcpu_host *host;
 	struct vcpu_cpuid cpuid; /* as given to KVM */
 	pthread_t thread;
-	bool running;
+	bool running; /* the thread is there; it waits for go */
+	sem_t go;
 	bool stop; /* atomic */
 	uint64_t exits;	     /* served by this process; atomic, see stat_get */
 	uint64_t first_exit; /* when it was, for --timing; 0: none yet */
@@ -86,8 +88,10 @@ int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct err *e
 
 /* Starts the thread; stops it and waits for its end. vcpu_stop on one not started is fine. A vCPU
  * that has been stopped stands between two instructions: its state can be taken, and it can be
- * started again.
+ * started again. vcpu_prepare, which may come before, makes the thread and has it confine itself,
+ * and the guest does not run yet.
  */
+int vcpu_prepare(struct vcpu *v, struct err *e);
 int vcpu_start(struct vcpu *v, struct err *e);
 void vcpu_stop(struct vcpu *v);
 
