@@ -80,12 +80,11 @@ $B/syscalls.inc: Makefile | $B
 	$(Q)echo '#include <asm/unistd_64.h>' | gcc -E -dM -xc $(KHDRS) - | \
 	    sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/{"\1", \2},/p' | sort >$@
 
-# vmm/seccomp.c includes it, in every build that there is.
-$(addsuffix /vmm/seccomp.o,$B $B/san $B/tsan): $B/syscalls.inc
+# vmm/seccomp_oci.c includes it, in every build that there is.
+$(addsuffix /vmm/seccomp_oci.o,$B $B/san $B/tsan): $B/syscalls.inc
 
 # The seccomp filters of a VM's process, from the table of its calls.
-$B/filters: tools/filters.c vmm/confine_calls.c vmm/seccomp.c vmm/json.c vmm/json_parse.c vmm/util.c vmm/err.c vmm/confine.h \
-            vmm/seccomp.h $B/syscalls.inc
+$B/filters: tools/filters.c vmm/confine_calls.c vmm/seccomp.c vmm/util.c vmm/err.c vmm/confine.h vmm/seccomp.h
 	$(Q)gcc $(COMMON) -O1 -MF $@.d -o $@ $(filter %.c,$^)
 
 $B/filters.inc: $B/filters

@@ -44,7 +44,7 @@ $(GLIBC_OBJ): $B/glibc/%.o: %.c tests/tests.mk
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && gcc $(COMMON) $(HARDEN) -Wno-unused-result -O1 -c -o $@ $<
 $B/glibc/vmm/confine.o: $B/filters.inc
-$B/glibc/vmm/seccomp.o: $B/syscalls.inc
+$B/glibc/vmm/seccomp_oci.o: $B/syscalls.inc
 -include $(GLIBC_OBJ:.o=.d)
 
 $B/glibc/uvm: $(GLIBC_OBJ) $B/guest/image.o
