@@ -12,12 +12,16 @@
 #	$version	its version (default uvm's)
 #	$warm		runs before that are not counted (default 3, or 1 with UVM_BENCH_TINY)
 #
+# and $as, a command line (an array) under which commands are measured, as another user's; that is not a part of
+# what is measured.
+#
 # A result is a line "#json {...}" on standard output, which keep takes out and puts into
 # build/bench/NAME.json. Its fields: suite, name, of, version, command, figure, unit, statistic (min, p50,
 # p99; once; samples, where figure is a list of all), runs, where ("lab --icount", "lab", "native"), kernel
 # (the host's), machine. What could not be measured has the field "why" and null for its figure. tests/bench/render
 # makes the table and the plots from them.
 
+as=()
 out=${UVM_BENCH_OUT-$top/build/bench}
 timer=$top/build/bench/timer
 
@@ -126,8 +130,8 @@ measure()
 	shift
 	command_line=${*//"$dir/"/}
 	: >"$dir/said"
-	"$timer" -o "$dir/said" "${options[@]}" "${warm:-${UVM_BENCH_TINY:-3}}" "$@" >/dev/null 2>>"$dir/said" && : >"$dir/said" &&
-		"$timer" -o "$dir/said" "${options[@]}" "$n" "$@" >"$dir/times" 2>>"$dir/said" || {
+	"${as[@]}" "$timer" -o "$dir/said" "${options[@]}" "${warm:-${UVM_BENCH_TINY:-3}}" "$@" >/dev/null 2>>"$dir/said" && : >"$dir/said" &&
+		"${as[@]}" "$timer" -o "$dir/said" "${options[@]}" "$n" "$@" >"$dir/times" 2>>"$dir/said" || {
 		failed "$name" ms "$(last_words)"
 		return 0
 	}
