@@ -11,7 +11,7 @@
  *                                      character; passes that on, and prints the time since main
  *
  * "prepare" reads the snapshot with uvm's own code; "run" uses nothing of uvm but the structure that
- * "prepare" wrote as it lies in memory.
+ * "prepare" wrote as it lies in memory, and where memory lies (vmm/mem.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +31,7 @@
 #include "devices/virtio_mmio.h"
 #include "snapshot/snapshot.h"
 #include "vmm/layout.h"
+#include "vmm/mem.h"
 #include "vmm/vcpu_state.h"
 
 #define MSR_TSC 0x10u
@@ -196,12 +197,29 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
+/* A slot, or two: below the hole that devices are in, and behind it. */
+static void add_memory(int vm, char *map)
+{
+	struct kvm_userspace_memory_region slot = {0};
+	uint64_t low = flat.memory < MEM_HOLE_START ? flat.memory : MEM_HOLE_START;
+
+	slot.memory_size = low;
+	slot.userspace_addr = (uintptr_t)map;
+	CALL(vm, KVM_SET_USER_MEMORY_REGION, &slot);
+	if (low == flat.memory)
+		return;
+	slot.slot = 1;
+	slot.guest_phys_addr = MEM_HOLE_END;
+	slot.memory_size = flat.memory - low;
+	slot.userspace_addr = (uintptr_t)map + low;
+	CALL(vm, KVM_SET_USER_MEMORY_REGION, &slot);
+}
+
 static int run(const char *file, const char *path, uint64_t start)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC), memory = open(path, O_RDONLY | O_CLOEXEC);
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
 	struct vcpu_run vcpu;
-	struct kvm_userspace_memory_region slot = {0};
 	uint64_t identity = 0xfffbc000;
 	struct kvm_run *page;
 	pthread_t thread;
@@ -214,9 +232,7 @@ static int run(const char *file, const char *path, uint64_t start)
 	if (map == MAP_FAILED)
 		fail("mmap");
 	vm = CALL(kvm, KVM_CREATE_VM, 0);
-	slot.memory_size = flat.memory;
-	slot.userspace_addr = (uintptr_t)map;
-	CALL(vm, KVM_SET_USER_MEMORY_REGION, &slot);
+	add_memory(vm, map);
 	CALL(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	CALL(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
 	CALL(vm, KVM_CREATE_IRQCHIP, 0);
