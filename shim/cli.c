@@ -136,24 +136,20 @@ static bool command_wanted(const struct shim *s, const struct cmd *c, int argc, 
 
 bool shim_wanted(int argc, char **argv)
 {
-	char **copy = calloc((size_t)argc + 1, sizeof(*copy));
+	const struct cmd *c = argc < 2 ? NULL : find(argv[1]);
 	struct shim s = {0};
-	const struct cmd *c;
 	struct err ignored;
+	char **copy;
 	bool wanted;
 	int first;
 
-	if (argc < 2 || !copy) {
-		free(copy);
-		return false;
-	}
-	if (is_global(argv[1])) {
-		free(copy);
+	if (argc >= 2 && is_global(argv[1]))
 		return true;
-	}
+	copy = c ? calloc((size_t)argc + 1, sizeof(*copy)) : NULL;
+	if (!copy)
+		return false;
 	memcpy(copy, argv, (size_t)argc * sizeof(*copy));
-	c = find(argv[1]);
-	first = c ? parse(&s, argc, copy, &c, &ignored) : -EINVAL;
+	first = parse(&s, argc, copy, &c, &ignored);
 	if (first < 0) /* a wrong command line is whose the name is alone */
 		wanted = c && !is_shared(c);
 	else

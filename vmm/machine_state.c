@@ -191,7 +191,7 @@ int machine_save(struct machine *m, struct state_writer *w, struct err *e)
 
 static int load_vcpus(struct machine *m, struct state_visitor *v, bool check, struct err *e)
 {
-	/* Not calloc, which reads all of it; freed by the machine when it has time, 9 microseconds. */
+	/* Not calloc, which reads all of it; freed by the machine when it has time. */
 	struct vcpu_state *s = m->loaded = malloc(sizeof(*s));
 	int r = s ? 0 : err_set(e, ENOMEM, "out of memory");
 

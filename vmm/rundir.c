@@ -115,29 +115,29 @@ static bool is_empty(int dir)
 }
 
 /* A directory with something in it and no lock is no VM's, but its user's: a snapshot, for one. */
-static int open_lock(const struct rundir *r)
+static int open_lock(const struct rundir *r, bool made)
 {
-	int fd = openat(r->dir, LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	int fd = made ? -1 : openat(r->dir, LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
-	if (fd >= 0 || errno != ENOENT)
+	if (!made && (fd >= 0 || errno != ENOENT))
 		return fd;
-	if (is_empty(r->dir))
+	if (made || is_empty(r->dir))
 		return openat(r->dir, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	errno = EUCLEAN;
 	return -1;
 }
 
-/* Opens r->id's directory and locks it, which makes the id ours. Returns 0, -EEXIST if another
+/* Opens r->id's directory, just made or not, and locks it, which makes the id ours. Returns 0, -EEXIST if another
  * process holds it, -EUCLEAN if it is no VM's, or another -errno. Under the root's lock.
  */
-static int take_lock(struct rundir *r)
+static int take_lock(struct rundir *r, bool made)
 {
 	int error;
 
 	r->dir = openat(r->root, r->id, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (r->dir < 0)
 		return -errno;
-	r->lock = open_lock(r);
+	r->lock = open_lock(r, made);
 	if (r->lock >= 0 && flock(r->lock, LOCK_EX | LOCK_NB) == 0)
 		return 0;
 	error = r->lock >= 0 && errno == EWOULDBLOCK ? -EEXIST : -errno;
@@ -248,7 +248,7 @@ static int create_locked(struct rundir *r)
 
 	if (there && errno != EEXIST)
 		return -errno;
-	error = take_lock(r);
+	error = take_lock(r, !there);
 	if (there && !error && rundir_kept(r)) {
 		close(r->lock);
 		close(r->dir);
@@ -439,7 +439,7 @@ static int look_up(struct rundir *r)
 	int error;
 
 	lock_root(r->root);
-	error = take_lock(r);
+	error = take_lock(r, false);
 	if (error == 0 && rundir_kept(r)) {
 		close(r->lock);
 		r->lock = -1;
@@ -499,7 +499,7 @@ int rundir_forget(struct rundir *r, struct err *e)
 
 	lock_root(r->root);
 	close(r->dir);
-	error = take_lock(r);
+	error = take_lock(r, false);
 	if (!error)
 		remove_locked(r);
 	unlock_root(r->root);
