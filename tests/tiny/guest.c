@@ -491,6 +491,7 @@ void guest_main(bool pvh, const uint8_t *info)
 	run_table(vsock_cases);
 	run_table(balloon_cases);
 	run_table(net_cases);
+	run_table(interrupt_cases);
 	packet_cases();
 	ring_cases();
 	finish();

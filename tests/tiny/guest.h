@@ -184,7 +184,7 @@ struct test_case {
 
 /* The tables, each ended by an empty name. */
 extern const struct test_case basic_cases[], boot_cases[], blk_cases[], vsock_cases[],
-	balloon_cases[], net_cases[], snapshot_cases[];
+	balloon_cases[], net_cases[], snapshot_cases[], interrupt_cases[];
 
 /* Tables whose cases are not one function each; they call begin() for every case. */
 void packet_cases(void), ring_cases(void);

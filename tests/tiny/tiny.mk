@@ -4,7 +4,7 @@
 # that a compiler puts in for an operating system's sake.
 
 TINY     = $B/tests/tiny
-TINY_SRC = $(patsubst %,tests/tiny/%,start.S guest.c virtio.c basic.c boot.c blk.c vsock.c balloon.c net.c ring.c snapshot.c vectors.c)
+TINY_SRC = $(patsubst %,tests/tiny/%,start.S guest.c virtio.c basic.c boot.c blk.c vsock.c balloon.c net.c ring.c snapshot.c vectors.c interrupts.c)
 TINY_OBJ = $(patsubst tests/tiny/%,$(TINY)/%.o,$(TINY_SRC))
 TINY_CC  = gcc -std=gnu11 -O2 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none \
            -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -mgeneral-regs-only \
