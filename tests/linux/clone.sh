@@ -72,7 +72,10 @@ different()
 	local id n=0
 	: >"$dir/identities"
 	for id; do
-		identity "$id" >"$dir/identity" || { reason="$id does not answer"; return 1; }
+		identity "$id" >"$dir/identity" 2>"$dir/why" || {
+			reason="$id does not answer: status $?, $(xargs <"$dir/why")"
+			return 1
+		}
 		same "lines of $id" 4 "$(wc -l <"$dir/identity")" || return
 		same "host name of $id" "$id" "$(head -n 1 "$dir/identity")" || return
 		cat "$dir/identity" >>"$dir/identities"
