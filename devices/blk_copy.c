@@ -19,7 +19,12 @@ typedef int (*reader)(void *from, void *buf, size_t len, uint64_t offset);
 
 static int cannot_copy(int r, struct err *e)
 {
-	return r ? err_set(e, -r, "cannot copy a disk: %s", strerror(-r)) : 0;
+	if (!r)
+		return 0;
+	err_set(e, -r, "cannot copy it: %s", strerror(-r));
+	if (r == -ENOSPC || r == -EDQUOT)
+		err_append(e, "; free some of the file system that the copy goes to, or choose another");
+	return r;
 }
 
 /* --- without holes or help from the kernel --- */
@@ -134,9 +139,9 @@ static int check_target(int to, struct err *e)
 	struct stat st;
 
 	if (fstat(to, &st))
-		return err_sys(e, "cannot copy a disk");
+		return err_sys(e, "cannot copy it");
 	if (!S_ISREG(st.st_mode) || st.st_size)
-		return err_set(e, EINVAL, "cannot copy a disk: the target is not an empty file");
+		return err_set(e, EINVAL, "cannot copy it: the target is not an empty file");
 	return 0;
 }
 
@@ -147,13 +152,12 @@ static int check_source(int from, uint64_t *size, struct err *e)
 	off_t end;
 
 	if (fstat(from, &st))
-		return err_sys(e, "cannot copy a disk");
+		return err_sys(e, "cannot copy it");
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(e, EINVAL,
-			       "cannot copy a disk: neither a regular file nor a block device");
+		return err_set(e, EINVAL, "cannot copy it: neither a regular file nor a block device");
 	end = lseek(from, 0, SEEK_END);
 	if (end < 0)
-		return err_sys(e, "cannot copy a disk");
+		return err_sys(e, "cannot copy it");
 	*size = (uint64_t)end;
 	return 0;
 }

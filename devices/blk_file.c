@@ -199,10 +199,11 @@ int blk_file_direct(struct blk_file *f, const char *name, struct err *e)
 	if (size % (off_t)BLK_FILE_ALIGN)
 		return err_set(
 			e, EINVAL,
-			"disk %s: its size is not a multiple of %u bytes, as direct I/O wants",
-			name, BLK_FILE_ALIGN);
+			"disk %s: its size is not a multiple of %u bytes, as direct=on wants; 'truncate -s %%%u' "
+			"makes it one",
+			name, BLK_FILE_ALIGN, BLK_FILE_ALIGN);
 	if (flags < 0 || fcntl(f->fd, F_SETFL, flags | O_DIRECT))
-		return err_sys(e, "disk %s: no direct I/O", name);
+		return err_set(e, errno, "disk %s: no direct I/O: %s; leave out direct=on", name, strerror(errno));
 	f->bounce = aligned_alloc(BLK_FILE_ALIGN, BOUNCE);
 	return f->bounce ? 0 : err_set(e, ENOMEM, "disk %s: out of memory", name);
 }
@@ -223,13 +224,13 @@ static int check(struct blk_file *f, const char *name, struct err *e)
 		return err_sys(e, "disk %s", name);
 	if (size < (off_t)BLK_SECTOR)
 		return err_set(e, EINVAL, "disk %s: %s", name,
-			       size ? "smaller than a sector" : "the file is empty");
+			       size ? "smaller than a sector of 512 bytes"
+				    : "the file is empty; 'truncate -s 1G' gives it a size");
 	f->backend.size = (uint64_t)size & ~(uint64_t)(BLK_SECTOR - 1);
 	r = blk_io_lock(f->fd, f->backend.read_only, name, e);
 	if (r == -EBUSY && !f->backend.read_only)
 		return err_set(e, EBUSY,
-			       "disk %s: in use by another VM (share it by adding ',ro' to each)",
-			       name);
+			       "disk %s: in use by another VM; end that first, or add ',ro' or ',cow' to both", name);
 	if (!r && fcntl(f->fd, F_GETFL) & O_DIRECT)
 		r = blk_file_direct(f, name, e);
 	return r;
@@ -261,7 +262,12 @@ int blk_file_open(struct blk_file *f, const char *path, bool read_only, struct e
 
 	if (fd < 0) {
 		*f = (struct blk_file){.fd = -1, .ring.fd = -1};
-		return err_sys(e, "cannot open disk %s", path);
+		fd = err_sys(e, "cannot open disk %s", path);
+		if (!read_only && (fd == -EACCES || fd == -EPERM || fd == -EROFS))
+			err_append(e, "; ',ro' and ',cow' only read it");
+		else if (!read_only && fd == -EBUSY)
+			err_append(e, "; unmount it first, or add ',ro' or ',cow'");
+		return fd;
 	}
 	return blk_file_open_fd(f, fd, read_only, path, e);
 }

@@ -115,7 +115,7 @@ int blk_io_lock(int fd, bool read_only, const char *name, struct err *e)
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
-		return err_set(e, EBUSY, "disk %s: in use by another VM%s", name,
+		return err_set(e, EBUSY, "disk %s: in use by another VM%s; end that first", name,
 			       read_only ? " for writing" : "");
 	/* A file system without locks: go on, as without this safety net. */
 	return errno == EINVAL || errno == ENOLCK || errno == ENOTSUP

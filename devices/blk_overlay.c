@@ -362,9 +362,9 @@ static int check_header(int fd, uint64_t *size, const char *name, struct err *e)
 		return err_set(e, EINVAL, "disk %s: not a disk layer", name);
 	if (h.version != VERSION || h.block_size != BLOCK)
 		return err_set(e, EINVAL,
-			       "disk %s: a layer of version %u with blocks of %u bytes, which this "
-			       "uvm does not know",
-			       name, h.version, h.block_size);
+			       "disk %s: a layer of version %u with blocks of %u bytes, but this uvm reads version "
+			       "%u with %u; use the uvm that made it",
+			       name, h.version, h.block_size, VERSION, BLOCK);
 	if (!size_possible(h.disk_size))
 		return err_set(e, EINVAL, "disk %s: the layer's header is damaged", name);
 	want = header_for(h.disk_size);
@@ -406,10 +406,10 @@ static int start_bitmap(struct blk_overlay *o, const char *name, struct err *e)
 	o->bitmap = calloc(o->pages, PAGE);
 	o->page_changed = calloc(o->pages, sizeof(*o->page_changed));
 	if (!o->bitmap || !o->page_changed)
-		return err_set(e, ENOMEM, "disk %s: no memory for its bitmap", name);
+		return err_set(e, ENOMEM, "disk %s: out of memory", name);
 	r = load_bitmap(o);
 	if (r)
-		return err_set(e, -r, "disk %s: cannot read the bitmap: %s", name, strerror(-r));
+		return err_set(e, -r, "disk %s: cannot read the layer: %s", name, strerror(-r));
 	if (has_bits_beyond(o))
 		return err_set(e, EINVAL, "disk %s: the layer holds blocks beyond its end", name);
 	return 0;

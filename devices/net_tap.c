@@ -66,12 +66,12 @@ static int begin(struct net_tap *t, int fd, const char *name, struct err *e)
 	int size = NET_HEADER, flags = fcntl(fd, F_GETFL);
 
 	if (ioctl(fd, TUNSETVNETHDRSZ, &size))
-		return err_sys(e, "network '%s': cannot set the size of its header", name);
+		return err_sys(e, "network '%s': cannot be used as a tap device", name);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
-		return err_sys(e, "network '%s'", name);
+		return err_sys(e, "network '%s': cannot be used as a tap device", name);
 	t->buffer = malloc(BUFFER_SIZE);
 	if (!t->buffer)
-		return err_set(e, ENOMEM, "out of memory");
+		return err_set(e, ENOMEM, "network '%s': out of memory", name);
 	t->backend = (struct net_backend){.receive = tap_receive,
 					  .send = tap_send,
 					  .offload = tap_offload,
@@ -94,17 +94,35 @@ static int attach(int fd, const char *name)
 	return ioctl(fd, TUNSETIFF, &ifr);
 }
 
+/* errno as it stands says why. */
+static int cannot_attach(const char *name, struct err *e)
+{
+	int r = err_sys(e, "cannot attach to the tap device '%s'", name);
+
+	if (r == -EBUSY)
+		err_append(e, "; another process has it");
+	else if (r == -EINVAL)
+		err_append(e, "; it is not one ('ip tuntap add NAME mode tap' makes one)");
+	else if (r == -EPERM)
+		err_append(e, "; it is another user's ('ip tuntap add NAME mode tap user USER' makes one for USER)");
+	return r;
+}
+
 int net_tap_open(struct net_tap *t, const char *name, struct err *e)
 {
 	int fd, r = 0;
 
 	if (strlen(name) >= IFNAMSIZ || !if_nametoindex(name))
-		return err_set(e, ENODEV, "there is no network device '%s'", name);
+		return err_set(e, ENODEV, "there is no network device '%s'; 'ip tuntap add NAME mode tap' makes one",
+			       name);
 	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
-		return err_sys(e, "cannot open /dev/net/tun");
+		return errno == ENOENT || errno == ENODEV
+			       ? err_set(e, errno, "cannot open /dev/net/tun: %s; is the module 'tun' loaded?",
+					 strerror(errno))
+			       : err_sys(e, "cannot open /dev/net/tun");
 	if (attach(fd, name))
-		r = err_sys(e, "cannot attach to the tap device '%s'", name);
+		r = cannot_attach(name, e);
 	if (!r)
 		r = begin(t, fd, name, e);
 	if (r)
@@ -117,7 +135,8 @@ int net_tap_adopt(struct net_tap *t, int fd, struct err *e)
 	struct ifreq ifr = {0};
 
 	if (ioctl(fd, TUNGETIFF, &ifr))
-		return err_set(e, EINVAL, "descriptor %d is no tap device's", fd);
+		return err_set(e, EINVAL,
+			       "descriptor %d is no tap device's: it has to be /dev/net/tun, after TUNSETIFF", fd);
 	if ((ifr.ifr_flags & FLAGS) != FLAGS)
 		return err_set(e, EINVAL,
 			       "descriptor %d: '%.*s' is not attached with IFF_TAP, IFF_NO_PI and "

@@ -224,7 +224,7 @@ static void reset(struct virtio_dev *d)
 }
 
 static const struct virtio_ops balloon_ops = {
-	.id = VIRTIO_ID_BALLOON, .queues = QUEUES, .serve = serve, .reset = reset};
+	.id = VIRTIO_ID_BALLOON, .name = "balloon", .queues = QUEUES, .serve = serve, .reset = reset};
 
 int virtio_balloon_init(struct virtio_balloon *b, const struct mem *m, struct irq irq,
 			struct loop *loop, struct err *e)
@@ -244,7 +244,7 @@ int virtio_balloon_set_target(struct virtio_balloon *b, uint64_t bytes, struct e
 	uint64_t all = mem_size(b->dev.mem);
 
 	if (bytes > all)
-		return err_set(e, EINVAL, "a balloon of %" PRIu64 " MiB in a guest of %" PRIu64,
+		return err_set(e, EINVAL, "a balloon of %" PRIu64 " MiB is more than the guest has: %" PRIu64 " MiB",
 			       bytes >> 20, all >> 20);
 	virtio_enter(&b->dev);
 	b->config.num_pages = (uint32_t)(bytes / PAGE);

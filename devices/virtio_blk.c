@@ -366,7 +366,7 @@ static void serve(struct virtio_dev *d)
 }
 
 static const struct virtio_ops blk_ops = {
-	.id = VIRTIO_ID_BLOCK, .queues = 1, .serve = serve, .quiesce = quiesce};
+	.id = VIRTIO_ID_BLOCK, .name = "disk", .queues = 1, .serve = serve, .quiesce = quiesce};
 
 /* --- the device --- */
 
@@ -493,8 +493,10 @@ int virtio_blk_set_backend(struct virtio_blk *b, struct blk_backend *backend, st
 	uint64_t capacity = backend->size / BLK_SECTOR;
 
 	if (backend->read_only && !b->read_only)
-		return err_set(e, EROFS,
-			       "a drive that was made writable cannot get a read-only disk");
+		return err_set(
+			e, EROFS,
+			"a drive that was made writable cannot get a read-only disk; ',cow' leaves that as it is, "
+			"too");
 	virtio_enter(&b->dev);
 	stop_async(b);
 	b->backend = backend;

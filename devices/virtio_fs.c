@@ -86,7 +86,7 @@ static void reset(struct virtio_dev *d)
 }
 
 static const struct virtio_ops fs_ops = {
-	.id = VIRTIO_ID_FS, .queues = QUEUES, .serve = serve, .reset = reset};
+	.id = VIRTIO_ID_FS, .name = "share", .queues = QUEUES, .serve = serve, .reset = reset};
 
 bool virtio_fs_tag_valid(const char *tag, size_t len)
 {

@@ -123,8 +123,8 @@ void virtio_fail(struct virtio_dev *d, const char *why)
 		return;
 	/* A driver may fail and reset for ever; the log must not grow with it. */
 	if (d->failures++ < FAILURES_TOLD)
-		log_warn("virtio device type %u needs a reset: %s%s", d->ops->id, why,
-			 d->failures == FAILURES_TOLD ? " (not told again)" : "");
+		log_warn("the guest's driver of a %s device broke the rules, and has to reset it: %s%s", d->ops->name,
+			 why, d->failures == FAILURES_TOLD ? " (not told again)" : "");
 	d->status |= ST_NEEDS_RESET;
 	if (d->status & ST_DRIVER_OK)
 		interrupt(d, INT_CONFIG);

@@ -29,6 +29,7 @@ struct virtio_dev;
 
 struct virtio_ops {
 	uint32_t id;	     /* device type (5) */
+	const char *name;    /* what messages call it */
 	unsigned int queues; /* up to VIRTIO_MAX_QUEUES, unless the device says another number */
 	/* The driver is ready, or has notified a queue, or there may be more to do: serve every
 	 * queue. On the loop, under the lock, never after a failure (virtio_fail) until reset.

@@ -41,7 +41,10 @@ static void set_link(struct virtio_net *n)
 
 static void lost(struct virtio_net *n)
 {
-	log_warn("a network's other end is gone; the guest's link is down");
+	const uint8_t *m = n->config.mac;
+
+	log_warn("network %02x:%02x:%02x:%02x:%02x:%02x: its other end on the host is gone; the guest's link is down",
+		 m[0], m[1], m[2], m[3], m[4], m[5]);
 	drop_backend(n);
 	set_link(n);
 }
@@ -298,7 +301,7 @@ static void reset(struct virtio_dev *d)
 }
 
 static const struct virtio_ops net_ops = {
-	.id = VIRTIO_ID_NET, .queues = QUEUES, .serve = serve, .reset = reset};
+	.id = VIRTIO_ID_NET, .name = "network", .queues = QUEUES, .serve = serve, .reset = reset};
 
 static void backend_ready(struct loop_source *s, uint32_t events)
 {
@@ -354,7 +357,7 @@ int virtio_net_set_backend(struct virtio_net *n, struct net_backend *b, struct e
 
 	if (b && n->offloads && !b->offloads)
 		return err_set(e, EINVAL,
-			       "a network device that was made with offloads needs a tap device");
+			       "a network that was made with offload=on needs a tap device: use tap=NAME or fd=N");
 	virtio_enter(&n->dev);
 	if (n->backend)
 		drop_backend(n);

@@ -60,7 +60,8 @@ static void serve(struct virtio_dev *d)
 	virtio_again(d);
 }
 
-static const struct virtio_ops rng_ops = {.id = VIRTIO_ID_ENTROPY, .queues = 1, .serve = serve};
+static const struct virtio_ops rng_ops = {
+	.id = VIRTIO_ID_ENTROPY, .name = "random number", .queues = 1, .serve = serve};
 
 int virtio_rng_init(struct virtio_rng *g, const struct mem *m, struct irq irq, struct loop *loop,
 		    struct err *e)

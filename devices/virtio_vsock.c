@@ -510,6 +510,7 @@ static void close_timer(struct virtio_dev *d)
 
 static const struct virtio_ops vsock_ops = {
 	.id = VIRTIO_ID_VSOCK,
+	.name = "socket",
 	.queues = QUEUES,
 	.serve = serve,
 	.reset = reset,

@@ -85,7 +85,7 @@ static int restore_kept(struct virtio_vsock *v, uint32_t keep_port, const struct
 
 	if (s->conn.host_port != keep_port || s->conn.received != s->conn.forwarded)
 		return err_set(e, EINVAL,
-			       "the snapshot keeps a vsock connection that it may not keep");
+			       "the snapshot is damaged: it has a connection of the guest's that is not the agent's");
 	r = v->host->connect(v->host, keep_port, &c);
 	if (r)
 		return err_set(e, -r, "cannot make the agent's connection anew: %s", strerror(-r));

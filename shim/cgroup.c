@@ -66,7 +66,11 @@ int oci_cgroup_path(char path[PATH_MAX], const char *text, struct err *e)
 	for (const char *p = path; !r && (p = strstr(p, "/..")); p += 3)
 		if (!p[3] || p[3] == '/')
 			r = -EINVAL;
-	return r ? err_set(e, EINVAL, "linux.cgroupsPath '%s' is no path", text) : 0;
+	return r ? err_set(e, EINVAL,
+			   "config.json: linux.cgroupsPath '%s' is neither a path without '..' nor "
+			   "SLICE.slice:PREFIX:NAME",
+			   text)
+		 : 0;
 }
 
 /* Has what is below get the controllers that there are. */
@@ -76,6 +80,13 @@ static void enable(int dir)
 
 	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
 		cgroup_write(dir, "cgroup.subtree_control", controllers[i]);
+}
+
+static int failed(const char *path, int r, struct err *e)
+{
+	if (r == -ENOTSUP)
+		return err_set(e, ENOTSUP, "cgroup %s: there is no cgroup v2 at " ROOT " of this host", path);
+	return err_set(e, -r, "cgroup %s: %s", path, strerror(-r));
 }
 
 static int make(const char *path)
@@ -129,7 +140,7 @@ int oci_cgroup_set(const char *path, const struct oci_resources *res, struct err
 
 	if (dir >= 0)
 		close(dir);
-	return r ? err_set(e, -r, "cgroup %s: %s", path, strerror(-r)) : 0;
+	return r ? failed(path, r, e) : 0;
 }
 
 int oci_cgroup_join(const char *path, const struct oci_resources *res, uint64_t memory,
@@ -147,7 +158,7 @@ int oci_cgroup_join(const char *path, const struct oci_resources *res, uint64_t 
 		r = cgroup_write(dir, "cgroup.procs", "0");
 	if (dir >= 0)
 		close(dir);
-	return r ? err_set(e, -r, "cgroup %s: %s", path, strerror(-r)) : 0;
+	return r ? failed(path, r, e) : 0;
 }
 
 int oci_cgroup_of(pid_t pid, char path[PATH_MAX])

@@ -34,16 +34,21 @@ int oci_say(int fd, int failed, const struct err *e)
 	return write_all(fd, &report, sizeof(report));
 }
 
-static void await(pid_t pid)
+/* Returns the signal that ended it, or 0. */
+static int await(pid_t pid)
 {
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	int status = 0;
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
 int oci_hear(int fd, pid_t pid, struct err *e)
 {
 	struct report report;
 	size_t got = 0;
+	int signo;
 	ssize_t n;
 
 	while (got < sizeof(report)) {
@@ -57,9 +62,13 @@ int oci_hear(int fd, pid_t pid, struct err *e)
 	/* cppcheck-suppress uninitvar ; all of it was read */
 	if (got == sizeof(report) && !report.failed)
 		return 0;
-	await(pid);
+	signo = await(pid);
+	if (got < sizeof(report) && signo)
+		return err_set(e, EIO, "the container's process was killed by signal %d (%s) before it ran%s", signo,
+			       strsignal(signo),
+			       signo == SIGKILL ? "; the host's kernel log says whether memory ran out" : "");
 	if (got < sizeof(report))
-		return err_set(e, EIO, "the container's process has ended before it was made");
+		return err_set(e, EIO, "the container's process ended before it ran");
 	*e = report.e;
 	return report.failed;
 }
@@ -70,7 +79,7 @@ static int keep_streams(int fds[3], int log, struct err *e)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null < 0)
-		return err_sys(e, "/dev/null");
+		return err_sys(e, "cannot open /dev/null");
 	for (int i = 0; i < 3; i++) {
 		fds[i] = fcntl(i, F_DUPFD_CLOEXEC, 3);
 		dup2(i == 2 && log >= 0 ? log : null, i);
@@ -207,11 +216,11 @@ static int join_cgroup(struct oci_child *c, struct err *e)
 
 	if (!*c->cgroup)
 		return must ? err_set(e, EINVAL,
-				      "linux.resources.cpu.cpus and mems need a linux.cgroupsPath")
+				      "config.json: linux.resources.cpu.cpus and mems need a linux.cgroupsPath")
 			    : 0;
 	r = oci_cgroup_join(c->cgroup, c->cpus ? res : NULL, c->memory, e);
 	if (!must && (r == -ENOTSUP || r == -EROFS || r == -EACCES)) {
-		log_warn("goes without a cgroup on the host: %s", e->text);
+		log_warn("the container goes without a cgroup on the host: %s", e->text);
 		return 0;
 	}
 	return r;
@@ -274,8 +283,12 @@ int oci_child_start(struct oci_child *c, void (*be)(struct oci_child *c), pid_t 
 	*pid = -1;
 	if (!pipe2(said, O_CLOEXEC) && !pipe2(go, O_CLOEXEC))
 		*pid = fork_init();
-	if (*pid < 0)
-		return err_sys(e, "cannot make a process with a PID namespace");
+	if (*pid < 0) {
+		r = err_sys(e, "cannot make a process with a PID namespace");
+		if (r == -EPERM)
+			err_append(e, "; that takes root, or a user namespace as podman and 'unshare -Ur' make it");
+		return r;
+	}
 	if (!*pid) {
 		close(said[0]);
 		close(go[1]);
@@ -294,6 +307,11 @@ int oci_child_start(struct oci_child *c, void (*be)(struct oci_child *c), pid_t 
 		r = oci_hear(said[0], *pid, e);
 	close(said[0]);
 	return r;
+}
+
+int oci_exists(const char *id, struct err *e)
+{
+	return err_set(e, EEXIST, "container with given ID already exists: '%s'; 'uvm delete %s' removes it", id, id);
 }
 
 void oci_child_discard(struct oci_child *c, pid_t pid)

@@ -54,6 +54,9 @@ int oci_child_say(struct oci_child *c, int failed, const struct err *e);
 /* In "create": removes what there is of a container that has come to nothing, whose process has ended. */
 void oci_child_discard(struct oci_child *c, pid_t pid);
 
+/* Sets the message that there is such a container. Returns -EEXIST. */
+int oci_exists(const char *id, struct err *e);
+
 /* Opens the file for its messages. Returns a descriptor or -1. */
 int oci_child_log(const struct rundir *dir);
 

@@ -64,12 +64,15 @@ static int parse(struct shim *s, int argc, char **argv, const struct cmd **c, st
 		return -EINVAL;
 	*c = at < argc ? find(argv[at]) : NULL;
 	if (!*c)
-		return err_set(e, EINVAL, "%s is no command of an OCI runtime",
-			       at < argc ? argv[at] : "that");
+		return at < argc ? err_set(e, EINVAL, "'%s' is no command of an OCI runtime; 'uvm help' lists them",
+					   argv[at])
+				 : err_set(e, EINVAL, "a command is missing; 'uvm help' lists them");
 	merge(table, *c);
 	first = opt_parse(table, s, argc - at - 1, argv + at + 1, (*c)->stop_at_operand, e);
-	if (first < 0)
+	if (first < 0) {
+		err_append(e, "; see 'uvm help %s'", (*c)->name);
 		return first;
+	}
 	if (s->log_format && strcmp(s->log_format, "json") && strcmp(s->log_format, "text"))
 		return err_set(e, EINVAL, "--log-format: '%s' is neither 'text' nor 'json'",
 			       s->log_format);

@@ -65,7 +65,8 @@ static int parse_version(const struct json *v, struct err *e)
 	if (r)
 		return r;
 	if (strncmp(version, "1.", 2) || strlen(version) > VERSION_MAX)
-		return json_bad(e, json_get(v, "ociVersion"), "is a version that is not known");
+		return json_bad(e, json_get(v, "ociVersion"), "is '%s', but this runtime knows versions 1.x",
+				version);
 	return 0;
 }
 
@@ -89,7 +90,7 @@ static int parse_paths(const struct json *v, const char *path, const char ***to,
 
 	for (size_t i = 0; !r && *to && (*to)[i]; i++)
 		if (!oci_path_ok((*to)[i]))
-			r = json_bad(e, json_get(v, path), "has '%s' in it, which is no path",
+			r = json_bad(e, json_get(v, path), "has '%s' in it, which is no absolute path without '..'",
 				     (*to)[i]);
 	return r;
 }
@@ -185,7 +186,8 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 	if (r)
 		return r;
 	if (!oci_path_ok(target) || !target[strspn(target, "/")])
-		return json_bad(e, v, "has the destination '%s', which is none", target);
+		return json_bad(e, v, "has the destination '%s', which is no absolute path without '..' below /",
+				target);
 	if (!strcmp(type, "bind"))
 		o.flags |= MS_BIND;
 	if (o.copy_up && (o.flags & MS_BIND || strcmp(type, "tmpfs")))
@@ -194,14 +196,19 @@ static int parse_mount(struct oci_config *c, const struct json *v, struct err *e
 		return add_shm(c, source, &o, e);
 	if (!(o.flags & MS_BIND)) {
 		if (!is_guests(type))
-			return json_bad(e, v, "is of the type '%s', which is not supported", type);
+			return json_bad(e, v,
+					"is of the type '%s', which is not supported: there are bind, proc, sysfs, "
+					"cgroup, cgroup2, devpts, mqueue and tmpfs",
+					type);
 		return add_guests(c, source ? source : type, target, type, &o, e);
 	}
 	if (!source || !*source)
-		return json_bad(e, v, "has no source");
+		return json_bad(e, v, "has no source, as a bind mount needs it");
 	if (o.flags & MS_SHARED)
-		return json_bad(e, v,
-				"is shared: what is mounted in a virtual machine cannot reach the host");
+		return json_bad(
+			e, v,
+			"is shared: what is mounted in a virtual machine cannot reach the host; use 'rprivate' or "
+			"'rslave'");
 	if (*o.data)
 		return json_bad(e, v, "has options that a bind mount cannot have: '%s'", o.data);
 	return add_bind(c, source, target, o.flags, e);
@@ -314,7 +321,9 @@ static int parse_propagation(struct oci_config *c, const struct json *v, struct 
 		c->spec.root.propagation = known[i].flag;
 		return 0;
 	}
-	return json_bad(e, json_get(v, "linux.rootfsPropagation"), "is not known");
+	return json_bad(e, json_get(v, "linux.rootfsPropagation"),
+			"is '%s', but there are private, slave, shared and unbindable, and each with an r before it",
+			word);
 }
 
 static int check_personality(const struct json *v, struct err *e)
@@ -367,8 +376,7 @@ static int parse(struct oci_config *c, const struct json *v, struct err *e)
 		parse_names,  parse_process,	 parse_annotations, oci_namespaces_parse,
 		parse_mounts, oci_devices_parse, parse_sysctls,	    parse_hooks,
 	};
-	int r = v->type == JSON_OBJECT ? parse_version(v, e)
-				       : err_set(e, EINVAL, "config.json is no JSON object");
+	int r = v->type == JSON_OBJECT ? parse_version(v, e) : err_set(e, EINVAL, "config.json: not a JSON object");
 
 	if (!r)
 		r = refuse_all(v, e);

@@ -101,11 +101,12 @@ static int check_terminal(const struct shim *s, bool terminal, struct err *e)
 {
 	if (terminal && !s->console_socket)
 		return err_set(e, EINVAL,
-			       "cannot allocate tty if runc will detach without setting console "
-			       "socket");
+			       "cannot allocate tty if runc will detach without setting console socket: give "
+			       "--console-socket, or no terminal");
 	if (!terminal && s->console_socket)
 		return err_set(e, EINVAL,
-			       "cannot use console socket if runc will not detach or allocate tty");
+			       "cannot use console socket if runc will not detach or allocate tty: leave out "
+			       "--console-socket, or set process.terminal");
 	return 0;
 }
 
@@ -149,8 +150,10 @@ static int load_config(struct oci_create *c, struct err *e)
 	int r;
 
 	if (snprintf(path, sizeof(path), "%s/config.json", c->bundle) >= (int)sizeof(path))
-		return err_set(e, ENAMETOOLONG, "the bundle's path is too long");
+		return err_set(e, ENAMETOOLONG, "bundle %s: the path is too long", c->bundle);
 	r = shim_read_file(path, &text, &len, e);
+	if (r == -ENOENT)
+		err_append(e, "; --bundle names a directory with a config.json and what root.path in that names");
 	if (r)
 		return r;
 	r = oci_config_parse(&c->config, text, len, e);
@@ -256,13 +259,14 @@ static int load_process(const struct shim *s, const struct oci_state *state, str
 	r = shim_read_file(path, &text, &len, e);
 	if (r)
 		return r;
-	r = json_parse(doc, text, len, s->process ? "process" : "config.json", e);
+	r = json_parse(doc, text, len, s->process ? s->process : "config.json", e);
 	free(text);
 	if (r)
 		return r;
 	v = s->process ? doc->root : json_get(doc->root, "process");
 	if (!v || v->type != JSON_OBJECT)
-		return err_set(e, EINVAL, "%s: there is no process in it", path);
+		return err_set(e, EINVAL, s->process ? "%s: not a JSON object" : "%s: there is no process in it",
+			       path);
 	r = oci_process_parse(p, v, e);
 	if (!r && s->process)
 		warn_ignored(s, v);
@@ -280,8 +284,9 @@ static int check_running(const struct oci_state *state, struct err *e)
 	if (state->status == OCI_RUNNING || state->status == OCI_CREATED)
 		return 0;
 	if (state->status == OCI_PAUSED)
-		return err_set(e, EBUSY, "cannot exec in a paused container");
-	return err_set(e, ESRCH, "cannot exec in a stopped container");
+		return err_set(e, EBUSY, "cannot exec in a paused container: 'uvm resume %s' first", state->vm.id);
+	return err_set(e, ESRCH, "cannot exec in a stopped container: '%s' is %s", state->vm.id,
+		       oci_status_name(state->status));
 }
 
 static int start(const struct shim *s, struct oci_exec *x, int *status, struct err *e)

@@ -53,13 +53,14 @@ static int parse_device(struct oci_config *c, const struct json *v, struct err *
 	if (r)
 		return r;
 	if (!oci_path_ok(path) || !path[strspn(path, "/")] || strlen(type) != 1 || !strchr("cubp", *type))
-		return json_bad(e, v, "is no device");
+		return json_bad(e, v,
+				"is no device: that has an absolute path without '..', and a type of c, u, b and p");
 	*d = (struct container_device){path,
 				       {(uint32_t)(*type == 'u' ? 'c' : *type), mode & 07777,
 					(uint32_t)major, (uint32_t)minor, (uint32_t)uid,
 					(uint32_t)gid}};
 	if (!is_guests_device(&d->node))
-		return json_bad(e, v, "is %s: a device of the host's cannot be in a virtual machine",
+		return json_bad(e, v, "is %s: a device of the host's cannot be in a virtual machine; leave it out",
 				path);
 	if (c->spec.device_count == OCI_DEVICES_MAX - 1)
 		return json_bad(e, v->parent, "has more than %u devices", OCI_DEVICES_MAX - 1);
@@ -109,7 +110,8 @@ static int parse_rule(struct oci_config *c, const struct json *v, struct err *e)
 	if (!rule.access) /* as runc has it: all */
 		rule.access = 7;
 	if (!*type || type[1] || !strchr("acub", *type) || rule.access > 7)
-		return json_bad(e, v, "is no rule about devices");
+		return json_bad(
+			e, v, "is no rule about devices: that has a type of a, c, u and b, and an access of r, w, m");
 	if (c->spec.rule_count == OCI_RULES_MAX)
 		return json_bad(e, v->parent, "has more than %u rules", OCI_RULES_MAX);
 	c->rule[c->spec.rule_count++] = rule;
@@ -125,7 +127,8 @@ static int add_own_rules(struct oci_config *c, const struct json *list, struct e
 	if (!c->spec.rule_count)
 		return 0;
 	if (c->spec.rule_count + ARRAY_SIZE(own_devices) + ARRAY_SIZE(more) > OCI_RULES_MAX)
-		return json_bad(e, list, "has too many rules");
+		return json_bad(e, list, "has more than %u rules, with those for what every container has",
+				OCI_RULES_MAX);
 	for (size_t i = 0; i < ARRAY_SIZE(own_devices); i++) {
 		const struct agent_device *d = &own_devices[i].node;
 

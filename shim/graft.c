@@ -184,10 +184,12 @@ int graft_add(const struct rundir *vm, int pidfd, const char *name, int tree, st
 	int r = change_apart(vm, pidfd, name, tree);
 
 	if (r == -ENOENT)
-		return err_set(e, ENOENT,
-			       "the VM of container '%s' cannot have another container's files: its root is an "
-			       "image, or it is of another version of this runtime",
-			       vm->id);
+		return err_set(
+			e, ENOENT,
+			"the VM of container '%s' cannot have another container's files: its root is an "
+			"image (make it with rootfs=share), or it is of another version of this runtime (make it "
+			"anew)",
+			vm->id);
 	return r ? err_set(e, -r, "cannot put the container's files into the VM of '%s': %s", vm->id,
 			   strerror(-r))
 		 : 0;

@@ -86,7 +86,7 @@ static int run_ps(void *cfg, int argc, char **argv, struct err *e)
 	if (json)
 		print_pids(&s);
 	else if (s.status == OCI_STOPPED)
-		r = err_set(e, ESRCH, "container not running");
+		r = err_set(e, ESRCH, "container not running: '%s' is %s", argv[0], oci_status_name(s.status));
 	else /* for people: as the container sees them */
 		r = cmd_print_top(oci_state_guest(&s), oci_state_name(&s), e);
 	oci_state_close(&s);
@@ -203,10 +203,12 @@ static int check_size(const struct shim *c, const struct oci_state *s,
 	struct err why;
 
 	if (r->memory > s->memory - MIN(s->memory, OCI_OVERHEAD))
-		return err_set(e, EINVAL,
-			       "resources: memory.limit is more than this container's VM can give, "
-			       "which has %llu MiB and keeps %llu of them; its size cannot be changed",
-			       (unsigned long long)s->memory >> 20, OCI_OVERHEAD >> 20);
+		return err_set(
+			e, EINVAL,
+			"resources: memory.limit is more than this container's VM can give, "
+			"which has %llu MiB and keeps %llu of them; its size cannot be changed: make it anew with "
+			"the annotation org.uvm.memory",
+			(unsigned long long)s->memory >> 20, OCI_OVERHEAD >> 20);
 	if (r->cpu_count > s->cpus) {
 		err_set(&why, 0, "resources: cpu.quota is more than the %u CPUs of this container's VM",
 			(unsigned int)s->cpus);
@@ -221,7 +223,7 @@ static int update(const struct shim *c, struct oci_state *s, const struct oci_re
 	int error;
 
 	if (s->status == OCI_STOPPED)
-		return err_set(e, ESRCH, "container not running");
+		return err_set(e, ESRCH, "container not running: '%s' is %s", s->vm.id, oci_status_name(s->status));
 	error = check_size(c, s, r, e);
 	if (!error && s->sandbox && (r->cpus || r->mems))
 		error = err_set(e, EINVAL, "resources: cpu.cpus and mems are the whole pod's, whose VM is "

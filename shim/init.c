@@ -164,7 +164,7 @@ static int create_vm(struct oci_create *c, pid_t *pid, struct err *e)
 	vm->child.dir = dir;
 	r = rundir_create(dir, c->id, e);
 	if (r == -EEXIST)
-		return err_set(e, EEXIST, "container with given ID already exists");
+		return oci_exists(c->id, e);
 	if (r)
 		return r;
 	r = oci_vm_prepare(vm, e);

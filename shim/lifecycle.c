@@ -73,7 +73,9 @@ static int check_network(const struct oci_state *s, struct err *e)
 	if (!oci_network_open(n, path, &why)) { /* else they are the guest's */
 		if (n->links)
 			r = err_set(e, EOPNOTSUPP,
-				    "network interface %s was added after create, which is not supported",
+				    "network interface %s was added after create, which is not supported: add it "
+				    "before, to "
+				    "a namespace that linux.namespaces names",
 				    n->link[0].name);
 		oci_network_close(n);
 	}
@@ -88,9 +90,12 @@ static int start(const struct shim *c, struct oci_state *s, struct err *e)
 	int r;
 
 	if (s->status == OCI_STOPPED)
-		return err_set(e, EINVAL, "cannot start a container that has stopped");
+		return err_set(e, EINVAL,
+			       "cannot start a container that has stopped: 'uvm delete %s', and create it anew",
+			       s->vm.id);
 	if (s->status != OCI_CREATED)
-		return err_set(e, EINVAL, "cannot start an already running container");
+		return err_set(e, EINVAL, "cannot start an already running container: '%s' is %s", s->vm.id,
+			       oci_status_name(s->status));
 	r = check_network(s, e);
 	if (r)
 		return r;
@@ -182,16 +187,21 @@ static int kill_process(struct oci_state *s, struct err *e)
 	return r;
 }
 
+static int not_running(const struct oci_state *s, struct err *e)
+{
+	return err_set(e, ESRCH, "container not running: '%s' is %s", s->vm.id, oci_status_name(s->status));
+}
+
 static int send_signal(struct oci_state *s, int signo, bool all, struct err *e)
 {
 	int r;
 
 	if (s->status == OCI_STOPPED)
-		return err_set(e, ESRCH, "container not running");
+		return not_running(s, e);
 	r = agent_kill(client_dial_agent, oci_state_guest(s), oci_state_name(s), signo,
 		       all ? AGENT_KILL_ALL : AGENT_KILL_INIT, e);
 	if (r == -ESRCH)
-		return err_set(e, ESRCH, "container not running");
+		return err_set(e, ESRCH, "container not running: the process of '%s' has ended", s->vm.id);
 	/* What does not answer is killed as a whole; one in another's VM is, when that finds its client gone. */
 	if (r && signo == SIGKILL)
 		return kill_process(s, e);
@@ -284,7 +294,7 @@ static int delete(const struct shim *c, struct oci_state *s, struct err *e)
 	int r = 0;
 
 	if (s->status != OCI_STOPPED && s->status != OCI_CREATED && !c->force)
-		r = err_set(e, EBUSY, "cannot delete container %s that is not stopped: %s",
+		r = err_set(e, EBUSY, "cannot delete container %s that is not stopped: %s; --force kills it first",
 			    s->vm.id, oci_status_name(s->status));
 	else if (s->status == OCI_STOPPED)
 		r = await_process(s, e);
@@ -356,7 +366,8 @@ static int set_paused(int argc, char **argv, bool on, struct err *e)
 	if (oci_state_open(&s, argv[0], e))
 		return EXIT_FAIL;
 	if (s.status != (on ? OCI_RUNNING : OCI_PAUSED))
-		r = err_set(e, EINVAL, on ? "container not running" : "container not paused");
+		r = err_set(e, EINVAL, "container not %s: '%s' is %s", on ? "running" : "paused", argv[0],
+			    oci_status_name(s.status));
 	else
 		r = order(&s, on ? AGENT_PAUSE : AGENT_RESUME, e);
 	if (!r)

@@ -56,12 +56,12 @@ static int parse_namespace(struct oci_config *c, const struct json *v, struct er
 		if (!may_join(c, namespaces[i].join))
 			return json_bad(e, v,
 					"joins a namespace of the host's at %s: a virtual machine "
-					"cannot",
+					"cannot; leave out the path",
 					path);
 		*(const char **)((char *)c + namespaces[i].path) = path;
 		return 0;
 	}
-	return json_bad(e, v, "is of the type '%s', which is not supported", type);
+	return json_bad(e, v, "is of the type '%s', which is not supported; leave it out", type);
 }
 
 /* In the guest, those with a path are the sandbox's container's; but its network is the guest's own. One that
@@ -97,9 +97,10 @@ static int parse_namespaces(struct oci_config *c, const struct json *v, struct e
 	for (size_t i = 0; i < ARRAY_SIZE(namespaces) && !r; i++)
 		if (namespaces[i].must && !(c->spec.new_namespaces & namespaces[i].bit))
 			r = err_set(e, EINVAL,
-				    "config.json: linux.namespaces has none of the type '%s': the host's "
-				    "cannot be shared with a virtual machine",
-				    namespaces[i].name);
+				    "config.json: linux.namespaces has none of the type '%s': the host's cannot be "
+				    "shared "
+				    "with a virtual machine; add {\"type\": \"%s\"}",
+				    namespaces[i].name, namespaces[i].name);
 	if (!r && c->sandbox)
 		share_with_pod(c);
 	return r;
@@ -151,9 +152,12 @@ static int parse_maps(struct oci_config *c, const struct json *v, const char *pa
 			r = parse_map(c, m, gid, e);
 	}
 	if (!r && json_first(list) && !wanted)
-		r = json_bad(e, list, "is there without a namespace of the type 'user'");
+		r = json_bad(e, list,
+			     "is there without a namespace of the type 'user'; add that to linux.namespaces");
 	if (!r && wanted && !maps_root(list))
-		r = err_set(e, EINVAL, "config.json: %s has no entry for the container's id 0", path);
+		r = err_set(e, EINVAL,
+			    "config.json: %s has no entry with containerID 0, as the container's root needs it",
+			    path);
 	return r;
 }
 

@@ -62,7 +62,9 @@ static int see_link(void *ctx, const struct nlmsghdr *m)
 		return 0;
 	if (owner_of(netlink_data(name), &owner))
 		return err_set(s->e, EBUSY,
-			       "the network namespace's interfaces are another container's already");
+			       "network interface %s is another container's already: give each a network namespace "
+			       "of its own",
+			       (const char *)netlink_data(name));
 	if (body->ifi_type != ARPHRD_ETHER || !mac || !mtu)
 		return err_set(s->e, EOPNOTSUPP,
 			       "network interface %s has no Ethernet frames, and cannot be a VM's",
@@ -331,7 +333,7 @@ int oci_network_open(struct oci_network *n, const char *path, struct err *e)
 	int r = path ? open_in(&n->netlink, path, e) : netlink_open(&n->netlink);
 
 	if (r)
-		return path ? r : err_set(e, -r, "no network requests can be made: %s", strerror(-r));
+		return path ? r : err_set(e, -r, "cannot ask the kernel about networks: %s", strerror(-r));
 	r = look(n, e);
 	order(n);
 	for (unsigned int i = 0; i < n->links && !r; i++)
@@ -421,9 +423,10 @@ int oci_network_join(struct oci_network *n, struct net_config *net, struct err *
 		memcpy(net[k].mac, i->mac, sizeof(i->mac));
 		r = join(&n->netlink, i);
 		if (r)
-			return err_set(e, -r, "network interface %s: cannot be joined to a tap device: %s",
-				       i->name, r == -EBUSY ? "somebody else has an ingress queue there"
-							    : strerror(-r));
+			return err_set(e, -r, "network interface %s: cannot be joined to a tap device: %s", i->name,
+				       r == -EBUSY ? "it has an ingress queue already ('tc qdisc del dev NAME "
+						     "ingress' removes it)"
+						   : strerror(-r));
 	}
 	return 0;
 }

@@ -74,9 +74,10 @@ static int take(struct mount_options *o, const struct json *v, const char *word,
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
 		if (!strcmp(word, refused[i]))
-			return json_bad(e, v, "is '%s', which is not supported", word);
+			return json_bad(e, v, "is '%s', which is not supported; leave it out", word);
 	if (len + strlen(word) + 2 > sizeof(o->data))
-		return json_bad(e, v->parent, "is too long");
+		return json_bad(e, v->parent, "is too long: %u bytes at the most are the file system's",
+				(unsigned int)sizeof(o->data) - 1);
 	if (len)
 		strcat(o->data, ",");
 	strcat(o->data, word);

@@ -58,7 +58,7 @@ static int open_sandbox(struct pod_member *m, const char *id, struct err *e)
 	if (m->pidfd >= 0)
 		return 0;
 	oci_state_close(s);
-	return err_set(e, ESRCH, "the pod's sandbox '%s' is not running", id);
+	return err_set(e, ESRCH, "the pod's sandbox '%s' is not running; start it, or another", id);
 }
 
 /* --- namespaces --- */
@@ -93,7 +93,7 @@ static int check_namespaces(const struct pod_member *m, const struct oci_config 
 			continue;
 		snprintf(own, sizeof(own), "/proc/%d/ns/%s", (int)m->sandbox.pid, namespaces[i].name);
 		if (stat(path, &a))
-			return err_sys(e, "the namespace %s", path);
+			return err_sys(e, "config.json: linux.namespaces: %s", path);
 		if (stat(own, &b) || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
 			return err_set(e, EINVAL,
 				       "config.json: linux.namespaces: %s is not the namespace of the pod's "
@@ -125,7 +125,8 @@ static int check_memory(const struct pod_member *m, const struct oci_resources *
 	return r->memory <= room
 		       ? 0
 		       : err_set(e, EINVAL,
-				 "linux.resources.memory.limit is more than the pod's VM can give, which has "
+				 "config.json: linux.resources.memory.limit is more than the pod's VM can give, "
+				 "which has "
 				 "%llu MiB and keeps %llu of them: the sandbox's annotation org.uvm.memory says "
 				 "how many it gets",
 				 (unsigned long long)m->sandbox.memory >> 20, OCI_OVERHEAD >> 20);
@@ -279,7 +280,7 @@ int oci_pod_create(struct oci_create *c, pid_t *pid, struct err *e)
 		return r;
 	r = rundir_create(&m->dir, c->id, e);
 	if (r)
-		return r == -EEXIST ? err_set(e, EEXIST, "container with given ID already exists") : r;
+		return r == -EEXIST ? oci_exists(c->id, e) : r;
 	r = prepare(m, e);
 	if (!r)
 		r = oci_state_save(&m->dir, &m->child.state, e);

@@ -99,7 +99,7 @@ static int parse_rlimits(struct oci_process *p, const struct json *v, struct err
 			return r;
 		number = find_limit(type);
 		if (number < 0)
-			return json_bad(e, l, "has a type that is no limit: '%s'", type);
+			return json_bad(e, l, "has a type that is no limit: '%s' (one is RLIMIT_NOFILE)", type);
 		limit->resource = (uint32_t)number;
 		for (size_t i = 0; i < p->request.rlimit_count; i++)
 			if (p->rlimits[i].resource == limit->resource)

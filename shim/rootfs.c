@@ -32,11 +32,16 @@ int oci_rootfs_path(char path[PATH_MAX], const char *bundle, const char *root, s
 		how.resolve = 0;
 	fd = syscall(SYS_openat2, dir, root, &how, sizeof(how));
 	if (fd < 0)
-		r = errno == EXDEV ? err_set(e, EXDEV, "root.path %s leads out of the bundle", root)
-				   : err_sys(e, "root.path %s", root);
+		r = errno == EXDEV ? err_set(e, EXDEV,
+					     "config.json: root.path %s leads out of the bundle; an absolute path "
+					     "may",
+					     root)
+				   : err_set(e, errno, "config.json: root.path %s: %s%s%s", root, strerror(errno),
+					     *root == '/' ? "" : "; it is looked for in the bundle ",
+					     *root == '/' ? "" : bundle);
 	else if (snprintf(path, PATH_MAX, "%s%s%s", *root == '/' ? "" : bundle,
 			  *root == '/' ? "" : "/", root) >= PATH_MAX)
-		r = err_set(e, ENAMETOOLONG, "root.path is too long");
+		r = err_set(e, ENAMETOOLONG, "config.json: root.path is too long");
 	if (fd >= 0)
 		close((int)fd);
 	close(dir);
@@ -168,7 +173,8 @@ int oci_rootfs_copy(struct oci_rootfs *r, const struct oci_config *c, struct err
 	if (r->copy >= 0 && c->read_only)
 		error = oci_mount_set(r->copy, MS_RDONLY, false);
 	if (r->copy < 0 || error)
-		return err_set(e, r->copy < 0 ? -r->copy : -error, "cannot copy the root's mounts");
+		return err_set(e, r->copy < 0 ? -r->copy : -error, "cannot copy the mounts of root.path: %s",
+			       strerror(r->copy < 0 ? -r->copy : -error));
 	snprintf(r->share, sizeof(r->share), "/proc/self/fd/%d", r->copy);
 	return 0;
 }
@@ -180,7 +186,7 @@ int oci_rootfs_keep(struct oci_rootfs *r, struct err *e)
 
 	if (target >= 0)
 		close(target);
-	return error ? err_set(e, -error, "the root has no /proc and none can be made: %s",
+	return error ? err_set(e, -error, "root.path has no directory /proc and none can be made there: %s",
 			       strerror(-error))
 		     : 0;
 }
@@ -191,7 +197,7 @@ int oci_rootfs_enter(struct oci_rootfs *r, struct err *e)
 	int target = oci_mount_target(r->root, "/proc", true);
 
 	if (target < 0)
-		return err_set(e, -target, "the root has no /proc and none can be made: %s",
+		return err_set(e, -target, "root.path has no directory /proc and none can be made there: %s",
 			       strerror(-target));
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", target);
 	/* Who is root needs no capability to write to /proc/sys, core_pattern for one. */

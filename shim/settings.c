@@ -45,7 +45,7 @@ static int set(struct oci_settings *s, const char *key, const char *value, struc
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (!strcmp(keys[i].name, key))
 			return keys[i].set((char *)s + keys[i].offset, value, e) ? -EINVAL : 0;
-	err_set(e, ENOENT, "there is no such key");
+	err_set(e, ENOENT, "there is no such key, but kernel, template, memory, cpus, rootfs and scratch");
 	return -ENOENT;
 }
 
@@ -75,7 +75,7 @@ static int take_line(struct oci_settings *s, char *line, const char *path, unsig
 		return 0;
 	equals = strchr(key, '=');
 	if (!equals)
-		return err_set(e, EINVAL, "%s:%u: this is not KEY = VALUE", path, n);
+		return err_set(e, EINVAL, "%s:%u: this is not KEY = VALUE; see 'man uvm-config'", path, n);
 	*equals = '\0';
 	key = trim(key);
 	return set(s, key, trim(equals + 1), &why)
@@ -189,17 +189,19 @@ int oci_settings_size(const struct oci_settings *s, const struct oci_resources *
 	struct err why;
 
 	if (memory > UINT64_MAX / 4 - OCI_OVERHEAD)
-		return err_set(e, EINVAL, "linux.resources.memory.limit is more than a VM can have");
+		return err_set(e, EINVAL, "config.json: linux.resources.memory.limit is more than a VM can have");
 	t->memory = OCI_MEMORY_DEFAULT;
 	while (t->memory < memory + OCI_OVERHEAD)
 		t->memory *= 2;
 	if (s->memory)
 		t->memory = s->memory;
 	if (t->memory < r->memory + OCI_OVERHEAD)
-		return err_set(e, EINVAL,
-			       "a VM of %llu MiB is too small for linux.resources.memory.limit: it wants "
-			       "%llu MiB more than that",
-			       (unsigned long long)t->memory >> 20, OCI_OVERHEAD >> 20);
+		return err_set(
+			e, EINVAL,
+			"a VM of %llu MiB is too small for linux.resources.memory.limit: it wants %llu MiB more than "
+			"that; lower the limit, or raise memory (annotation org.uvm.memory, or " OCI_SETTINGS_FILE
+			")",
+			(unsigned long long)t->memory >> 20, OCI_OVERHEAD >> 20);
 	t->cpus = (uint32_t)MIN(MAX(MAX(r->cpu_count, pod_cpus), 1u), (uint64_t)MIN(MAX(online, 1), VCPU_MAX));
 	if (s->cpus)
 		t->cpus = s->cpus;

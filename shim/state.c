@@ -182,7 +182,8 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 	v = s->doc.root;
 	r = json_uint(v, "format", UINT32_MAX, &format, e);
 	if (!r && format != FORMAT)
-		r = err_set(e, EINVAL, STATE_FILE ": of another version of this runtime");
+		r = err_set(e, EINVAL,
+			    STATE_FILE ": of another version of this runtime; use that, or 'delete --force'");
 	if (!r)
 		r = json_required(v, "bundle", e);
 	if (!r)
@@ -201,7 +202,8 @@ int oci_state_parse(struct oci_state *s, const char *text, size_t len, struct er
 		r = json_string(v, "tree", &s->tree, e);
 	if (!r && (s->sandbox || s->tree) &&
 	    !(s->sandbox && s->tree && strspn(s->tree, "0123456789abcdef") == strlen(s->tree)))
-		r = err_set(e, EINVAL, STATE_FILE ": sandbox and tree belong together");
+		r = err_set(e, EINVAL,
+			    STATE_FILE ": damaged: sandbox and tree belong together; 'delete --force' removes it");
 	if (!r)
 		r = json_uint(v, "memory", UINT64_MAX, &s->memory, e);
 	if (!r)
@@ -291,6 +293,15 @@ static void find_guest(struct oci_state *s)
 	s->pid = 0;
 }
 
+/* Callers look for the first words. People have made it with another --root, mostly. */
+static int does_not_exist(const char *id, struct err *e)
+{
+	const char *root = getenv("UVM_RUN");
+
+	return err_set(e, ENOENT, "container does not exist: there is no '%s'%s%s; --root names another directory",
+		       id, root && *root ? " in " : "", root && *root ? root : "");
+}
+
 static int open_state(struct oci_state *s, const char *id, bool damaged, struct err *e)
 {
 	bool running;
@@ -309,7 +320,7 @@ static int open_state(struct oci_state *s, const char *id, bool damaged, struct 
 		}
 	}
 	if (r == -ENOENT || (r == -EINVAL && !rundir_id_valid(id)))
-		return err_set(e, ENOENT, "container does not exist");
+		return does_not_exist(id, e);
 	return r;
 }
 

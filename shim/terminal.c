@@ -20,7 +20,7 @@ static int give_master(const char *path, int master, struct err *e)
 	int at, sock, r;
 
 	if (slash && slash - path >= PATH_MAX - 1)
-		return err_set(e, ENAMETOOLONG, "the console socket's path is too long");
+		return err_set(e, ENAMETOOLONG, "console socket %s: the path is too long", path);
 	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
 	at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (at < 0)

@@ -32,11 +32,15 @@ static int check_template(const struct vm *vm, struct err *e)
 	const char *path = vm->settings.template;
 
 	if (!vm->snapshot.m.agent)
-		return err_set(e, EINVAL, "template %s: there is no agent in it", path);
+		return err_set(e, EINVAL,
+			       "template %s: it is a VM's without an agent; make one with 'uvm template build'",
+			       path);
 	if (vm->snapshot.m.memory < vm->child.create->config.resources.memory + OCI_OVERHEAD)
 		return err_set(e, EINVAL,
-			       "template %s: its memory is too small for linux.resources.memory.limit",
-			       path);
+			       "template %s: its %llu MiB of memory are too few for linux.resources.memory.limit, "
+			       "which wants "
+			       "%llu MiB more than that",
+			       path, (unsigned long long)vm->snapshot.m.memory >> 20, OCI_OVERHEAD >> 20);
 	return 0;
 }
 

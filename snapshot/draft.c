@@ -35,11 +35,13 @@ int snapshot_removable(int at, const char *name, struct err *e)
 	int r;
 
 	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW))
-		return err_sys(e, "%s", name);
+		return err_sys(e, "snapshot %s", name);
 	s.dir = openat(at, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	r = s.dir < 0 ? -errno : manifest_read(&s, &why);
 	if (r)
-		r = err_set(e, ENOTEMPTY, "%s is there and is not a whole snapshot; it is left alone",
+		r = err_set(e, ENOTEMPTY,
+			    "%s is there and is not a whole snapshot; it is left alone: remove it, or choose "
+			    "another name",
 			    name);
 	else
 		r = files_check_children(s.dir, s.m.uuid, name, e);
@@ -72,7 +74,7 @@ int snapshot_draft(struct snapshot_draft *d, int at, const char *place, const ch
 	snprintf(d->place, sizeof(d->place), "%s", place);
 	if (!*name || strlen(name) >= sizeof(d->name) || strchr(name, '/') || !strcmp(name, ".") ||
 	    !strcmp(name, ".."))
-		return err_set(e, EINVAL, "'%s' is not a name for a snapshot", name);
+		return err_set(e, EINVAL, "'%s' is not a name for a snapshot: it is that of a new directory", name);
 	snprintf(d->name, sizeof(d->name), "%s", name);
 	r = snapshot_removable(at, name, e);
 	if (r && r != -ENOENT)
@@ -121,7 +123,7 @@ static int save_memory(const struct snapshot_draft *d, struct snapshot_manifest 
 	int r;
 
 	if (fd < 0)
-		return err_set(e, -fd, "cannot make the memory file: %s", strerror(-fd));
+		return err_set(e, -fd, "cannot make the file " FILE_MEMORY ": %s", strerror(-fd));
 	r = memfile_save(fd, mem, base, n, layer, !m->unsummed, progress, ctx, &saved, e);
 	if (!r && fsync(fd))
 		r = err_sys(e, "cannot save the guest's memory");
@@ -177,10 +179,9 @@ bool snapshot_replaces(const struct snapshot_draft *d, const struct snapshot *s)
 	       there.st_ino == its.st_ino && there.st_dev == its.st_dev;
 }
 
-int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
-		  struct snapshot_disk *disk, struct state_writer *state, const struct mem *mem,
-		  const struct snapshot *parent, bool layer, memfile_progress *progress,
-		  void *ctx, struct err *e)
+static int fill(const struct snapshot_draft *d, struct snapshot_manifest *m, struct snapshot_disk *disk,
+		struct state_writer *state, const struct mem *mem, const struct snapshot *parent, bool layer,
+		memfile_progress *progress, void *ctx, struct err *e)
 {
 	struct state_writer manifest = {0};
 	int r;
@@ -215,7 +216,24 @@ int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m,
 		r = write_file(d, FILE_MANIFEST, &manifest, e);
 	state_discard(&manifest);
 	if (!r && fsync(d->dir))
-		r = err_sys(e, "cannot sync the snapshot");
+		r = err_sys(e, "cannot sync its directory");
+	return r;
+}
+
+int snapshot_fill(const struct snapshot_draft *d, struct snapshot_manifest *m, struct snapshot_disk *disk,
+		  struct state_writer *state, const struct mem *mem, const struct snapshot *parent, bool layer,
+		  memfile_progress *progress, void *ctx, struct err *e)
+{
+	struct err why;
+	int r = fill(d, m, disk, state, mem, parent, layer, progress, ctx, &why);
+
+	if (!r)
+		return 0;
+	err_set(e, -r, "snapshot %s: %s", d->name, why.text);
+	if (r == -ENOSPC || r == -EDQUOT)
+		err_append(e,
+			   "; it takes up to %llu MiB for memory, and its disks: free them, or choose another place",
+			   (unsigned long long)mem->size >> 20);
 	return r;
 }
 
@@ -242,7 +260,8 @@ static int record(const struct snapshot_draft *d, const struct snapshot *parent,
 
 	if (!r && s.m.has_parent)
 		r = parent ? record_in_parent(d, &s, parent, e)
-			   : err_set(e, EINVAL, "snapshot %s needs another that is not there", d->name);
+			   : err_set(e, EINVAL, "snapshot %s needs its parent %s, which is not there", d->name,
+				     s.m.parent.s);
 	snapshot_close(&s);
 	return r;
 }

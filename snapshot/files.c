@@ -64,7 +64,7 @@ int files_read(int dir, const char *name, void *small, size_t room, uint8_t **da
 		return fd;
 	r = fstat(fd, &st) ? err_sys(e, "%s", name) : 0;
 	if (!r && (uint64_t)st.st_size > STATE_FILE_MAX)
-		r = err_set(e, EFBIG, "%s: too large to be a snapshot's", name);
+		r = err_set(e, EFBIG, "%s: too large to be a snapshot's: damaged", name);
 	*len = r ? 0 : (size_t)st.st_size;
 	*data = r ? NULL : *len < room ? small : malloc(*len + 1);
 	if (!r && !*data)

@@ -39,6 +39,17 @@ static int path_of(int dir, char path[PATH_MAX])
 	return n < 0 ? -errno : 0;
 }
 
+/* What is wrong with the snapshot, and what its user can do. */
+static int refused(const char *path, int r, const char *why, struct err *e)
+{
+	err_set(e, -r, "snapshot %s: %s", path, why);
+	if (r == -EACCES || r == -EPERM)
+		err_append(e, "; it is for the user who made it, and for root");
+	else if (r == -EINVAL)
+		err_append(e, "; put back what was there, or make the snapshot anew");
+	return r;
+}
+
 int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e)
 {
 	struct err why;
@@ -46,12 +57,16 @@ int snapshot_read_manifest(struct snapshot *s, const char *path, struct err *e)
 
 	clear(s);
 	s->dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	if (s->dir < 0 || path_of(s->dir, s->path))
-		return err_sys(e, "snapshot %s", path);
+	if (s->dir < 0 || path_of(s->dir, s->path)) {
+		r = -errno;
+		return refused(path, r, strerror(-r), e);
+	}
 	r = manifest_read(s, &why);
 	if (r == -ENOENT)
-		return err_set(e, ENOENT, "%s: not a snapshot (it has no manifest)", path);
-	return r ? err_set(e, -r, "snapshot %s: %s", path, why.text) : 0;
+		return err_set(e, ENOENT,
+			       "%s: not a snapshot (it has no manifest); 'uvm snapshot VM --output DIR' makes one",
+			       path);
+	return r ? refused(path, r, why.text, e) : 0;
 }
 
 bool snapshot_is_there(const struct snapshot *s)
@@ -79,7 +94,7 @@ static int read_state(struct snapshot *s, struct err *e)
 	if (!r)
 		r = state_open(&s->state, s->state_file, len, SNAPSHOT_STATE_KIND, FILE_STATE, e);
 	if (!r && (len != s->m.state_size || state_sum(s->state_file) != s->m.state_sum))
-		r = err_set(e, EINVAL, FILE_STATE ": belongs to another snapshot");
+		r = err_set(e, EINVAL, FILE_STATE ": belongs to another snapshot than " FILE_MANIFEST);
 	return r;
 }
 
@@ -125,7 +140,7 @@ static int check_size(int fd, const char *name, uint64_t size, struct err *e)
 		return err_sys(e, "%s", name);
 	if ((uint64_t)end == size)
 		return 0;
-	return err_set(e, EINVAL, "%s: has %" PRIu64 " bytes, but had %" PRIu64, name,
+	return err_set(e, EINVAL, "%s: has %" PRIu64 " bytes, but had %" PRIu64 " when the snapshot was made", name,
 		       (uint64_t)end, size);
 }
 
@@ -168,7 +183,10 @@ static int check_files(struct snapshot *s, enum snapshot_check check, struct err
 	/* Whatever the seal says: beyond a file's end there is nothing to map. */
 	r = check_size(s->memory, FILE_MEMORY, s->m.memory, e);
 	if (!r && s->m.unsummed && check != SNAPSHOT_JUST_SAVED)
-		r = err_set(e, EINVAL, "it is not complete: its memory has no checksum yet");
+		r = err_set(e, EBUSY,
+			    "it is not complete: its memory has no checksum yet; wait for who makes it, or, where "
+			    "that was "
+			    "killed, make it anew");
 	if (r || (s->sealed && check != SNAPSHOT_READ_ALL))
 		return r; /* each file is there and nobody has touched it */
 	if (check == SNAPSHOT_JUST_SAVED)
@@ -216,8 +234,8 @@ static int open_parent(struct snapshot *s, enum snapshot_check check, unsigned i
 	}
 	if (r != -ENOENT)
 		return r;
-	return err_set(e, EINVAL, "snapshot %s needs its parent %s, %s", s->path, s->m.parent.s,
-		       other ? "but there is another one now" : "which is not there");
+	return err_set(e, EINVAL, "snapshot %s needs its parent %s, %s; put it back there, or beside the snapshot",
+		       s->path, s->m.parent.s, other ? "but there is another one now" : "which is not there");
 }
 
 static int open_one(struct snapshot *s, const char *path, enum snapshot_check check, unsigned int depth,
@@ -234,7 +252,7 @@ static int open_one(struct snapshot *s, const char *path, enum snapshot_check ch
 	if (!r)
 		r = check_files(s, check, &why);
 	if (r)
-		return err_set(e, r == -ENOENT ? EINVAL : -r, "snapshot %s: %s", path, why.text);
+		return refused(path, r == -ENOENT ? -EINVAL : r, why.text, e);
 	return s->m.has_parent ? open_parent(s, check, depth, e) : 0;
 }
 

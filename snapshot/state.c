@@ -191,8 +191,10 @@ int state_open(struct state_reader *r, const void *file, size_t len, const char 
 		return err_set(e, EINVAL, "%s: not uvm's, or damaged: it does not begin with '%.8s'",
 			       what, kind);
 	if (h.format != STATE_FORMAT)
-		return err_set(e, ENOTSUP, "%s: format %u, but this uvm reads format %u", what,
-			       h.format, STATE_FORMAT);
+		return err_set(e, ENOTSUP,
+			       "%s: format %u, but this uvm reads format %u; use the uvm that wrote it, or make it "
+			       "anew",
+			       what, h.format, STATE_FORMAT);
 	if (h.length != len - sizeof(h))
 		return err_set(e, EINVAL, "%s: %zu bytes long, but should be %" PRIu64, what, len,
 			       h.length + sizeof(h));
@@ -364,7 +366,9 @@ int state_load(const struct state_section *s, const struct state_table *t, void 
 	const uint8_t *at = s->fields;
 
 	if (s->version < 1 || s->version > t->version)
-		return err_set(e, ENOTSUP, "%s: section %s has version %u, but this uvm reads %u",
+		return err_set(e, ENOTSUP,
+			       "%s: section %s has version %u, but this uvm reads %u; use the newer uvm that wrote "
+			       "it, or make it anew",
 			       s->what, s->name, s->version, t->version);
 	for (uint32_t i = 0; i < s->count; i++, expected++) {
 		struct field f;

@@ -328,10 +328,16 @@ static int new_file(const struct snapshot_draft *to, unsigned int index, unsigne
 	return fd < 0 ? err_set(e, -fd, "cannot make %s: %s", path->s, strerror(-fd)) : fd;
 }
 
+static void copy_failed(unsigned int index, int r, const struct err *why, struct err *e)
+{
+	err_set(e, -r, "disk %u: %s", index, why->text);
+}
+
 int disk_flatten(const struct snapshot *s, unsigned int index, const struct snapshot_draft *to,
 		 struct snapshot_disk *as, struct err *e)
 {
 	struct disk *d = calloc(1, sizeof(*d));
+	struct err why;
 	int fd, r = d ? 0 : err_set(e, ENOMEM, "out of memory");
 
 	*as = s->disk[index];
@@ -340,9 +346,11 @@ int disk_flatten(const struct snapshot *s, unsigned int index, const struct snap
 		r = open_files(d, s, as, e);
 		*as = (struct snapshot_disk){.size = as->size, .files = 1};
 		fd = r ? r : new_file(to, index, 0, &as->file[0].path, e);
-		r = fd < 0 ? fd : blk_copy_backend(disk_backend(d), fd, e);
+		r = fd < 0 ? fd : blk_copy_backend(disk_backend(d), fd, &why);
 		if (fd >= 0)
 			close(fd);
+		if (fd >= 0 && r)
+			copy_failed(index, r, &why, e);
 		disk_close_files(d);
 	}
 	free(d);
@@ -377,6 +385,7 @@ int disk_copy(struct disk *d, const struct snapshot_draft *to, unsigned int inde
 	}
 	for (uint32_t i = 0; i < d->now.files && !r; i++) {
 		struct snapshot_text *path = &as->file[i].path;
+		struct err why;
 		int fd;
 
 		as->file[i].fd = file_fd(d, i);
@@ -384,9 +393,11 @@ int disk_copy(struct disk *d, const struct snapshot_draft *to, unsigned int inde
 			continue;
 		as->file[i].sum_known = false;
 		fd = new_file(to, index, i, path, e);
-		r = fd < 0 ? fd : blk_copy_file(file_fd(d, i), fd, e);
+		r = fd < 0 ? fd : blk_copy_file(file_fd(d, i), fd, &why);
 		if (fd >= 0)
 			close(fd);
+		if (fd >= 0 && r)
+			copy_failed(index, r, &why, e);
 	}
 	return r;
 }
@@ -398,13 +409,15 @@ static int flat_copy(struct disk *d, const struct rundir *vm, struct err *e)
 {
 	struct blk_backend *top = disk_backend(d);
 	int fd = nameless(vm, make_plain, NULL, e), r;
+	struct err why;
 
 	if (fd < 0)
 		return fd;
-	r = layers(d) ? blk_copy_backend(top, fd, e) : blk_copy_file(d->image.fd, fd, e);
-	if (r)
-		close(fd);
-	return r ? r : fd;
+	r = layers(d) ? blk_copy_backend(top, fd, &why) : blk_copy_file(d->image.fd, fd, &why);
+	if (!r)
+		return fd;
+	close(fd);
+	return err_set(e, -r, "a disk of the VM: %s", why.text);
 }
 
 static bool stacked(const struct disk *d)

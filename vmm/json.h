@@ -5,7 +5,7 @@
  *
  * The text is hostile: its size, depth and number of values are bounded, strings have to be UTF-8,
  * and what readers disagree about is refused: a key that an object has twice, a lone surrogate, a
- * number that is no number, anything behind the value. A refused text is told with its byte offset.
+ * number that is no number, anything behind the value. A refused text is told with line and column.
  *
  * Accessors take a value and a path of keys below it with dots between them ("process.user.uid";
  * "" is the value itself). What is absent, or null, leaves the result as the caller set it, which

@@ -5,8 +5,8 @@
 #include "vmm/json.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,9 +65,28 @@ void json_free(struct json_doc *d)
 
 /* --- texts --- */
 
+struct place {
+	size_t line, column;
+};
+
+/* Where an editor shows it: both from 1, and a character of several bytes is one column. */
+static struct place place_of(const struct parser *p, size_t at)
+{
+	struct place here = {1, 1};
+
+	for (size_t i = 0; i < at; i++)
+		if (p->text[i] == '\n')
+			here = (struct place){here.line + 1, 1};
+		else if (((unsigned char)p->text[i] & 0xc0) != 0x80)
+			here.column++;
+	return here;
+}
+
 static int bad_at(struct parser *p, size_t at, const char *why)
 {
-	return err_set(p->e, EINVAL, "%s: byte %zu: %s", p->name, at, why);
+	struct place here = place_of(p, at);
+
+	return err_set(p->e, EINVAL, "%s: line %zu, column %zu: %s", p->name, here.line, here.column, why);
 }
 
 static int bad(struct parser *p, const char *why)
@@ -317,8 +336,7 @@ static struct json *node(struct parser *p, struct json *parent, const char *key)
 	struct json *v;
 
 	if (++p->count > JSON_COUNT_MAX) {
-		err_set(p->e, E2BIG, "%s: byte %zu: more than %u values", p->name, p->at,
-			JSON_COUNT_MAX);
+		err_set(p->e, E2BIG, "%s: more than %u values", p->name, JSON_COUNT_MAX);
 		return NULL;
 	}
 	v = take(p, sizeof(*v));
@@ -339,6 +357,7 @@ static int by_key(const void *a, const void *b)
 static int check_keys(struct parser *p, const struct json *object)
 {
 	const struct json **sorted, *m = object->first;
+	char why[128];
 	int r = 0;
 
 	if (object->count < 2)
@@ -350,9 +369,10 @@ static int check_keys(struct parser *p, const struct json *object)
 		sorted[i] = m;
 	qsort(sorted, object->count, sizeof(*sorted), by_key);
 	for (size_t i = 1; i < object->count && !r; i++)
-		if (!strcmp(sorted[i - 1]->key, sorted[i]->key))
-			r = err_set(p->e, EINVAL, "%s: byte %" PRIu32 ": key '%s' a second time",
-				    p->name, sorted[i]->at, sorted[i]->key);
+		if (!strcmp(sorted[i - 1]->key, sorted[i]->key)) {
+			snprintf(why, sizeof(why), "key '%.64s' a second time", sorted[i]->key);
+			r = bad_at(p, sorted[i]->at, why);
+		}
 	free(sorted);
 	return r;
 }

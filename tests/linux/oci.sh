@@ -77,7 +77,7 @@ status_of()
 gone()
 {
 	same "state after delete" "" "$(status_of "$1" 2>/dev/null)" || return
-	want "what is said of it" grep -q '"level":"error","msg":"container does not exist"' "$dir/log" || return
+	want "what is said of it" grep -q '"level":"error","msg":"container does not exist: there is no ' "$dir/log" || return
 	ends 0 oci delete --force "$1" || return
 	same "run directories" "" "$(ls "$UVM_RUN")" || return
 	same "processes" "" "$(pgrep -f "create --bundle $dir/$1 " | xargs)"
@@ -116,7 +116,7 @@ test_oci_lifecycle()
 	same "its files" configured "$(nsenter -t "$pid" -m cat /etc/conf)" || return
 	same "its processes" "1" "$(nsenter -t "$pid" -m -p sh -c 'ls /proc | grep "^[0-9]" | head -n 1')" || return
 	ends 1 oci create --bundle "$dir/one" one 2>/dev/null || return
-	want "an id twice" grep -q 'already exists' "$dir/log" || return
+	in_log "container with given ID already exists: 'one'; 'uvm delete one' removes it" || return
 	ends 0 oci start one || return
 	ends 7 wait $waiter || return
 	same "output" $'out\nconfigured\nvolume\nconfigured\none\n512\nvolume\nCapEff:\t0000000000040020\nCapBnd:\t0000000000040020\ndeep' \
@@ -127,7 +127,9 @@ test_oci_lifecycle()
 	same "a read-only file" configured "$(cat "$dir/conf")" || return
 	same "status" stopped "$(status_of one)" || return
 	ends 1 oci kill one KILL 2>/dev/null || return
-	want "a kill too late" grep -q 'container not running' "$dir/log" || return
+	in_log "container not running: 'one' is stopped" || return
+	ends 1 oci start one 2>/dev/null || return
+	in_log "cannot start a container that has stopped: 'uvm delete one', and create it anew" || return
 	ends 0 oci delete one || return
 	gone one
 }
@@ -177,8 +179,16 @@ test_oci_running()
 	ends 255 oci exec --process "$dir/process.json" --detach run 2>/dev/null || return
 	want "$(tail -n 1 "$dir/log")" grep -q 'exec: \\"/etc/passwd\\": permission denied' "$dir/log" || return
 	# Pause, figures, limits.
+	ends 1 oci start run 2>/dev/null || return
+	in_log "cannot start an already running container: 'run' is running" || return
+	ends 1 oci resume run 2>/dev/null || return
+	in_log "container not paused: 'run' is running" || return
 	ends 0 oci pause run || return
 	same "status" paused "$(status_of run)" || return
+	ends 1 oci pause run 2>/dev/null || return
+	in_log "container not running: 'run' is paused" || return
+	ends 255 oci exec --process "$dir/process.json" run 2>/dev/null || return
+	in_log "cannot exec in a paused container: 'uvm resume run' first" || return
 	ends 0 oci resume run || return
 	same "status" running "$(status_of run)" || return
 	want "ps: $(oci ps --format json run)" grep -qE "[[,]$pid[],]" <<<"$(oci ps --format json run)" || return
@@ -186,7 +196,7 @@ test_oci_running()
 	want "figures: $(oci events --stats run)" grep -q '"limit":33554432.*"limit":77' <<<"$(oci events --stats run)" || return
 	ends 1 oci update --resources <(echo '{"rdma": {"x": {}}}') run 2>/dev/null || return
 	ends 1 oci delete run 2>/dev/null || return
-	want "$(tail -n 1 "$dir/log")" grep -q 'is not stopped: running' "$dir/log" || return
+	in_log 'cannot delete container run that is not stopped: running; --force kills it first' || return
 	# Its own commands see it as well.
 	same "uvm ps" "run $pid" "$("$uvm" ps | awk 'NR > 1 { print $1, $2 }')" || return
 	ends 0 "$uvm" kill run 15 || return
@@ -580,7 +590,7 @@ test_oci_wreckage()
 	# Its process is killed while it is made, by a hook, and so is "create".
 	kind='sed s/.*pid[^0-9]*// | sed s/[^0-9].*// | xargs kill -9'
 	bundle bad '["true"]' '' '' ", \"hooks\": {\"prestart\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\", \"$kind\"], \"env\": [\"PATH=/bin:/usr/bin\"]}]}" || return
-	oci_refused "the container's process has ended before it was made" || return
+	oci_refused "the container's process was killed by signal 9 (Killed) before it ran" || return
 	left || return
 	bundle bad '["true"]' '' '' ', "hooks": {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]}' || return
 	ends 137 oci create --bundle "$dir/bad" bad 2>/dev/null </dev/null || return

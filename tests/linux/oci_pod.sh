@@ -189,7 +189,7 @@ test_oci_pod_killed()
 	oci create --bundle "$dir/slow" --pid-file "$dir/slow.pid" slow >/dev/null 2>&1 </dev/null &
 	later 10 test -s "$UVM_RUN/slow/pid" || { reason="no process"; return 1; }
 	kill -KILL "$(cat "$UVM_RUN/slow/pid")"
-	ends 1 wait $! && in_log 'has ended before it was made' || return
+	ends 1 wait $! && in_log "the container's process was killed by signal 9 (Killed) before it ran" || return
 	same "what is left of it" "" "$(ls -d "$UVM_RUN/slow" 2>/dev/null)" || return
 	"$uvm" --log "$dir/log" --log-format json create --bundle "$dir/slow" --pid-file "$dir/slow.pid" slow >/dev/null 2>&1 </dev/null &
 	later 10 test -s "$UVM_RUN/slow/pid" || { reason="no process"; return 1; }

@@ -293,7 +293,7 @@ START_TEST(disk_full)
 		no_range = by_hand ? EXDEV : 0;
 		space = MIB + 100;
 		ck_refused(blk_copy_file(from, to, &e), ENOSPC,
-			   "cannot copy a disk: No space left on device");
+			   "cannot copy it: No space left on device");
 		close(from);
 		close(to);
 	}
@@ -309,7 +309,7 @@ START_TEST(larger_than_a_file_may_be)
 	from = make_source(BIG, true);
 	signal(SIGXFSZ, SIG_IGN);
 	ck_assert(!setrlimit(RLIMIT_FSIZE, &limit));
-	ck_refused(blk_copy_file(from, to, &e), EFBIG, "cannot copy a disk: File too large");
+	ck_refused(blk_copy_file(from, to, &e), EFBIG, "cannot copy it: File too large");
 	close(from);
 	close(to);
 }
@@ -330,10 +330,10 @@ START_TEST(not_two_files)
 	ck_refused(blk_copy_file(from, null, &e), EINVAL, "the target is not an empty file");
 	ck_refused(blk_copy_file(null, to, &e), EINVAL, "neither a regular file nor");
 	ck_refused(blk_copy_file(dir, to, &e), EINVAL, "neither a regular file nor");
-	ck_refused(blk_copy_file(-1, to, &e), EBADF, "cannot copy a disk");
-	ck_refused(blk_copy_file(from, -1, &e), EBADF, "cannot copy a disk");
-	ck_refused(blk_copy_file(from, read_only, &e), EINVAL, "cannot copy a disk");
-	ck_refused(blk_copy_file(write_only, to, &e), EBADF, "cannot copy a disk");
+	ck_refused(blk_copy_file(-1, to, &e), EBADF, "cannot copy it");
+	ck_refused(blk_copy_file(from, -1, &e), EBADF, "cannot copy it");
+	ck_refused(blk_copy_file(from, read_only, &e), EINVAL, "cannot copy it");
+	ck_refused(blk_copy_file(write_only, to, &e), EBADF, "cannot copy it");
 	close(from), close(to), close(full), close(dir), close(null);
 	close(read_only), close(write_only);
 }
@@ -375,7 +375,7 @@ START_TEST(chain_made_flat)
 	to = open_target();
 	space = 20 * KIB;
 	ck_refused(blk_copy_backend(&layer.backend, to, &e), ENOSPC,
-		   "cannot copy a disk: No space");
+		   "cannot copy it: No space");
 	blk_overlay_close(&layer);
 	blk_file_close(&base);
 	close(to);
@@ -405,7 +405,7 @@ START_TEST(back_end_that_fails)
 	struct blk_backend b = {.read = shrunk_read, .size = BIG};
 	int to = open_target();
 
-	ck_refused(blk_copy_backend(&b, to, &e), EIO, "cannot copy a disk: Input/output error");
+	ck_refused(blk_copy_backend(&b, to, &e), EIO, "cannot copy it: Input/output error");
 	close(to);
 	to = open_target();
 	blk_backend_empty(&b, true);

@@ -125,37 +125,37 @@ START_TEST(refuses)
 	static const struct {
 		const char *text, *say;
 	} bad[] = {
-		{"", "byte 0: the text ends too early"},
-		{"  ", "byte 2: the text ends too early"},
-		{"x", "byte 0: a value was expected"},
+		{"", "line 1, column 1: the text ends too early"},
+		{"  ", "line 1, column 3: the text ends too early"},
+		{"x", "line 1, column 1: a value was expected"},
 		{"nul", "a value was expected"},
-		{"nulll", "byte 4: something follows"},
-		{"1 2", "byte 2: something follows"},
+		{"nulll", "line 1, column 5: something follows"},
+		{"1 2", "line 1, column 3: something follows"},
 		{"{} {}", "something follows"},
-		{"[1,]", "byte 3: a value was expected"},
-		{"[,1]", "byte 1: a value was expected"},
-		{"[1 2]", "byte 3: ',' or ']'"},
+		{"[1,]", "line 1, column 4: a value was expected"},
+		{"[,1]", "line 1, column 2: a value was expected"},
+		{"[1 2]", "line 1, column 4: ',' or ']'"},
 		{"[1}", "',' or ']'"},
-		{"{\"a\":1,}", "byte 7: a key was expected"},
+		{"{\"a\":1,}", "line 1, column 8: a key was expected"},
 		{"{a:1}", "a key was expected"},
 		{"{1:1}", "a key was expected"},
 		{"{\"a\" 1}", "':' was expected"},
 		{"{\"a\":}", "a value was expected"},
 		{"{\"a\":1]", "',' or '}'"},
-		{"{\"a\":1,\"b\":2,\"a\":3}", "doc: byte 13: key 'a' a second time"},
+		{"{\"a\":1,\"b\":2,\"a\":3}", "doc: line 1, column 14: key 'a' a second time"},
 		{"{\"a\":1,\"\\u0061\":3}", "key 'a' a second time"},
-		{"{\"a\\u0000b\":1}", "byte 1: a key has a NUL"},
+		{"{\"a\\u0000b\":1}", "line 1, column 2: a key has a NUL"},
 		{"\"abc", "ends too early"},
 		{"\"abc\\\"", "ends too early"},
-		{"\"\\x41\"", "byte 2: unknown escape"},
+		{"\"\\x41\"", "line 1, column 3: unknown escape"},
 		{"\"\\u12\"", "four hexadecimal"},
 		{"\"\\u12g4\"", "four hexadecimal"},
-		{"\"\\ud800\"", "byte 1: half of a surrogate"},
+		{"\"\\ud800\"", "line 1, column 2: half of a surrogate"},
 		{"\"\\ud800\\u0041\"", "half of a surrogate"},
 		{"\"\\ud800\\ud800\"", "half of a surrogate"},
 		{"\"\\udc00\"", "half of a surrogate"},
 		{"\"\\ud800\\\\udc00\"", "half of a surrogate"},
-		{"\"a\nb\"", "byte 2: a control character"},
+		{"\"a\nb\"", "line 1, column 3: a control character"},
 		{"\"\x80\"", "not UTF-8"},
 		{"\"\xc0\x80\"", "not UTF-8"},
 		{"\"\xc3\"", "not UTF-8"},
@@ -180,11 +180,15 @@ START_TEST(refuses)
 		{"'a'", "a value was expected"},
 		{"// c\n1", "a value was expected"},
 		{"\v1", "a value was expected"},
+		{"{\n\t\"a\": 1,\n\t\"b\": x\n}\n", "line 3, column 7: a value was expected"},
+		{"[\"\u00e4\u20ac\" x", "line 1, column 7: ',' or ']'"},
+		{"{\"a\":1,\n \"a\":2}", "line 2, column 2: key 'a'"},
+		{"{\n\n", "line 3, column 1: the text ends too early"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		refused(bad[i].text, strlen(bad[i].text), bad[i].say);
-	refused("1\0", 2, "byte 1: something follows");
+	refused("1\0", 2, "line 1, column 2: something follows");
 	refused("\"a\0b\"", 5, "a control character");
 }
 END_TEST
@@ -194,7 +198,7 @@ START_TEST(limits)
 	char *text = malloc(JSON_SIZE_MAX + 2);
 
 	memset(text, '[', 4096);
-	refused(text, 4096, "byte 64: nested too deeply");
+	refused(text, 4096, "line 1, column 65: nested too deeply");
 	memset(text + JSON_DEPTH_MAX, ']', JSON_DEPTH_MAX);
 	ck_ok(json_parse(&d, text, 2 * JSON_DEPTH_MAX, "doc", &e));
 	json_free(&d);
@@ -309,7 +313,7 @@ END_TEST
 START_TEST(every_truncation)
 {
 	for (size_t len = 0; len < sizeof(whole) - 2; len++)
-		refused(whole, len, "doc: byte ");
+		refused(whole, len, "doc: line ");
 	parse(whole);
 }
 END_TEST

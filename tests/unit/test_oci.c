@@ -240,7 +240,7 @@ START_TEST(refusals)
 	ck_ok(changed("\"memory\":{", "\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":0}],\"memory\":{"));
 	ck_ok(changed("\"linux\":{", "\"linux\":{\"personality\":{\"domain\":\"LINUX\"},"));
 	ck_ok(changed("\"linux\":{", "\"fieldOfTomorrow\":[1],\"linux\":{"));
-	ck_refused(parse("[]", 2), EINVAL, "no JSON object");
+	ck_refused(parse("[]", 2), EINVAL, "config.json: not a JSON object");
 	ck_refused(parse("", 0), EINVAL, "config.json");
 }
 END_TEST
@@ -826,16 +826,23 @@ START_TEST(failures)
 	snprintf(line, sizeof(line), "--root %s/r --log=%s --log-format json state nobody",
 		 tmp_path("x"), tmp_path("log"));
 	ck_assert_int_eq(runs(line), 1);
-	ck_assert_str_eq(e.text, "container does not exist");
+	snprintf(line, sizeof(line),
+		 "container does not exist: there is no 'nobody' in %s/r; --root names another directory", tmp_path("x"));
+	ck_assert_str_eq(e.text, line);
 	ck_assert_ptr_nonnull(strstr(file_text(tmp_path("log"), &len),
-				     "{\"level\":\"error\",\"msg\":\"container does not exist\","));
+				     "{\"level\":\"error\",\"msg\":\"container does not exist: there is no "));
 	snprintf(line, sizeof(line), "delete --root=%s nobody --force --log %s", tmp_path("x"),
 		 tmp_path("log2"));
 	ck_assert_int_eq(runs(line), 0);
 	ck_assert_str_eq(e.text, "");
 	ck_assert_int_ne(runs("--root /r"), 0);
+	ck_assert_str_eq(e.text, "a command is missing; 'uvm help' lists them");
 	ck_assert_int_ne(runs("--log-format xml state x"), 0);
+	ck_assert_str_eq(e.text, "--log-format: 'xml' is neither 'text' nor 'json'");
 	ck_assert_int_ne(runs("--root /r run x"), 0);
+	ck_assert_str_eq(e.text, "'run' is no command of an OCI runtime; 'uvm help' lists them");
+	ck_assert_int_ne(runs("create --bundel x y"), 0);
+	ck_assert_str_eq(e.text, "unknown option '--bundel'; see 'uvm help create'");
 	ck_assert_int_ne(runs("create"), 0);
 	snprintf(line, sizeof(line), "--root %s create --bundle %s x", tmp_path("x"), tmp_path(""));
 	ck_assert_int_ne(runs(line), 0);

@@ -658,10 +658,10 @@ START_TEST(complete)
 	snapshot_seal(&opened);
 	write_manifest("s", &m, opened.disk);
 	snapshot_close(&opened);
-	ck_refused(try_open("s"), EINVAL, "not complete");
-	ck_refused(check("s", SNAPSHOT_READ_ALL), EINVAL, "not complete");
+	ck_refused(try_open("s"), EBUSY, "not complete");
+	ck_refused(check("s", SNAPSHOT_READ_ALL), EBUSY, "not complete");
 	unlinkat(at, "s/seal", 0);
-	ck_refused(try_open("s"), EINVAL, "not complete");
+	ck_refused(try_open("s"), EBUSY, "not complete");
 	ck_ok(snapshot_open(&opened, tmp_path("s"), SNAPSHOT_JUST_SAVED, &e));
 	ck_ok(snapshot_complete(&opened, &e));
 	snapshot_close(&opened);
@@ -682,7 +682,7 @@ START_TEST(complete)
 	ck_ok(snapshot_open(&opened, tmp_path("s"), SNAPSHOT_JUST_SAVED, &e));
 	ck_refused(snapshot_complete(&opened, &e), EINVAL, "before it was summed up");
 	snapshot_close(&opened);
-	ck_refused(try_open("s"), EINVAL, "not complete");
+	ck_refused(try_open("s"), EBUSY, "not complete");
 }
 END_TEST
 

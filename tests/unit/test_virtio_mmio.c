@@ -35,7 +35,7 @@ static void fake_reset(struct virtio_dev *dev)
 }
 
 static const struct virtio_ops fake_ops = {
-	.id = 42, .queues = 2, .serve = fake_serve, .reset = fake_reset};
+	.id = 42, .name = "fake", .queues = 2, .serve = fake_serve, .reset = fake_reset};
 
 static void setup(void)
 {

@@ -734,7 +734,7 @@ END_TEST
 START_TEST(back_end_without_offloads)
 {
 	fake.backend.offloads = false;
-	ck_refused(virtio_net_set_backend(&net, &fake.backend, &e), EINVAL, "offloads");
+	ck_refused(virtio_net_set_backend(&net, &fake.backend, &e), EINVAL, "offload=on needs a tap");
 	ck_assert(virtio_net_link(&net));
 }
 END_TEST
