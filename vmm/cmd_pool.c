@@ -260,7 +260,8 @@ const struct cmd cmd_pool = {
 		 "A VM of a pool is in the pool's cgroup, and its disks do one transfer after the other.\n\n"
 		 "'ls' prints how often one was taken (HITS), how often there was none (MISSES), and what one\n"
 		 "that waits takes of memory. 'rm' ends those that wait; VMs that were taken go on. As a service:\n"
-		 "--foreground, with 'uvm pool rm' or SIGTERM for its end.\n",
+		 "--foreground, with 'uvm pool rm' or SIGTERM for its end (Debian's package has the systemd\n"
+		 "unit uvm-pool@NAME).\n",
 	.examples = "uvm pool create --size 8 web.snap\n"
 		    "uvm pool ls\n"
 		    "uvm pool rm web.snap\n",
