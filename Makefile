@@ -49,7 +49,7 @@ help:
 	@echo 'make test       install what is missing, build, and run every test this machine can'
 	@echo 'make test-shim  podman and containerd with uvm as their runtime, compared with crun'
 	@echo 'make fuzz       SECONDS=n: fuzz everything that reads hostile bytes'
-	@echo 'make coverage   which lines of the sources unit tests run, by file'
+	@echo 'make coverage   which lines of the sources unit tests, corpora and tiny guests run, by file'
 	@echo 'make soak       SECONDS=n: VMs that come and go at random, and what is left of them'
 	@echo 'make bench      all of the following, in less than an hour, and docs/performance.md of them'
 	@echo 'make bench-quick  the same with few runs, in less than five minutes'

@@ -12,6 +12,9 @@
 
 #define ARGS 64
 
+#pragma weak __lsan_disable /* builds without the sanitizer replay the corpus, too */
+#pragma weak __lsan_enable
+
 static const struct cmd *const commands[] = {
 	&cmd_boot,  &cmd_check, &cmd_clone,  &cmd_console, &cmd_exec,	  &cmd_fork,	 &cmd_image,
 	&cmd_inspect, &cmd_kill, &cmd_logs,  &cmd_metrics, &cmd_pause,	  &cmd_ps,	 &cmd_resume,
@@ -50,10 +53,12 @@ void fuzz_options(const uint8_t *data, size_t len)
 		given[argc] = argv[argc] = p, argc++;
 	if (c->defaults)
 		c->defaults(cfg);
-	__lsan_disable(); /* what a command was told is the process's, to its end */
+	if (__lsan_disable)
+		__lsan_disable(); /* what a command was told is the process's, to its end */
 	first = opt_parse(c->options ? c->options : no_options, cfg, argc, argv, c->stop_at_operand,
 			  &e);
-	__lsan_enable();
+	if (__lsan_enable)
+		__lsan_enable();
 	if (first > argc || (first < 0 && !*e.text))
 		abort();
 	if (first >= 0)
