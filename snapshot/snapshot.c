@@ -198,8 +198,8 @@ static int check_files(struct snapshot *s, enum snapshot_check check, struct err
 	return r;
 }
 
-static int open_one(struct snapshot *s, const char *path, enum snapshot_check check, unsigned int depth,
-		    struct err *e);
+static int open_one(struct snapshot *s, const char *path, const struct snapshot *child,
+		    enum snapshot_check check, unsigned int depth, struct err *e);
 
 static bool is_parent(const struct snapshot *s, const struct snapshot *parent)
 {
@@ -223,36 +223,39 @@ static int open_parent(struct snapshot *s, enum snapshot_check check, unsigned i
 		return err_set(e, ENOMEM, "out of memory");
 	s->parent->dir = s->parent->memory = -1;
 	snprintf(beside, sizeof(beside), "%s/..%s", s->path, name);
-	r = open_one(s->parent, s->m.parent.s, check, depth + 1, e);
-	other = !r && !is_parent(s, s->parent);
+	r = open_one(s->parent, s->m.parent.s, s, check, depth + 1, e);
+	other = r == -ESTALE;
 	if (r == -ENOENT || other) {
 		snapshot_close(s->parent);
-		r = open_one(s->parent, beside, check, depth + 1, e);
-		other |= !r && !is_parent(s, s->parent);
-		if (!r && !is_parent(s, s->parent))
-			r = -ENOENT;
+		r = open_one(s->parent, beside, s, check, depth + 1, e);
+		other |= r == -ESTALE;
 	}
-	if (r != -ENOENT)
+	if (r != -ENOENT && r != -ESTALE)
 		return r;
 	return err_set(e, EINVAL, "snapshot %s needs its parent %s, %s; put it back there, or beside the snapshot",
 		       s->path, s->m.parent.s, other ? "but there is another one now" : "which is not there");
 }
 
-static int open_one(struct snapshot *s, const char *path, enum snapshot_check check, unsigned int depth,
-		    struct err *e)
+/* ESTALE, if it is not the parent of child. That is asked before its own parents are opened: each of them may have
+ * another one where its parent was, and to open those, too, would be twice the work for each generation.
+ */
+static int open_one(struct snapshot *s, const char *path, const struct snapshot *child,
+		    enum snapshot_check check, unsigned int depth, struct err *e)
 {
 	struct err why;
 	int r = snapshot_read_manifest(s, path, e);
 
 	if (r)
 		return r;
+	if (child && !is_parent(child, s))
+		return err_set(e, ESTALE, "snapshot %s is another one", path);
 	r = read_state(s, &why);
 	if (!r && s->m.has_parent)
 		r = read_extents(s, &why);
 	if (!r)
 		r = check_files(s, check, &why);
 	if (r)
-		return refused(path, r == -ENOENT ? -EINVAL : r, why.text, e);
+		return refused(path, r == -ENOENT || r == -ESTALE ? -EINVAL : r, why.text, e);
 	return s->m.has_parent ? open_parent(s, check, depth, e) : 0;
 }
 
@@ -271,7 +274,7 @@ int snapshot_open(struct snapshot *s, const char *path, enum snapshot_check chec
 	int r;
 
 	/* One that took this one's place has removed its files under our feet. */
-	for (unsigned int i = 0; (r = open_one(s, path, check, 0, e)); i++) {
+	for (unsigned int i = 0; (r = open_one(s, path, NULL, check, 0, e)); i++) {
 		again = i < REPLACED_TRIES && replaced(s, path);
 		snapshot_close(s);
 		if (!again)

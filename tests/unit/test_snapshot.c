@@ -885,6 +885,64 @@ START_TEST(longest_chain)
 }
 END_TEST
 
+/* Two chains of the same names, whose manifests have their parents in the other one: each snapshot has another one
+ * where its parent was, which is as whole, and its parent beside it. Who opened both to their ends would open 2^24.
+ */
+START_TEST(chains_that_name_each_other)
+{
+	static struct snapshot_manifest m;
+	char name[32], parent[8];
+	const unsigned int n = 24;
+
+	for (const char *dir = "x"; dir; dir = *dir == 'x' ? "y" : NULL) {
+		fill_memory(1);
+		ck_ok(try_make(at, "0", NULL, NULL));
+		for (unsigned int i = 1; i <= n; i++) {
+			snprintf(name, sizeof(name), "%u", i);
+			snprintf(parent, sizeof(parent), "%u", i - 1);
+			make_child(name, parent, i, i);
+		}
+		snprintf(name, sizeof(name), "mkdir %s && mv [0-9]* %s", dir, dir);
+		shell(name);
+	}
+	for (unsigned int i = n; i; i--)
+		for (const char *dir = "x"; dir; dir = *dir == 'x' ? "y" : NULL) {
+			snprintf(name, sizeof(name), "%s/%u", dir, i);
+			ck_ok(try_open(name));
+			m = opened.m;
+			snapshot_close(&opened);
+			m.parent.len = (uint32_t)snprintf(m.parent.s, sizeof(m.parent.s), "%s/%s/%u", tmp,
+							  *dir == 'x' ? "y" : "x", i - 1);
+			write_manifest(name, &m, NULL);
+		}
+	for (unsigned int i = 1; i <= n; i++) {
+		snprintf(name, sizeof(name), "x/%u", n);
+		ck_assert_uint_eq(value_at(name, i), i);
+	}
+	shell("rm -r x/0"); /* the one that is left is another */
+	snprintf(name, sizeof(name), "x/%u", n);
+	ck_refused(try_open(name), EINVAL, "/0, but there is another one now");
+}
+END_TEST
+
+/* One that has itself as its parent, and says so of its parent, too. */
+START_TEST(its_own_parent)
+{
+	static struct snapshot_manifest m;
+
+	fill_memory(1);
+	ck_ok(try_make(at, "a", NULL, NULL));
+	make_child("b", "a", 7, 2);
+	ck_ok(try_open("b"));
+	m = opened.m;
+	snapshot_close(&opened);
+	memcpy(m.parent_uuid, m.uuid, sizeof(m.uuid));
+	m.parent.len = (uint32_t)snprintf(m.parent.s, sizeof(m.parent.s), "%s/b", tmp);
+	write_manifest("b", &m, NULL);
+	ck_refused(try_open("b"), ELOOP, "has more than 31 parents");
+}
+END_TEST
+
 START_TEST(parent_missing)
 {
 	fill_memory(1);
@@ -1464,13 +1522,14 @@ int main(void)
 		seal_without_room, copied, state_of_another, manifest_of_something_impossible,
 		memory_changed, damage_without_a_trace, complete, other_things, no_snapshot,
 		short_memory_with_a_seal, disk_elsewhere, file_that_ends_early, chain,
-		parent_missing, moved_together, removal, records, over_its_parent, parent_removed_meanwhile, removal_of_other_things, replaced,
+		its_own_parent, parent_missing, moved_together, removal, records, over_its_parent, parent_removed_meanwhile, removal_of_other_things, replaced,
 		not_over_other_things, not_over_a_damaged_one, dropped, swept,
 		not_writable, plain_rename, plain_rename_fails,
 	};
 	const TTest *const quick[] = {
 		sizes, files_too_large, seal_that_is_damaged, each_byte_of_manifest, each_byte_of_state, each_byte_of_manifest_sealed,
-		each_byte_of_state_sealed, manifest_that_lies, longest_chain, side_by_side,
+		each_byte_of_state_sealed, manifest_that_lies, longest_chain, chains_that_name_each_other,
+		side_by_side,
 		opened_while_replaced, killed, full_file_system, plain_rename_killed,
 	};
 	const struct test_group groups[] = {
