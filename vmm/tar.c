@@ -277,14 +277,14 @@ static int add_extent(struct tar *t, uint64_t at, uint64_t len, struct err *e)
 	const struct tar_extent *last = m->extents ? &m->extent[m->extents - 1] : NULL;
 	uint64_t end;
 
+	if (m->extents == TAR_EXTENTS_MAX)
+		return bad_member(t, "has too many extents", e);
 	if (!(m->extents & (m->extents + 1))) { /* a power of two less one: room for as many more */
 		struct tar_extent *more =
-			m->extents < TAR_EXTENTS_MAX
-				? realloc(m->extent, 2 * (m->extents + 1) * sizeof(*more))
-				: NULL;
+			realloc(m->extent, 2 * (m->extents + 1) * sizeof(*more));
 
 		if (!more)
-			return bad_member(t, "has too many extents", e);
+			return err_set(e, ENOMEM, "out of memory");
 		m->extent = more;
 		last = m->extents ? &m->extent[m->extents - 1] : NULL;
 	}

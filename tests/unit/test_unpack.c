@@ -421,6 +421,160 @@ START_TEST(sparse_maps_that_lie)
 }
 END_TEST
 
+static uint8_t *old_sparse(const char *map, size_t len, const char *size)
+{
+	uint8_t *h = tar_add(&t, 'S', "f", NULL, "abcde", 5);
+
+	memcpy(h + 257, "ustar  ", 8);
+	memcpy(h + 386, map, len);
+	memcpy(h + 483, size, strlen(size));
+	tarball_seal(h);
+	return h;
+}
+
+/* The same in headers, as old GNU tars have it, and in blocks that follow them. */
+START_TEST(old_sparse_maps_that_lie)
+{
+	static const char *const maps[] = {
+		"0000000000x\0"
+		"00000000005", /* no number */
+		"00000000000\0"
+		"0000000000x",
+		"-0000000001\0"
+		"00000000005",
+		"77777777777\0"
+		"00000000005", /* beyond the end */
+		"00000000012\0"
+		"00000000003\0"
+		"00000000013\0"
+		"00000000002", /* overlapping */
+		"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"
+		"00000000005",
+		"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"
+		"00000000005",
+	};
+	static const size_t lens[] = {23, 23, 23, 23, 47, 23, 23};
+	uint8_t *h, block[512] = "";
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(maps); i++) {
+		old_sparse(maps[i], lens[i], "00000023420");
+		refused(EINVAL, "'f' has an impossible map of extents");
+	}
+	old_sparse("00000000000\0"
+		   "00000000004",
+		   23, "00000023420");
+	refused(EINVAL, "'f' has a map that does not fit its data");
+	old_sparse("00000000000\0"
+		   "00000000005",
+		   23, "-0000000001");
+	refused(EINVAL, "'f' has an impossible size");
+	/* A block of the map that is not there; then one that is wrong; and those that go on to the
+	 * end. */
+	h = old_sparse("00000000000\0"
+		       "00000000005",
+		       23, "00000023420");
+	h[482] = 1;
+	tarball_seal(h);
+	t.len = (size_t)(h - t.data) + 512;
+	ck_refused(extract_raw(), EINVAL, "the archive is cut off");
+	tarball_free(&t);
+	memcpy(block,
+	       "0000000000x\0"
+	       "00000000005",
+	       23);
+	h = tar_add(&t, 'S', "f", NULL, block, sizeof(block));
+	memcpy(h + 257, "ustar  ", 8);
+	memcpy(h + 483, "00000023420", 11);
+	h[482] = 1;
+	tarball_seal(h);
+	refused(EINVAL, "'f' has an impossible map of extents");
+	memset(block, 0, sizeof(block));
+	block[504] = 1;
+	h = tar_add(&t, 'S', "f", NULL, block, sizeof(block));
+	memcpy(h + 257, "ustar  ", 8);
+	memcpy(h + 483, "00000023420", 11);
+	h[482] = 1;
+	tarball_seal(h);
+	t.len = (size_t)(h - t.data) + 1024;
+	ck_refused(extract_raw(), EINVAL, "the archive is cut off");
+	tarball_free(&t);
+}
+END_TEST
+
+/* As many extents as there may be, and one more. */
+START_TEST(sparse_maps_without_end)
+{
+	const unsigned int most = TAR_EXTENTS_MAX;
+	size_t room = 64 + (size_t)(most + 1) * 24;
+
+	for (unsigned int more = 0; more < 2; more++) {
+		char *data = calloc(1, room + 512);
+		size_t len = (size_t)sprintf(data, "%u\n", most + more);
+
+		for (unsigned int i = 0; i < most + more; i++)
+			len += (size_t)sprintf(data + len, "%u\n0\n", i);
+		len += -len % 512;
+		tar_pax_text(&t, "GNU.sparse.major", "1");
+		tar_pax_text(&t, "GNU.sparse.minor", "0");
+		tar_pax_text(&t, "GNU.sparse.realsize", "10000000");
+		tar_add(&t, '0', "f", NULL, data, len);
+		free(data);
+		if (more)
+			refused(EINVAL, "'f' has too many extents");
+		else
+			ck_ok(extract());
+	}
+	ck_assert_int_eq(stat_of("f").st_size, 10000000);
+}
+END_TEST
+
+/* What is about all members, or about none, is left out. */
+START_TEST(headers_of_all_and_labels)
+{
+	tar_add(&t, 'V', "a label", NULL, NULL, 0);
+	tar_add(&t, 'g', "pax", NULL, "13 path=evil\n", 13);
+	tar_text(&t, "f", "x");
+	tar_add(&t, 'g', "pax", NULL, "13 path=evil\n", 13);
+	ck_ok(extract());
+	ck_assert_str_eq(text_of("f"), "x");
+	ck_assert(!there("evil") && !there("a label"));
+	memcpy(tar_add(&t, 'g', "pax", NULL, NULL, 0) + 124, "77777777777", 11);
+	tarball_seal(t.data);
+	refused(E2BIG, "extended header of 8589934591 bytes");
+}
+END_TEST
+
+/* Links that lead nowhere, by paths that are together longer than a path may be; and far along each
+ * other. */
+START_TEST(links_to_long_paths)
+{
+	char deep[201], target[4001], name[256], next[32];
+
+	memset(deep, 'd', 200);
+	deep[200] = 0;
+	for (unsigned int i = 0; i < 4000; i++)
+		target[i] = i % 2 ? '/' : 'a';
+	target[3999] = 'a';
+	target[4000] = 0;
+	snprintf(name, sizeof(name), "%s/l", deep);
+	tar_pax_text(&t, "path", name);
+	tar_pax_text(&t, "linkpath", target);
+	tar_add(&t, '2', "l", "a", NULL, 0);
+	snprintf(name, sizeof(name), "%s/l/f", deep);
+	tar_pax_text(&t, "path", name);
+	tar_text(&t, "f", "x");
+	refused(EINVAL, "goes through links to a path that is too long");
+	for (unsigned int i = 0; i < 60; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		snprintf(next, sizeof(next), "n%u", i + 1);
+		tar_add(&t, '2', name, next, NULL, 0);
+	}
+	tar_text(&t, "n0/f", "x");
+	refused(ELOOP, "'n0/f'");
+	ck_assert(!there("n60"));
+}
+END_TEST
+
 /* tar(1) and this agree. */
 START_TEST(an_archive_of_tar)
 {
@@ -1124,7 +1278,8 @@ START_TEST(guest_sends_something_else)
 	tar_add(&t, '2', "x/away", "../nothing", NULL, 0);
 	ck_ok(extract());
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		tar_add(&t, bad[i].type, bad[i].name, bad[i].link, "evil", bad[i].type == '0' ? 4 : 0);
+		tar_add(&t, bad[i].type, bad[i].name, bad[i].link, "evil",
+			bad[i].type == '0' ? 4 : 0);
 		refused(bad[i].code, bad[i].say);
 	}
 	st = stat_of("mine/f");
@@ -1150,6 +1305,10 @@ int main(void)
 		numbers_in_base_256,
 		sparse_files,
 		sparse_maps_that_lie,
+		old_sparse_maps_that_lie,
+		sparse_maps_without_end,
+		headers_of_all_and_labels,
+		links_to_long_paths,
 		an_archive_of_tar,
 		names_that_lead_out,
 		links_that_lead_out,

@@ -631,7 +631,8 @@ START_TEST(host_sends_in_bulk_to_odd_buffers)
 	/* Two good ones, and one that lies outside. */
 	for (unsigned int i = 0; i < 3; i++)
 		ring_add(&d.ring[RX],
-			 &(struct buffer){i < 2 ? rx_at + i * RX_SIZE : GUEST_MEMORY - 10, RX_SIZE, true},
+			 &(struct buffer){i < 2 ? rx_at + i * RX_SIZE : GUEST_MEMORY - 10, RX_SIZE,
+					  true},
 			 1);
 	driver_kick(&d, RX);
 	ck_assert(driver_sees_failure(&d));
@@ -1234,10 +1235,11 @@ static void save(struct state_writer *w)
 }
 
 /* Over the same guest memory; the streams of before are gone. */
-static void load(const struct state_writer *w)
+static int try_load(const struct state_writer *w, uint32_t keep_port)
 {
 	struct state_reader r;
 	struct state_visitor v = {.r = &r};
+	int result;
 
 	driver_reset(&d);
 	loop_settle(&d.loop);
@@ -1245,8 +1247,14 @@ static void load(const struct state_writer *w)
 	virtio_close(&vsock.dev);
 	ck_ok(virtio_vsock_init(&vsock, &d.guest.mem, CID, &host, d.irq, &d.loop, &e));
 	ck_ok(state_open(&r, w->data, w->len, KIND, "state", &e));
-	ck_ok(virtio_vsock_state(&vsock, 1, KEPT_PORT, &v, &e));
+	result = virtio_vsock_state(&vsock, 1, keep_port, &v, &e);
 	loop_settle(&d.loop);
+	return result;
+}
+
+static void load(const struct state_writer *w)
+{
+	ck_ok(try_load(w, KEPT_PORT));
 }
 
 /* All but one are reset, however many; what the guest says meanwhile is not lost. */
@@ -1284,6 +1292,29 @@ START_TEST(hundreds_of_streams_over_a_snapshot)
 	ck_that(kept->out_len == 5 && !memcmp(kept->out, "hello", 5));
 	give(kept, (const uint8_t *)"answer", 6);
 	ck_that(receive(&p, NULL) && p.op == RW && p.len == 6 && p.dst_port == 4000);
+}
+END_TEST
+
+/* A snapshot says which connection is kept: it is not to choose a service of the host's. */
+START_TEST(kept_connection_that_may_not_be)
+{
+	struct state_writer w;
+
+	ck_that(!virtio_vsock_kept(&vsock, KEPT_PORT));
+	guest_connects(4000, KEPT_PORT);
+	ck_that(virtio_vsock_kept(&vsock, KEPT_PORT));
+	save(&w);
+	ck_refused(try_load(&w, KEPT_PORT + 1), EINVAL,
+		   "it has a connection of the guest's that is not the agent's");
+	ck_assert_uint_eq(open_streams, 0);
+	refused_port = KEPT_PORT;
+	ck_refused(try_load(&w, KEPT_PORT), ECONNREFUSED,
+		   "cannot make the agent's connection anew");
+	ck_assert_uint_eq(open_streams, 0);
+	refused_port = 0;
+	load(&w);
+	ck_assert_uint_eq(open_streams, 1);
+	state_discard(&w);
 }
 END_TEST
 
@@ -1506,6 +1537,7 @@ int main(void)
 		many_refused_in_one_batch,
 		strays_are_bounded,
 		hundreds_of_streams_over_a_snapshot,
+		kept_connection_that_may_not_be,
 		packet_longer_than_its_chain,
 		packet_shorter_than_a_header,
 		packet_in_writable_memory,
