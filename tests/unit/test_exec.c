@@ -375,6 +375,82 @@ START_TEST(hostile_lists)
 }
 END_TEST
 
+/* The figures of one container: there is room for those of one. */
+START_TEST(hostile_figures)
+{
+	struct {
+		struct agent_header head;
+		struct agent_properties of[2];
+	} m = {.head = {AGENT_MAGIC, AGENT_VERSION, AGENT_PROPERTIES, 0, 0}};
+	struct {
+		struct agent_properties is;
+		uint8_t canary[16];
+	} to = {.canary = "untouched"};
+	struct forged f = {.bytes = &m, .len = sizeof(m)};
+	struct err e = {{0}};
+#define STATS agent_stats(dial_forged, &f, "c", now_ns() + PATIENCE_NS, &to.is, &e)
+
+	memset(m.of, 0x5a, sizeof(m.of));
+	ck_refused(STATS, EPROTO, "told no figures of 'c'");
+	m.head.length = 2 * sizeof(m.of[0]);
+	ck_refused(STATS, EPROTO, "malformed");
+	m.head.length = sizeof(m.of[0]) - 1;
+	ck_refused(STATS, EPROTO, "malformed");
+	m.head.length = sizeof(m.of[0]);
+	ck_ok(STATS);
+	ck_assert(!memcmp(&to.is, m.of, sizeof(to.is)));
+	ck_assert_str_eq((char *)to.canary, "untouched");
+#undef STATS
+}
+END_TEST
+
+/* Half an answer, and nothing more; no room for the question. */
+START_TEST(agent_that_stops_halfway)
+{
+	struct forged_message m = {{AGENT_MAGIC, AGENT_VERSION, AGENT_PROCESS_LIST, 8, 0}, {0}};
+	struct agent_process room[2];
+	struct agent_list l = {AGENT_PROCESS_LIST, sizeof(room[0]), room, sizeof(room), 9};
+	struct forged f = {.bytes = &m, .open = true};
+	static const uint8_t long_text[1 << 20];
+	struct err e = {{0}};
+	int fd;
+
+	for (f.len = 0; f.len < sizeof(m.head); f.len += 5)
+		ck_refused(agent_fetch(dial_forged, &f, AGENT_PROCESSES, "c", &l, now_ns() + 3000000, &e),
+			   ETIMEDOUT, "does not answer");
+	m.head.length = sizeof(room[0]);
+	f.len = sizeof(m.head) + 1;
+	ck_refused(agent_fetch(dial_forged, &f, AGENT_PROCESSES, "c", &l, now_ns() + 3000000, &e), ETIMEDOUT,
+		   "does not answer");
+	ck_ok(dial_forged(&f, &fd, 1, &e));
+	ck_refused(agent_send(fd, AGENT_EXEC, long_text, sizeof(long_text), now_ns() + 3000000, &e),
+		   ETIMEDOUT, "does not answer");
+	close(fd);
+}
+END_TEST
+
+/* One that says why, and closes before it is asked. */
+START_TEST(agent_that_has_refused_already)
+{
+	struct forged_message why = {{AGENT_MAGIC, AGENT_VERSION, AGENT_ERROR, 8, 0}, {EBUSY, AGENT_REFUSED}};
+	struct err e = {{0}};
+	int pair[2];
+
+	for (size_t len = 0; len <= sizeof(why); len += sizeof(why) / 2) {
+		ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+		ck_assert(!write_all(pair[1], &why, len));
+		close(pair[1]);
+		if (len == sizeof(why))
+			ck_refused(agent_send(pair[0], AGENT_PING, NULL, 0, now_ns() + PATIENCE_NS, &e),
+				   EBUSY, "busy");
+		else
+			ck_refused(agent_send(pair[0], AGENT_PING, NULL, 0, now_ns() + PATIENCE_NS, &e),
+				   EPIPE, "cannot send to the guest's agent");
+		close(pair[0]);
+	}
+}
+END_TEST
+
 START_TEST(hostile_agent)
 {
 	struct forged_message m[2] = {
@@ -710,7 +786,8 @@ int main(void)
 		flood_of_notices,
 		created_and_killed,
 		hostile_dump,
-		hostile_lists,
+		hostile_lists, hostile_figures, agent_that_stops_halfway,
+		agent_that_has_refused_already,
 		refused_stream,
 		shutdown_by_message,
 		shutdown_by_signal,

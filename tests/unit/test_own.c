@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 #include "tests/unit/tarball.h"
 #include "tests/unit/util.h"
 #include "vmm/pack.h"
+#include "vmm/tar.h"
 #include "vmm/tree.h"
 #include "vmm/unpack.h"
 #include "vmm/util.h"
@@ -265,6 +267,145 @@ START_TEST(into_the_guest)
 }
 END_TEST
 
+/* --- another archive, packed anew --- */
+
+/* What pack_tar makes of t's archive, as a file; its error, else. */
+static int repack(struct tarball *t, int *packed)
+{
+	struct pack p = {.what = "tar", .owners = true};
+	int fd = open(tmp_file("given", t->data, t->len), O_RDONLY | O_CLOEXEC), r;
+
+	p.fd = openat(tmp_dir, "packed", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ck_ok(pack_open(&p, &e));
+	r = pack_tar(&p, fd, "given.tar", &e);
+	if (!r)
+		ck_ok(pack_end(&p, &e));
+	pack_close(&p);
+	close(fd);
+	*packed = p.fd;
+	unlinkat(tmp_dir, "packed", 0);
+	unlinkat(tmp_dir, "given", 0);
+	tarball_free(t);
+	return r;
+}
+
+static void repack_refused(struct tarball *t, int code, const char *say)
+{
+	int packed;
+
+	ck_refused(repack(t, &packed), code, say);
+	close(packed);
+}
+
+/* A file of n extents, one byte each, 10 bytes apart, of which byte i is 'a' + i % 26; the last 5
+ * bytes are a hole. */
+static void add_sparse(struct tarball *t, unsigned int n)
+{
+	char data[8192] = "", size[16];
+	size_t len = (size_t)sprintf(data, "%u\n", n);
+
+	for (unsigned int i = 0; i < n; i++)
+		len += (size_t)sprintf(data + len, "%u\n1\n", 10 * i);
+	len += -len % 512;
+	for (unsigned int i = 0; i < n; i++)
+		data[len++] = (char)('a' + i % 26);
+	snprintf(size, sizeof(size), "%u", 10 * n + 5);
+	tar_pax_text(t, "GNU.sparse.major", "1");
+	tar_pax_text(t, "GNU.sparse.minor", "0");
+	tar_pax_text(t, "GNU.sparse.realsize", size);
+	tar_add(t, '0', "sparse", NULL, data, len);
+}
+
+/* The next member of the packed archive is that file, as a map or filled in; whole[] is what a
+ * program would read. */
+static void expect_sparse(struct tar *from, unsigned int n, bool map)
+{
+	char whole[8192] = "", data[8192];
+	size_t len = 0, at = 0;
+	const void *part;
+	ssize_t got;
+
+	ck_assert_int_eq(tar_next(from, &e), 1);
+	ck_assert_str_eq(from->m.name, "sparse");
+	ck_assert_uint_eq(from->m.size, 10 * n + 5);
+	ck_assert_int_eq(from->m.sparse, map);
+	while ((got = tar_data(from, &part, sizeof(data) - len, &e)) > 0) {
+		memcpy(data + len, part, (size_t)got);
+		len += (size_t)got;
+	}
+	ck_assert_int_eq(got, 0);
+	if (map)
+		for (size_t i = 0; i < from->m.extents; i++) {
+			memcpy(whole + from->m.extent[i].at, data + at, from->m.extent[i].len);
+			at += from->m.extent[i].len;
+		}
+	else
+		memcpy(whole, data, len);
+	ck_assert_uint_eq(len, map ? n : 10 * n + 5);
+	for (unsigned int i = 0; i < 10 * n + 5; i++)
+		ck_assert_int_eq(whole[i], i % 10 || i == 10 * n ? 0 : (char)('a' + i / 10 % 26));
+}
+
+/* The agent has room for so many extents; of a file that has more, holes become zeros. What follows
+ * is still right. */
+START_TEST(packed_anew)
+{
+	static const unsigned int counts[] = {1, 4, 5, PACK_EXTENTS, PACK_EXTENTS + 1, 300};
+	struct tarball t = tarball();
+	struct tar from;
+	int packed;
+
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
+		add_sparse(&t, counts[i]);
+	tar_text(&t, "/./out", "x");
+	tar_add(&t, '1', "hard", "/out", NULL, 0);
+	tar_add(&t, '2', "soft", "../../out", NULL, 0);
+	tar_end(&t);
+	ck_ok(repack(&t, &packed));
+	ck_that(!lseek(packed, 0, SEEK_SET));
+	ck_ok(tar_open(&from, packed, "packed.tar", &e));
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
+		expect_sparse(&from, counts[i], counts[i] <= PACK_EXTENTS);
+	ck_assert_int_eq(tar_next(&from, &e), 1);
+	ck_assert_str_eq(from.m.name, "out");
+	ck_assert_int_eq(tar_next(&from, &e), 1);
+	ck_assert_str_eq(from.m.link, "out");
+	ck_assert_int_eq(tar_next(&from, &e), 1);
+	ck_assert_str_eq(from.m.link, "../../out");
+	ck_assert_int_eq(tar_next(&from, &e), 0);
+	tar_close(&from);
+	close(packed);
+}
+END_TEST
+
+START_TEST(packed_anew_what_cannot_be)
+{
+	struct tarball t = tarball();
+	char link[5001];
+
+	memset(link, 'l', 5000);
+	link[5000] = 0;
+	tar_pax_text(&t, "linkpath", link);
+	tar_add(&t, '2', "soft", "x", NULL, 0);
+	tar_end(&t);
+	repack_refused(&t, ENAMETOOLONG, "'soft...': its link is too long");
+	tar_pax_text(&t, "linkpath", link);
+	tar_add(&t, '1', "hard", "x", NULL, 0);
+	tar_end(&t);
+	repack_refused(&t, ENAMETOOLONG, "too long");
+	tar_pax_text(&t, "path", link);
+	tar_text(&t, "f", "x");
+	tar_end(&t);
+	repack_refused(&t, ENAMETOOLONG, "too long");
+	tar_text(&t, "f", "text");
+	t.len -= 512; /* and no data */
+	repack_refused(&t, EINVAL, "'f' is cut off");
+	add_sparse(&t, 300);
+	t.len -= 512;
+	repack_refused(&t, EINVAL, "cut off");
+}
+END_TEST
+
 static struct result import(struct tarball *t)
 {
 	struct exec_request rq = OWN("import", tmp_path("out"), ".", "x");
@@ -391,7 +532,7 @@ int main(void)
 		into_the_guest,
 		hostile_archives_in,
 		damaged_archives_in,
-		pack_another_archive,
+		pack_another_archive, packed_anew, packed_anew_what_cannot_be,
 	};
 
 	return run_tests("own", tests, ARRAY_SIZE(tests), setup, teardown);
