@@ -20,6 +20,7 @@
 #include "tests/unit/util.h"
 #include "vmm/cache.h"
 #include "vmm/image.h"
+#include "vmm/oci_image.h"
 #include "vmm/tree.h"
 #include "vmm/util.h"
 
@@ -830,6 +831,54 @@ START_TEST(docker_archives)
 }
 END_TEST
 
+/* The manifest names `layers` times a path, the configuration `digests` times a digest. */
+static void docker_of(unsigned int layers, const char *path, unsigned int digests, const char *digest)
+{
+	size_t room = 64 + layers * (strlen(path) + 3) + digests * (strlen(digest) + 3), n;
+	char *text = malloc(room);
+
+	ck_that(text != NULL);
+	n = (size_t)sprintf(text, "[{\"Config\":\"conf.json\",\"Layers\":[");
+	for (unsigned int i = 0; i < layers; i++)
+		n += (size_t)sprintf(text + n, "%s\"%s\"", i ? "," : "", path);
+	strcpy(text + n, "]}]");
+	text_file("l/manifest.json", text);
+	n = (size_t)sprintf(text, "{\"rootfs\":{\"diff_ids\":[");
+	for (unsigned int i = 0; i < digests; i++)
+		n += (size_t)sprintf(text + n, "%s\"%s\"", i ? "," : "", digest);
+	strcpy(text + n, "]}}");
+	text_file("l/conf.json", text);
+	free(text);
+	shell("cd %s && tar -C l -cf d.tar .", tmp);
+}
+
+START_TEST(hostile_docker_archives)
+{
+	char digest[8 + SHA256_HEX] = "sha256:", path[5001];
+
+	memset(digest + 7, 'a', SHA256_HEX);
+	digest[7 + SHA256_HEX] = 0;
+	memset(path, 'p', 5000);
+	path[5000] = 0;
+	layout(NULL);
+	shell("rm -r %s/l && mkdir %s/l", tmp, tmp);
+	for (unsigned int layers = 0; layers < 3; layers++) {
+		docker_of(layers, "layer.tar", layers ? layers - 1 : 1, digest);
+		ck_refused(open_it("d.tar"), EINVAL, "has other layers than its configuration");
+		docker_of(layers, "layer.tar", layers + 1, digest);
+		ck_refused(open_it("d.tar"), EINVAL, "has other layers than its configuration");
+	}
+	docker_of(1, path, 1, digest);
+	ck_refused(open_it("d.tar"), EINVAL, "is too long");
+	docker_of(1, "layer.tar", 1, "sha256:aa");
+	ck_refused(open_it("d.tar"), EINVAL, "conf.json");
+	docker_of(OCI_LAYERS_MAX + 1, "layer.tar", OCI_LAYERS_MAX + 1, digest);
+	ck_refused(open_it("d.tar"), EINVAL, "has more than 512 layers");
+	docker_of(OCI_LAYERS_MAX, "layer.tar", OCI_LAYERS_MAX, digest);
+	ck_refused(open_it("d.tar"), ENOENT, "layer.tar");
+}
+END_TEST
+
 /* --- the cache --- */
 
 static pid_t open_in_child(const char *name)
@@ -1066,7 +1115,7 @@ int main(void)
 		index_in_an_index,
 		hostile_layouts,
 		hostile_manifests,
-		docker_archives,
+		docker_archives, hostile_docker_archives,
 		two_at_once_make_one,
 		killed_in_the_middle,
 		full_file_system,
