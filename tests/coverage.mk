@@ -18,7 +18,8 @@ COV_ALL  = $(COV)/uvm $(COV)/agent
 .PHONY: coverage coverage-programs
 coverage-programs: $(COV_UNIT) $(COV_ALL) $(if $(TESTS),,tiny)
 
-$(COV)/%.o: %.c tests/coverage.mk $B/syscalls.inc $B/filters.inc $B/facts.inc
+# What is made by the build has to be there; who includes it is in the .d files.
+$(COV)/%.o: %.c tests/coverage.mk | $B/syscalls.inc $B/filters.inc $B/facts.inc
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && clang $(COMMON) $(COVFLAGS) -c -o $@ $<
 

@@ -448,6 +448,15 @@ START_TEST(agent_that_has_refused_already)
 				   EPIPE, "cannot send to the guest's agent");
 		close(pair[0]);
 	}
+	/* Something else is no reason. */
+	why.head.type = AGENT_OK;
+	why.head.length = 0;
+	ck_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	ck_assert(!write_all(pair[1], &why.head, sizeof(why.head)));
+	close(pair[1]);
+	ck_refused(agent_send(pair[0], AGENT_PING, NULL, 0, now_ns() + PATIENCE_NS, &e), EPIPE,
+		   "cannot send to the guest's agent");
+	close(pair[0]);
 }
 END_TEST
 
