@@ -871,6 +871,7 @@ END_TEST
 
 START_TEST(longest_chain)
 {
+	static struct snapshot_manifest one, y;
 	char name[8], parent[8];
 
 	fill_memory(1);
@@ -882,6 +883,22 @@ START_TEST(longest_chain)
 	}
 	for (unsigned int i = 1; i < MEMFILE_LAYERS; i++)
 		ck_assert_uint_eq(value_at("31", i), i);
+	/* One more below, which only a manifest can have: there is no room to map it. */
+	mem_free(&mem);
+	ck_ok(mem_init(&mem, SIZE, &e));
+	ck_ok(try_make(at, "x", NULL, NULL));
+	make_child("y", "x", 1, 1);
+	ck_ok(try_open("y"));
+	y = opened.m;
+	snapshot_close(&opened);
+	ck_ok(try_open("1"));
+	one = opened.m;
+	snapshot_close(&opened);
+	memcpy(one.parent_uuid, y.uuid, sizeof(y.uuid));
+	one.parent.len = (uint32_t)snprintf(one.parent.s, sizeof(one.parent.s), "%s/y", tmp);
+	write_manifest("1", &one, NULL);
+	ck_refused(try_open("31"), ELOOP, "has more than 31 parents");
+	ck_ok(check("30", SNAPSHOT_UNLESS_SEALED));
 }
 END_TEST
 
