@@ -253,12 +253,14 @@ static int start(struct clone_config *c, struct started *s, struct err *e)
  */
 static int run_detached(struct clone_config *c, uint32_t taken, struct err *e)
 {
-	struct started *started = calloc(c->count, sizeof(*started));
+	struct started one = {0}; /* most are one, which allocates nothing */
+	struct started *many = c->count > 1 ? calloc(c->count, sizeof(*many)) : NULL;
+	struct started *started = many ? many : &one;
 	uint32_t side_by_side = (uint32_t)MAX(2 * sysconf(_SC_NPROCESSORS_ONLN), 4);
 	uint32_t n = 0, seen = 0;
 	struct outcome o = {.started = taken};
 
-	if (!started) {
+	if (c->count > 1 && !many) {
 		err_set(e, ENOMEM, "out of memory");
 		return EXIT_FAIL;
 	}
@@ -271,7 +273,7 @@ static int run_detached(struct clone_config *c, uint32_t taken, struct err *e)
 				close(started[i].launch.fd);
 			c->clone.launch = started[n].launch;
 			c->clone.config.console.mode = CONSOLE_LOG;
-			free(started);
+			free(many);
 			return clone_run(&c->clone, e);
 		}
 		if (r < 0) {
@@ -284,7 +286,7 @@ static int run_detached(struct clone_config *c, uint32_t taken, struct err *e)
 	}
 	while (seen < n)
 		await(&started[seen++], &o);
-	free(started);
+	free(many);
 	*e = o.first;
 	if (o.status && c->count + taken > 1)
 		several_tell(&o.lost, o.started, c->count + taken, "clones started", e);

@@ -8,37 +8,36 @@
 
 #define PAGE	  4096ull
 #define HUGE_PAGE (2ull << 20) /* what one entry of an x86 page directory maps */
+#define AROUND	  (2 * HUGE_PAGE)
 
-/* Guest memory that begins at a multiple of a huge page's size in the host too, as it does in the
- * guest: only then can one entry of the nested page tables map a huge page, and a boot takes tens
- * of nested page faults instead of thousands.
+/* A place for guest memory that begins at a multiple of a huge page's size in the host too, as it does
+ * in the guest: only then can one entry of the nested page tables map a huge page, and a boot takes
+ * tens of nested page faults instead of thousands. What lies around it, 4 KiB at least on either side,
+ * stays reserved: whoever leaves guest memory by a wrong sum touches nothing of the monitor's, and a
+ * start is spared the unmapping.
  */
-static void *map_aligned(uint64_t size)
+static uint8_t *reserve(uint64_t size, void **reserved)
 {
-	uint8_t *at = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t before;
+	uint8_t *at = mmap(NULL, size + AROUND, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		return NULL;
-	before = -(uintptr_t)at % HUGE_PAGE;
-	if (before)
-		munmap(at, before);
-	munmap(at + before + size, HUGE_PAGE - before);
-	return at + before;
+	*reserved = at;
+	at += PAGE;
+	return at + -(uintptr_t)at % HUGE_PAGE;
 }
 
 /* fd -1: of zeros; else the file's bytes behind those of the regions before. */
 static int add_region(struct mem *m, uint64_t start, uint64_t size, int fd, struct err *e)
 {
-	void *host = map_aligned(size);
+	void *reserved, *host = reserve(size, &reserved);
 
-	if (host && fd >= 0 &&
-	    mmap(host, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
-		 (off_t)m->size) == MAP_FAILED) {
+	if (host && mmap(host, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0), fd,
+			 fd < 0 ? 0 : (off_t)m->size) == MAP_FAILED) {
 		int error = errno;
 
-		munmap(host, size);
+		munmap(reserved, size + AROUND);
 		errno = error;
 		host = NULL;
 	}
@@ -47,7 +46,7 @@ static int add_region(struct mem *m, uint64_t start, uint64_t size, int fd, stru
 		return err_sys(e, "cannot map %" PRIu64 " MiB of guest memory", size >> 20);
 	/* A core dump of the monitor is for the monitor's authors; the guest's secrets are not. */
 	madvise(host, size, MADV_DONTDUMP);
-	m->region[m->count++] = (struct mem_region){gpa(start), size, host};
+	m->region[m->count++] = (struct mem_region){gpa(start), size, host, reserved};
 	m->size += size;
 	return 0;
 }
@@ -82,7 +81,7 @@ void mem_free(struct mem *m)
 	while (m->count) {
 		struct mem_region *r = &m->region[--m->count];
 
-		munmap(r->host, r->size);
+		munmap(r->reserved, r->size + AROUND);
 	}
 	m->size = 0;
 }

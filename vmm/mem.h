@@ -40,6 +40,7 @@ struct mem_region {
 	gpa_t start;
 	uint64_t size; /* bytes */
 	uint8_t *host;
+	void *reserved; /* around host: what lies before and behind it cannot be touched */
 };
 
 struct mem {

@@ -15,6 +15,8 @@
 #define SMALL (4ull << 20)
 #define BIG   (5ull << 30)
 
+#define AROUND (4ull << 20) /* what is reserved beside a region */
+
 static struct mem mem;
 static struct err e;
 
@@ -73,6 +75,32 @@ static unsigned long address_space(void)
 }
 
 /* What alignment took of the address space is given back, for sizes that are no multiple of it. */
+/* Whether the kernel may read there for us. */
+static bool can_be_read(const void *at)
+{
+	int pipes[2];
+	bool read;
+
+	ck_that(!pipe(pipes));
+	read = write(pipes[1], at, 1) == 1;
+	close(pipes[0]);
+	close(pipes[1]);
+	return read;
+}
+
+START_TEST(nothing_beside_memory)
+{
+	for (unsigned int i = 0; i < mem.count; i++) {
+		const struct mem_region *r = &mem.region[i];
+
+		ck_assert(can_be_read(r->host) && can_be_read(r->host + r->size - 1));
+		ck_assert(!can_be_read(r->host - 1) && !can_be_read(r->host - 4096));
+		ck_assert(!can_be_read(r->host + r->size) &&
+			  !can_be_read(r->host + r->size + 4095));
+	}
+}
+END_TEST
+
 START_TEST(odd_sizes)
 {
 	static const uint64_t sizes[] = {MEM_MIN, MEM_MIN + 4096, 3u << 20, 5u << 20};
@@ -82,7 +110,7 @@ START_TEST(odd_sizes)
 		unsigned long before = address_space();
 
 		ck_ok(mem_init(&mem, sizes[i], &e));
-		ck_assert_uint_eq(address_space() - before, sizes[i] / 4096);
+		ck_assert_uint_eq(address_space() - before, (sizes[i] + AROUND) / 4096);
 		regions_aligned();
 		ck_assert(all_bytes(mem.region[0].host, sizes[i], 0));
 		mem_free(&mem);
@@ -415,10 +443,10 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const small[] = {small_memory,    spans_at_the_end, empty_spans,
-				      spans_that_wrap, copies,		 expected_memory,
-				      released_memory};
-	const TTest *const big[] = {big_memory_has_a_hole};
+	const TTest *const small[] = {small_memory,    nothing_beside_memory, spans_at_the_end,
+				      empty_spans,     spans_that_wrap,	      copies,
+				      expected_memory, released_memory};
+	const TTest *const big[] = {big_memory_has_a_hole, nothing_beside_memory};
 	const TTest *const sizes[] = {sizes_around_the_hole, sizes_that_are_refused, odd_sizes,
 				      expected_memory_at_an_odd_end, released_memory_of_a_file};
 	const TTest *const buses[] = {
