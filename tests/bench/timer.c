@@ -6,9 +6,9 @@
  *
  *	-b	to the first byte of its standard output, instead of to its end; it is then ended
  *	-k	the same, and it is ended by SIGKILL (QEMU's main loop may not get its lock in time)
- *	-i	without the time that the CPU, the only one, was idle, to 10 ms. In the lab with --icount an idle
- *		CPU's clock leaps to the next timer, which for programs that wait for each other, or for the
- *		lab's file system, is anything up to minutes
+ *	-i	what the CPUs have run in that time, of anybody's, without what they waited. In the lab with --icount
+ *		an idle CPU's clock leaps to the next timer, which for programs that wait for each other, or
+ *		for the lab's file system, is anything up to minutes
  *	-a	a shell command that follows each run and is not measured
  *	-f	one that comes first, likewise
  *	-o	appends the command's standard output and error to FILE
@@ -39,23 +39,31 @@ static uint64_t now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Since the machine started. */
-static uint64_t idle(void)
-{
-	FILE *f = fopen("/proc/uptime", "re");
-	double up, at = 0;
-
-	if (!f || fscanf(f, "%lf %lf", &up, &at) != 2)
-		at = 0;
-	if (f)
-		fclose(f);
-	return (uint64_t)(at * 1e9);
-}
-
 static void fail(const char *what)
 {
 	fprintf(stderr, "timer: %s: %s\n", what, strerror(errno));
 	exit(1);
+}
+
+/* Nanoseconds that tasks have run, since the machine started (Documentation/scheduler/sched-stats.rst, 7th of each
+ * CPU's).
+ */
+static uint64_t ran(void)
+{
+	FILE *f = fopen("/proc/schedstat", "re");
+	uint64_t sum = 0, ns;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "cpu%*u %*u %*u %*u %*u %*u %*u %" SCNu64, &ns) == 1)
+			sum += ns;
+	if (f)
+		fclose(f);
+	if (!sum) {
+		errno = ENOTSUP;
+		fail("/proc/schedstat");
+	}
+	return sum;
 }
 
 /* Returns the nanoseconds, or 0 if the command failed. end_signal: sent after the first byte; 0: it
@@ -101,7 +109,7 @@ int main(int argc, char **argv)
 {
 	const char *before = NULL, *after = NULL, *file = "/dev/null";
 	int c, out, runs, end_signal = 0, busy = 0;
-	uint64_t *took, idled = 0;
+	uint64_t *took, before_ran = 0;
 
 	while ((c = getopt(argc, argv, "+bika:f:o:")) != -1) {
 		switch (c) {
@@ -128,10 +136,10 @@ int main(int argc, char **argv)
 			return 1;
 		}
 		if (busy)
-			idled = idle();
+			before_ran = ran();
 		took[i] = once(argv + optind + 1, end_signal, out);
 		if (busy && took[i])
-			took[i] -= idle() - idled;
+			took[i] = ran() - before_ran;
 		if (!took[i]) {
 			fprintf(stderr, "timer: run %d of %s failed\n", i, argv[optind + 1]);
 			return 1;
