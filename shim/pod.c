@@ -126,8 +126,7 @@ static int check_memory(const struct pod_member *m, const struct oci_resources *
 		       ? 0
 		       : err_set(e, EINVAL,
 				 "config.json: linux.resources.memory.limit is more than the pod's VM can give, "
-				 "which has "
-				 "%llu MiB and keeps %llu of them: the sandbox's annotation org.uvm.memory says "
+				 "which has %llu MiB and keeps %llu of them: the sandbox's annotation org.uvm.memory says "
 				 "how many it gets",
 				 (unsigned long long)m->sandbox.memory >> 20, OCI_OVERHEAD >> 20);
 }

@@ -38,8 +38,7 @@ static int check_template(const struct vm *vm, struct err *e)
 	if (vm->snapshot.m.memory < vm->child.create->config.resources.memory + OCI_OVERHEAD)
 		return err_set(e, EINVAL,
 			       "template %s: its %llu MiB of memory are too few for linux.resources.memory.limit, "
-			       "which wants "
-			       "%llu MiB more than that",
+			       "which wants %llu MiB more than that",
 			       path, (unsigned long long)vm->snapshot.m.memory >> 20, OCI_OVERHEAD >> 20);
 	return 0;
 }

@@ -185,8 +185,7 @@ static int check_files(struct snapshot *s, enum snapshot_check check, struct err
 	if (!r && s->m.unsummed && check != SNAPSHOT_JUST_SAVED)
 		r = err_set(e, EBUSY,
 			    "it is not complete: its memory has no checksum yet; wait for who makes it, or, where "
-			    "that was "
-			    "killed, make it anew");
+			    "that was killed, make it anew");
 	if (r || (s->sealed && check != SNAPSHOT_READ_ALL))
 		return r; /* each file is there and nobody has touched it */
 	if (check == SNAPSHOT_JUST_SAVED)

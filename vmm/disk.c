@@ -328,9 +328,11 @@ static int new_file(const struct snapshot_draft *to, unsigned int index, unsigne
 	return fd < 0 ? err_set(e, -fd, "cannot make %s: %s", path->s, strerror(-fd)) : fd;
 }
 
-static void copy_failed(unsigned int index, int r, const struct err *why, struct err *e)
+/* Closes fd, into which that disk was copied, and returns r, with why it is no success. */
+static int copied(unsigned int index, int fd, int r, const struct err *why, struct err *e)
 {
-	err_set(e, -r, "disk %u: %s", index, why->text);
+	close(fd);
+	return r ? err_set(e, -r, "disk %u: %s", index, why->text) : 0;
 }
 
 int disk_flatten(const struct snapshot *s, unsigned int index, const struct snapshot_draft *to,
@@ -346,11 +348,7 @@ int disk_flatten(const struct snapshot *s, unsigned int index, const struct snap
 		r = open_files(d, s, as, e);
 		*as = (struct snapshot_disk){.size = as->size, .files = 1};
 		fd = r ? r : new_file(to, index, 0, &as->file[0].path, e);
-		r = fd < 0 ? fd : blk_copy_backend(disk_backend(d), fd, &why);
-		if (fd >= 0)
-			close(fd);
-		if (fd >= 0 && r)
-			copy_failed(index, r, &why, e);
+		r = fd < 0 ? fd : copied(index, fd, blk_copy_backend(disk_backend(d), fd, &why), &why, e);
 		disk_close_files(d);
 	}
 	free(d);
@@ -393,11 +391,7 @@ int disk_copy(struct disk *d, const struct snapshot_draft *to, unsigned int inde
 			continue;
 		as->file[i].sum_known = false;
 		fd = new_file(to, index, i, path, e);
-		r = fd < 0 ? fd : blk_copy_file(file_fd(d, i), fd, &why);
-		if (fd >= 0)
-			close(fd);
-		if (fd >= 0 && r)
-			copy_failed(index, r, &why, e);
+		r = fd < 0 ? fd : copied(index, fd, blk_copy_file(file_fd(d, i), fd, &why), &why, e);
 	}
 	return r;
 }

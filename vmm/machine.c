@@ -534,16 +534,23 @@ void machine_resume(struct machine *m)
 		end_set(&m->end, END_FAULT, "cannot go on after a pause: %s", e.text);
 }
 
+/* Whoever it waits for shall not wait for threads. */
+static int wait_held(struct machine *m, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < m->vcpus && !r; i++)
+		r = vcpu_prepare(&m->vcpu[i], e);
+	return r ? r : m->hold(m->ready_ctx, e);
+}
+
 int machine_run(struct machine *m, struct err *e)
 {
 	int r;
 
 	r = give_up(m, e);
-	if (m->hold) /* whoever it waits for shall not wait for threads */
-		for (unsigned int i = 0; i < m->vcpus && !r; i++)
-			r = vcpu_prepare(&m->vcpu[i], e);
 	if (!r && m->hold)
-		r = m->hold(m->ready_ctx, e);
+		r = wait_held(m, e);
 	mark(m, MARK_RUN);
 	timerfd_settime(m->doors.fd, 0, &(struct itimerspec){.it_value.tv_nsec = DOORS_NS}, NULL);
 	if (!r)

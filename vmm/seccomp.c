@@ -234,7 +234,8 @@ static unsigned int tree(struct compiler *c, size_t first, size_t n)
 /* --- a small filter --- */
 
 #define SECCOMP_TABLE 480u /* numbers; x86-64's end at 450 in Linux 6.1 */
-#define WORD_BITS     32u
+#define WORD_SHIFT    5
+#define WORD_BITS     (1u << WORD_SHIFT)
 #define WORDS	      (SECCOMP_TABLE / WORD_BITS)
 #define FEW	      2 /* what is in a word costs three instructions; a call compared by itself one */
 
@@ -274,7 +275,7 @@ static unsigned int table(struct program *p, const uint32_t word[WORDS], uint32_
 			next = jump(p, BPF_JEQ, i, at[i], next);
 	if (next == none) /* no word, nothing to look up */
 		return none;
-	return emit(p, BPF_ALU | BPF_RSH | BPF_K, 0, 0, 5);
+	return emit(p, BPF_ALU | BPF_RSH | BPF_K, 0, 0, WORD_SHIFT);
 }
 
 /* Calls that the table has no bit for and that are not treated as most are, one after the other. */

@@ -66,8 +66,8 @@ struct vcpu {
 	struct vcpu_host *host;
 	struct vcpu_cpuid cpuid; /* as given to KVM */
 	pthread_t thread;
-	bool running; /* the thread is there; it waits for go */
-	sem_t go;
+	bool running; /* the thread is there */
+	sem_t go;     /* it waits for this before the guest runs */
 	bool stop; /* atomic */
 	uint64_t exits;	     /* served by this process; atomic, see stat_get */
 	uint64_t first_exit; /* when it was, for --timing; 0: none yet */

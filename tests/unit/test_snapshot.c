@@ -140,6 +140,17 @@ static int try_open(const char *path)
 	return r;
 }
 
+/* Of one that is whole. */
+static struct snapshot_manifest manifest_of(const char *path)
+{
+	struct snapshot_manifest m;
+
+	ck_ok(try_open(path));
+	m = opened.m;
+	snapshot_close(&opened);
+	return m;
+}
+
 static int check(const char *path, enum snapshot_check how)
 {
 	int r = snapshot_open(&opened, tmp_path(path), how, &e);
@@ -888,12 +899,8 @@ START_TEST(longest_chain)
 	ck_ok(mem_init(&mem, SIZE, &e));
 	ck_ok(try_make(at, "x", NULL, NULL));
 	make_child("y", "x", 1, 1);
-	ck_ok(try_open("y"));
-	y = opened.m;
-	snapshot_close(&opened);
-	ck_ok(try_open("1"));
-	one = opened.m;
-	snapshot_close(&opened);
+	y = manifest_of("y");
+	one = manifest_of("1");
 	memcpy(one.parent_uuid, y.uuid, sizeof(y.uuid));
 	one.parent.len = (uint32_t)snprintf(one.parent.s, sizeof(one.parent.s), "%s/y", tmp);
 	write_manifest("1", &one, NULL);
@@ -925,9 +932,7 @@ START_TEST(chains_that_name_each_other)
 	for (unsigned int i = n; i; i--)
 		for (const char *dir = "x"; dir; dir = *dir == 'x' ? "y" : NULL) {
 			snprintf(name, sizeof(name), "%s/%u", dir, i);
-			ck_ok(try_open(name));
-			m = opened.m;
-			snapshot_close(&opened);
+			m = manifest_of(name);
 			m.parent.len = (uint32_t)snprintf(m.parent.s, sizeof(m.parent.s), "%s/%s/%u", tmp,
 							  *dir == 'x' ? "y" : "x", i - 1);
 			write_manifest(name, &m, NULL);
@@ -950,9 +955,7 @@ START_TEST(its_own_parent)
 	fill_memory(1);
 	ck_ok(try_make(at, "a", NULL, NULL));
 	make_child("b", "a", 7, 2);
-	ck_ok(try_open("b"));
-	m = opened.m;
-	snapshot_close(&opened);
+	m = manifest_of("b");
 	memcpy(m.parent_uuid, m.uuid, sizeof(m.uuid));
 	m.parent.len = (uint32_t)snprintf(m.parent.s, sizeof(m.parent.s), "%s/b", tmp);
 	write_manifest("b", &m, NULL);
